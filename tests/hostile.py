@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import math
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -161,4 +162,80 @@ JSON = {
     "50 levels of names": '{"x":' * 50 + "1" + "}" * 50,
     "a long text": '"' + "x" * 100_000 + '"',
     "a name twice": '{"x": 1, "x": 2}',
+}
+
+
+# -- values that grow: each is made of so many parts ------------------------------------
+
+
+def nested_groups(parts: int) -> Exception:
+    error: Exception = ValueError("0")
+    for number in range(parts):
+        error = ExceptionGroup("nested", [error, ValueError(number)])
+    return error
+
+
+def chained(link: str) -> Callable[[int], Exception]:
+    def make(parts: int) -> Exception:
+        error = ValueError("0")
+        for number in range(parts):
+            later = ValueError(str(number))
+            setattr(later, link, error)
+            error = later
+        return error
+
+    return make
+
+
+def noted(parts: int) -> Exception:
+    error = ValueError("noted")
+    error.__notes__ = [f"note {number}" for number in range(parts)]
+    return error
+
+
+def with_attributes(parts: int) -> Exception:
+    error = ValueError("with attributes")
+    vars(error).update({f"name{number}": number for number in range(parts)})
+    return error
+
+
+#: What makes an error of each kind.
+ERRORS: dict[str, Callable[[int], Exception]] = {
+    "a group": lambda parts: ExceptionGroup(
+        "wide", [ValueError(f"row {number} is bad") for number in range(parts)]
+    ),
+    "a group of system errors": lambda parts: ExceptionGroup(
+        "wide", [OSError(number % 100, "no") for number in range(parts)]
+    ),
+    "a group of chains": lambda parts: ExceptionGroup(
+        "wide", [chained("__cause__")(9) for _ in range(1 + parts // 10)]
+    ),
+    "groups in groups": nested_groups,
+    "causes": chained("__cause__"),
+    "contexts": chained("__context__"),
+    "reasons": chained("reason"),
+    "a text": lambda parts: ValueError("no such row " * parts),
+    "lines": lambda parts: ValueError("error: no such row\n" * parts),
+    "arguments": lambda parts: ValueError(*range(parts)),
+    "an argument of many levels": lambda parts: ValueError(nested(parts)),
+    "notes": noted,
+    "attributes": with_attributes,
+    "an output": lambda parts: subprocess.CalledProcessError(
+        1, ["ls"] * parts, "a line of output\n" * parts, b"no such thing\n" * parts
+    ),
+    "a path": lambda parts: FileNotFoundError(2, "no such file", "x" * parts),
+}
+#: What makes a value of each kind.
+LARGE: dict[str, Callable[[int], Any]] = {
+    "a list": lambda parts: list(range(parts)),
+    "tuples": lambda parts: [(number, str(number)) for number in range(parts)],
+    "mappings": lambda parts: [{"a": number, "b": [number]} for number in range(parts)],
+    "a mapping": lambda parts: {f"key{number}": number for number in range(parts)},
+    "a set": lambda parts: set(range(parts)),
+    "levels": nested,
+    "a text": lambda parts: "x" * 10 * parts,
+    "bytes": lambda parts: b"x" * 10 * parts,
+    "fractions": lambda parts: [number / 7 for number in range(parts)],
+    "digits": lambda parts: 7**parts,
+    "errors": lambda parts: [ValueError(number) for number in range(parts)],
 }

@@ -92,7 +92,8 @@ class TaskContext(AttemptContext):
 
         Args:
             value: Anything: a fraction, a text, a mapping. The latest one stands in
-                the task's status.
+                the task's status. With a journal, the event of one of more than 10,000
+                characters has only its beginning.
         """
         self._rt.progress(self._work, self.attempt, value)
 

@@ -58,6 +58,7 @@ pickled. None derives from a builtin timeout or cancellation: `TimeoutError` fro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from sys import maxsize
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 from taskorch.kit.visible import visible
@@ -155,15 +156,24 @@ def _as_error(error: BaseException) -> Exception:
     return wrapped
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in *error*, a group, that are none; of any other, itself."""
-    stack = [error]
+def leaves(error: BaseException, most: int = 6_000) -> Iterator[BaseException]:
+    """
+    The exceptions in *error*, a group, that are none; of any other, itself.
+
+    Only the first *most* exceptions and groups are looked at: others may wait for it.
+    """
+    stack = [iter((error,))]
     while stack:
-        each = stack.pop()
-        if isinstance(each, BaseExceptionGroup):
-            stack += reversed(each.exceptions)
-        else:
+        for each in stack[-1]:
+            if not most:
+                return
+            most -= 1
+            if isinstance(each, BaseExceptionGroup):
+                stack.append(iter(each.exceptions))
+                break
             yield each
+        else:
+            stack.pop()
 
 
 class _Hint:
@@ -760,11 +770,12 @@ class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride
         part: dict[str, BaseException] = {}
         for error in excs:
             # A part of a failure that is a group is another object than that.
-            leaf = next(leaves(error))
+            leaf = next(leaves(error, maxsize))
             names = (
                 name
                 for name, each in zip(self.failures, self.exceptions, strict=False)
-                if name not in part and any(leaf is other for other in leaves(each))
+                if name not in part
+                and any(leaf is one for one in leaves(each, maxsize))
             )
             part[next(names, f"#{len(part)}")] = error
         return type(self)(

@@ -63,7 +63,8 @@ MAX_SCOPE: Final = 500
 MAX_AMOUNT: Final = 1e12
 #: The largest weight of an elastic request.
 MAX_WEIGHT: Final = 1_000_000
-#: The most named units of one resource, and the most characters of a name.
+#: The most named units of one resource, and the most members of a list of resources,
+#: capabilities or paths; and the most characters of a name.
 MAX_UNITS: Final = 1_000
 MAX_UNIT_NAME: Final = 200
 #: The largest priority, either way: it shifts the order by 60 s a level.

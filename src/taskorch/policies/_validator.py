@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +14,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.described import Form
 from taskorch.kit.fence import is_values
-from taskorch.kit.limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch.kit.limits import MAX_ID_LENGTH, MAX_PRIORITY, MAX_UNITS
 from taskorch.kit.members import has
 from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
@@ -73,6 +74,7 @@ class StructuralValidator:
       in `after` may be that of a re-run;
     - `writes` is such a list of paths below the folder of the project, in which no
       folder before the first wildcard is a link: name where the link leads;
+    - `requires`, `writes` and `resources` have at most 1,000 members each;
     - `join` is one of its words, an `AtLeast` or a plain function;
       `on_parent_failure` is one of its words;
     - `priority` is between -1,000,000 and 1,000,000;
@@ -242,7 +244,9 @@ def _priority_problem(value: object) -> str | None:
 
 def _resources_problem(value: object) -> str | None:
     if isinstance(value, Resources):
-        return None
+        named = len(value.units)
+        most = f"{named:,} resources, and {MAX_UNITS:,} are the most"
+        return most if named > MAX_UNITS else None
     return f"Resources are needed, as in Resources(cpu=1), not {_show(value)}"
 
 
@@ -329,13 +333,19 @@ def _kind(value: object) -> str:
 
 
 def _list_findings(
-    noun: str, check: Callable[[object], str | None], path: str, value: object
+    noun: str,
+    check: Callable[[object], str | None],
+    path: str,
+    value: object,
+    most: float = math.inf,
 ) -> list[Finding]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         return [Finding(path, f"a list of {noun} is needed, not {_show(value)}")]
     if isinstance(value, Iterator):
         return [Finding(path, f"a list of {noun} is needed: this can be read once")]
     problems = [check(item) for item in cast("Iterable[object]", value)]
+    if len(problems) > most:
+        return [Finding(path, f"{len(problems):,} {noun}, and {most:,} are the most")]
     if isinstance(value, Sequence):
         return [Finding(f"{path}[{i}]", p) for i, p in enumerate(problems) if p]
     # The order of a set differs from run to run.
@@ -385,8 +395,8 @@ def _one_finding(
 _FINDINGS: Final[dict[Form, Callable[[str, object], list[Finding]]]] = {
     **{form: partial(_one_finding, check) for form, check in _ONE.items()},
     "ids": partial(_list_findings, "ids, handles or tasks", _dependency_problem),
-    "names": partial(_list_findings, "capabilities", _name_problem),
-    "paths": partial(_list_findings, "paths", scope_problem),
+    "names": partial(_list_findings, "capabilities", _name_problem, most=MAX_UNITS),
+    "paths": partial(_list_findings, "paths", scope_problem, most=MAX_UNITS),
 }
 #: For each option, its name, the value that needs no check, and the check.
 _CHECKS: Final = tuple(

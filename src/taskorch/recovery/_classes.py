@@ -74,6 +74,8 @@ _MOST_OUTPUT: Final = 64 * 2**10
 _CODE: Final = Number(least=-64, most=2**32, is_whole=True)
 #: The most exceptions that are read of one chain.
 _MOST_CAUSES: Final = 12
+#: The most exceptions of a group that are read.
+_MOST_MEMBERS: Final = 24
 #: The most arguments of an exception that are checked for exceptions.
 _MOST_ARGUMENTS: Final = 3
 #: Attributes in which urllib3, SQLAlchemy and aiohttp keep the underlying error.
@@ -221,25 +223,34 @@ def classify(
         output: The output of the attempt, if the error does not have it.
         rules: The user's own, which come first.
     """
+    name = of_rules(error, rules, output)
+    if name:
+        return FailureClass(name, "a rule of yours")
+    return _judged(error, output) or FailureClass("unknown", sure=False)
+
+
+def of_rules(error: BaseException, rules: Iterable[Rule], output: str = "") -> str:
+    """Return the class of the first of *rules* that matches *error*; or ""."""
 
     def text() -> str:
         return _text_of(error, output)
 
-    for rule in rules:
-        if rule.holds(error, text):
-            return FailureClass(rule.name, "a rule of yours")
-    try:
-        failure_class = _said_by(error) or _of_error(error, output)
-    except BaseException as raised:  # the user's code may raise
-        if _may_be_of_signal(raised):
-            raise
-        failure_class = None
-    return (
-        FailureClass("unknown", sure=False) if failure_class is None else failure_class
-    )
+    return next((rule.name for rule in rules if rule.holds(error, text)), "")
 
 
 # -- what was raised ---------------------------------------------------------------
+
+
+def _judged(
+    error: BaseException, output: str = "", *, in_group: bool = False
+) -> FailureClass | None:
+    """Return the class that *error* itself tells; *in_group*: not by other groups."""
+    try:
+        return _said_by(error) or _of_error(error, output, in_group=in_group)
+    except BaseException as raised:  # the user's code may raise
+        if _may_be_of_signal(raised):
+            raise
+        return None
 
 
 def _said_by(error: BaseException) -> FailureClass | None:
@@ -252,7 +263,9 @@ def _said_by(error: BaseException) -> FailureClass | None:
     return None
 
 
-def _of_error(error: BaseException, output: str) -> FailureClass | None:
+def _of_error(
+    error: BaseException, output: str, *, in_group: bool
+) -> FailureClass | None:
     if isinstance(error, TaskTimeoutError):
         return FailureClass("timeout_error", "its own timeout")
     if isinstance(error, AttemptLostError):
@@ -263,6 +276,8 @@ def _of_error(error: BaseException, output: str) -> FailureClass | None:
         return _of_told(error, output)
     guess, messages = None, [output]
     for link in _chain(error):
+        if in_group and isinstance(link, BaseExceptionGroup):
+            continue
         judged = _of_one(link)
         if judged is not None and judged.sure:
             return judged
@@ -321,13 +336,19 @@ def _of_group(error: BaseExceptionGroup[BaseException]) -> FailureClass | None:
     """
     Return the class of a group of errors: of the one least likely to pass on a retry.
 
-    If one of them fails again, the whole group does.
+    If one of them fails again, the whole group does. Of a large group some are read,
+    and one of each class of errors first.
     """
-    judged = [one for one in map(classify, leaves(error)) if one.name != "unknown"]
+    members = list(leaves(error))
+    kinds = {type(each): each for each in reversed(members)}
+    if len(members) > _MOST_MEMBERS:
+        members = [*kinds.values(), *members][:_MOST_MEMBERS]
+    classes = [_judged(each, in_group=True) for each in members]
+    judged = [one for one in classes if one is not None and one.name != "unknown"]
     judged.sort(key=lambda one: (not one.sure, one.transient))
     if not judged:
         return None
-    is_one = len({one.name for one in judged}) == 1
+    is_one = len({one.name for one in judged}) == 1 and len(kinds) <= _MOST_MEMBERS
     return attrs.evolve(judged[0], sure=judged[0].sure and is_one)
 
 

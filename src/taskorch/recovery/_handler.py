@@ -35,7 +35,7 @@ from taskorch.model import LOCAL, RetryPolicy, Task, is_able
 from taskorch.policies import BackoffRetryHandler
 from taskorch.policies._retry import is_permanent
 from taskorch.protocols import AgentView, Context, Failure, RetryDecision
-from taskorch.recovery._classes import Rule, classify
+from taskorch.recovery._classes import Rule, classify, of_rules
 from taskorch.recovery._matrix import (
     MATRIX,
     Avoid,
@@ -238,9 +238,9 @@ class RecoveryHandler:
 
     def classify(self, failure: Failure) -> str:
         """Return the class of *failure*: by a rule of yours, or as `classify` says."""
-        if self.classes or not failure.kind:
+        if not failure.kind:
             return classify(failure.error, rules=self.classes).name
-        return failure.kind
+        return of_rules(failure.error, self.classes) or failure.kind
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
         """Decide about a *failure*: retry, ask a person, or give up."""

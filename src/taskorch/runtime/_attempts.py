@@ -454,15 +454,21 @@ ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
 
 
 def outcome_of(
-    error: BaseException, task_id: str, *, asked: bool
+    error: BaseException,
+    task_id: str,
+    *,
+    asked: bool,
+    described: tuple[str, str] | None = None,
 ) -> tuple[AttemptOutcome, BaseException, tuple[str, str]]:
     """
     Return the outcome that *error* gives to the attempt that raised it.
 
+    Its class and message are *described*, if the caller has read them.
+
     Returns:
         The outcome, the error as callers see it, and its type and message.
     """
-    kind, message = said(error)
+    kind, message = described or said(error)
     stopped = isinstance(error, AttemptInterrupted) or is_cancellation(error)
     if stopped and asked:
         return "stopped", error, (kind, message)

@@ -313,6 +313,8 @@ _BATCH_DELAY_S: Final = 0.002
 #: Seconds that events are collected after a group of more than so many.
 _MIN_GAP_S: Final = 0.0005
 _MANY: Final = 100
+#: The most characters of a reported value that its event has.
+_MOST_SHOWN: Final = 10_000
 #: Idle seconds after which the journal may do its maintenance.
 _IDLE_BEFORE_MAINTENANCE_S: Final = 0.02
 #: Events between two snapshots: at least so many, and this many per task in memory.
@@ -1018,6 +1020,7 @@ class Committer:
             while more:
                 with rt.lock:
                     more = self._evict()
+                rt.litter.clear()
         except Exception as error:  # noqa: BLE001 - the error is ours
             rt.fail_stop(error)
         except BaseException as error:
@@ -1228,10 +1231,12 @@ def progress(rt: HearsTasks, work: Work, attempt: int, value: Any) -> None:
         rt.governor.progressed(work, attempt, value)
     if rt.committer is not None:
         try:
-            rt.committer.journal.document(value)
+            is_long = len(str(rt.committer.journal.document(value))) > _MOST_SHOWN
         except InvalidTaskError:
-            # The journal cannot keep the value: the event has its text, the status the
-            # value.
+            is_long = True
+        if is_long:
+            # The journal cannot keep the value, or others would wait until it had: the
+            # event has its text, the status the value.
             shown = show(value)
     if rt.kernel.sink is None:
         # Nobody listens, and no journal keeps it: the event only takes its number.

@@ -329,6 +329,8 @@ class PolicyDeciders:
         self.limits: dict[str, StartRule] = dict(parts.start_rules())
         #: `(component, seconds)` of slow calls, for the runtime to report.
         self.slow: list[tuple[str, float]] = []
+        #: Classes of the errors of attempts that end now, by the `id()` of the error.
+        self._judged: dict[int, str] = {}
         self.aging_ns: int | None = None
         self.admits_all: bool = False
         self.max_age_ns: int | None = None
@@ -800,6 +802,8 @@ class PolicyDeciders:
 
         Without the extension for classes of failures, each is `unknown`.
         """
+        if (name := self._judged.get(id(error))) is not None:
+            return name
         # The module is loaded before: see `load_failures`.
         if not is_there("taskorch.recovery"):
             return "unknown"
@@ -808,6 +812,19 @@ class PolicyDeciders:
         handler = self.parts.retry_handler
         rules = handler.classes if has(handler, Classifies) else ()
         return classify(error, rules=rules).name
+
+    def judge_ahead(self, error: BaseException) -> None:
+        """Note the class of *error* until `forget_ahead`, while nobody waits."""
+        try:
+            self._judged[id(error)] = self.kind_of(error)
+        except BaseException as raised:
+            # A rule of the user's raised it, and raises it again where that is told.
+            if not is_values(raised):
+                raise
+
+    def forget_ahead(self, error: BaseException) -> None:
+        """Forget the class of *error*, whose attempt has ended."""
+        self._judged.pop(id(error), None)
 
     def changed(self, row: TaskRow, answer: Again) -> None:
         """See `Deciders.changed`."""

@@ -27,7 +27,7 @@ from taskorch.kernel import AttemptOutcome, Bucket, PolicyFault, Spec, TaskRow
 from taskorch.kit.described import declared
 from taskorch.kit.ends import strip, unawaited
 from taskorch.kit.interrupts import defers_interrupts
-from taskorch.kit.visible import show
+from taskorch.kit.visible import said, show
 from taskorch.model import (
     NO_RETRY,
     TERMINAL,
@@ -815,8 +815,12 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         error = unwanted(work, value)
     if rt.governor is not None and error is None:
         error = rt.governor.result_error(work, attempt, value)
+    described = "", ""
     if error is not None:
         load_failures()
+        # What takes long for a large error is done before anybody waits for the lock.
+        described = said(error)
+        rt.deciders.judge_ahead(error)
     committer, lock, kernel = rt.committer, rt.lock, rt.kernel
     document = None
     if committer is not None and (value is not None or error is not None):
@@ -827,6 +831,9 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         _acquire(lock)
     try:
         now = rt.now()
+        # What goes may be large: it is freed once the lock is.
+        oldest = kernel.finished[0].cargo if kernel.finished else None
+        going = work._error, work._above, oldest
         if committer is not None and document is not None:
             committer.documents[work] = document
         if error is None:
@@ -845,7 +852,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
                 if not counts:
                     keep_late(work, attempt, value)
         else:
-            end_badly(rt, row, attempt, work, error, now, used)
+            end_badly(rt, row, attempt, work, error, now, described, used)
         if worker is None:
             detach_control(work, attempt)
         if row.state in TERMINAL:
@@ -887,13 +894,17 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
             rt.wake(settled)
     finally:
         lock.release()
+        if error is not None:
+            rt.deciders.forget_ahead(error)
     try:
+        if rt.litter:
+            rt.litter.clear()
         if launch is not None:
             rt.launch(launch)
         return following
     finally:
         # An error's frames lead to this one, so its locals would keep the task alive.
-        del starts, following, launch, settled, error
+        del starts, following, launch, settled, error, oldest, going
 
 
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
@@ -930,9 +941,10 @@ def end_badly(
     work: Work,
     error: BaseException,
     now: int,
+    told: tuple[str, str],
     used: Units = (),
 ) -> None:
-    """End an attempt that raised *error*; hold the lock."""
+    """End an attempt that raised *error*, which says *told*; hold the lock."""
     control = None if work._extra is None else work._extra.control
     asked = (
         control is not None
@@ -940,7 +952,7 @@ def end_badly(
         and (control.why != "" or control.interrupted)
     )
     strip(error)
-    outcome, seen, described = outcome_of(error, row.id, asked=asked)
+    outcome, seen, described = outcome_of(error, row.id, asked=asked, described=told)
     stops = control is not None and control.why == "stop"
     ended = outcome in ("stopped", "lost") or isinstance(error, ProgramFailedError)
     if stops and ended:

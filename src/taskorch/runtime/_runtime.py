@@ -391,6 +391,7 @@ class Runtime(TaskEngine):
         "joining",
         "known_calls",
         "lifecycle",
+        "litter",
         "lock",
         "loops",
         "lost",
@@ -468,6 +469,8 @@ class Runtime(TaskEngine):
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
         self.name: str = "taskorch"
         self.lock: threading.Lock = threading.Lock()
+        #: What has left memory under the lock; it is freed once the lock is.
+        self.litter: list[Any] = []
         self.now: Callable[[], int] = MonotonicClock().now_ns
         check_chunks(parts.allocator, pools.units)
         super().__init__(parts, config, random, pools, work_class, context_class)
@@ -732,6 +735,7 @@ class Runtime(TaskEngine):
 
     def launch(self, launch: Launch | None) -> None:
         """Do what a step has decided; do not hold the lock."""
+        self.litter.clear()
         if launch is None:
             return
         if launch.told:
@@ -857,6 +861,8 @@ class Runtime(TaskEngine):
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             work, row.cargo = row.cargo, None
+            call = work._args, work._kwargs, work._task
+            self.litter.append((work, call, work._above, work._extra))
             if row.state is TaskState.FAILED:
                 self.notices.forget(row.id, work)
             if self.committer is None:

@@ -273,6 +273,7 @@ class Holder(Protocol):
         kernel: Has the rows of the tasks.
         committed: The last event that is kept.
         opened_at: The last event of earlier incarnations.
+        litter: What is freed once the lock is.
         halted: Whether it has left its unfinished tasks to its next incarnation.
         fault: A fault of our own, after which nothing starts.
     """
@@ -280,6 +281,7 @@ class Holder(Protocol):
     kernel: Kernel
     committed: int
     opened_at: int
+    litter: list[Any]
     halted: bool
     fault: InternalError | JournalError | None
 
@@ -987,6 +989,7 @@ class Weights:
             and finished[0].cargo._visible_after <= committed
         ):
             self._total -= self._by_row.pop(finished[0], 0)
+            self._rt.litter.append(finished[0].cargo)
             kernel.evict()
         # Tasks of a workflow run that goes on stay.
         self._look_at = max(self._most, self._total + self._most // 4)
