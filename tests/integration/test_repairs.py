@@ -1,12 +1,15 @@
 """Programs that mend what a task runs in, as suites and task files name them."""
 
 import json
+import re
 import threading
 
 import pytest
-from tests.integration.tools import eventually
+from tests.integration.tools import PATIENCE, eventually
 from tests.pids import is_alive
 
+from taskorch import TaskOrchestrator, Workflow
+from taskorch.cli import main
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite import load, run
 from taskorch.frontends.workspace import Workspace
@@ -50,6 +53,61 @@ def test_a_suite_mends_what_its_tests_run_in_inside_the_attempt(tmp_path):
     ]
     assert [(each["attempt"], each["result"]) for each in told] == [(1, "failed")]
     assert told[0]["action"].startswith("sh -c echo x >> installs")
+
+
+def test_a_repair_that_helps_is_told_everywhere_and_the_first_log_is_kept(
+    tmp_path, caplog, capsys
+):
+    """The screen is that of the command; the rest are files, and names of Python."""
+    repairs = "{import_error: [sh, -c, 'echo installing; touch made_one.py']}"
+    suite_in(tmp_path, repairs, "one")
+    config, out = str(tmp_path / "suite.yaml"), tmp_path / "out"
+    assert main(["suite", "run", config, "--output", str(out)]) == 0
+    said = r"one: attempt 1 failed \(import_error\), and ran again after sh -c echo"
+    assert re.search(f"repaired:\n  {said}", capsys.readouterr().out)
+    assert re.search("taskorch: task suite/" + said, caplog.text)
+    report = json.loads((out / "report.json").read_text())
+    (text,) = report["tasks"][0]["repairs"]
+    assert "No module named 'made_one'" in text
+    for kind in ("md", "html"):
+        assert "ran again after" in (out / f"report.{kind}").read_text()
+    logs = out / "logs"
+    messages = map(json.loads, (logs / "messages.jsonl").read_text().splitlines())
+    (told,) = [m for m in messages if m["message_type"] == "task_completion"]
+    (attempt,) = told["recovery_attempts"]
+    assert (attempt["attempt"], attempt["result"]) == (1, "success")
+    assert attempt["action"].startswith("sh -c echo installing")
+    events = map(json.loads, (logs / "events.jsonl").read_text().splitlines())
+    (event,) = [e for e in events if e["event"] == "recovery_attempted"]
+    assert (event["task_id"], event["kind"]) == ("one", "import_error")
+    assert (event["result"], "made_one" in event["message"]) == ("retry", True)
+    # What failed first, and then what mended it.
+    kept = (logs / "one.1.log.repair").read_text()
+    assert kept.index("No module named 'made_one'") < kept.index("\ninstalling\n")
+    assert "1 passed" in (logs / "one.1.log").read_text()
+
+
+def test_a_repair_is_counted_and_stands_in_the_report_of_its_run():
+    mended = []
+
+    def work():
+        if not mended:
+            raise ModuleNotFoundError("x")
+
+    flow = Workflow("w")
+    flow.task(work, id="a")
+    with TaskOrchestrator() as orch:
+        orch.recover("import")(lambda *_: mended.append(1) or "retry")
+        run_of_it = orch.workflows.start(flow)
+        run_of_it.result(PATIENCE)
+        assert orch.get_stats().retries.repaired == 1
+        assert orch.metrics()["repaired_attempts_count"] == 1
+        report = run_of_it.report()
+        (tried,) = orch.get_task_status(report.tasks[0].task_id).recovery_attempts
+        assert report.tasks[0].repairs == (str(tried),)
+        assert "What was repaired:\n  a: attempt 1 failed (import_error)" in str(report)
+        assert "## What was repaired" in report.to_markdown()
+        assert tried.message == "ModuleNotFoundError: x"
 
 
 def test_a_repair_that_fails_or_is_not_there_changes_nothing(tmp_path):
@@ -118,10 +176,31 @@ def test_a_task_file_is_mended_too(tmp_path):
         'test "$TASK_ID" = b && exit 3\n'
         "echo \"ModuleNotFoundError: No module named 'x'\" >&2; exit 1\n"
     )
-    with Workspace(tmp_path, agent="sh agent.sh", tell=None) as workspace:
+    told = []
+    with Workspace(tmp_path, agent="sh agent.sh", tell=told.append) as workspace:
         report = workspace.main_loop()
     assert report.completed == ("a",)
+    status = json.loads((tmp_path / "workspace/status/a.json").read_text())
+    (repair,) = status["repairs"]
+    assert "(import_error), and ran again after sh -c echo" in repair
+    assert f"Repair: a: {repair}" in told
+    log = tmp_path / "workspace/logs/a.log"
+    assert f"Repair: a: {repair}\n" in log.read_text()
+    assert "No module named 'x'" in (log.parent / "a.log.repair").read_text()
     assert sorted((tmp_path / "ran").read_text().split()) == ["a", "a", "b"]
     assert (tmp_path / "installs").read_text().split() == ["x"]
     status = json.loads((tmp_path / "workspace/status/b.json").read_text())
     assert (status["error"], status["exit_code"]) == ("Exit code 3", 3)
+
+
+def test_the_log_of_each_try_of_a_task_file_is_kept(tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/a.md").write_text("---\noutputs: []\nretries: 1\n---\nDo it.\n")
+    (tmp_path / "agent.sh").write_text(
+        "echo $$; test -e x && exit 0; touch x; exit 3\n"
+    )
+    with Workspace(tmp_path, agent="sh agent.sh", tell=None) as workspace:
+        assert workspace.main_loop().completed == ("a",)
+    logs = tmp_path / "workspace/logs"
+    texts = [(logs / name).read_text().split()[0] for name in ("a.log.1", "a.log")]
+    assert len({*texts}) == 2

@@ -149,6 +149,7 @@ def test_what_has_ended_is_counted_by_outcome_and_by_cause(measuring):
         ("scheduled",): 1,
         ("recovered",): 0,
         ("exhausted",): 1,
+        ("repaired",): 0,
     }
     attempts = {
         tuple(p.attributes.values()): p.count

@@ -253,6 +253,8 @@ def _summary(report: SuiteReport) -> str:
             f"  {duration(test['seconds']):>8}  {test['id']}"
             for _, test in report.slowest[:_SHOWN]
         ]
+    if report.repairs:
+        lines += ["repaired:", *[f"  {first_line(line)}" for line in report.repairs]]
     if report.flaky:
         lines += ["flaky (failed, then passed unchanged):"]
         lines += [f"  {line}" for line in report.flaky_lines]

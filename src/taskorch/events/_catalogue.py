@@ -795,7 +795,8 @@ class RecoveryAttempted(TaskEvent):
         action: The name of the function that tried.
         result: `retry` (the attempt is run again), `escalate` (it counts as failed),
             `done` (of level 2) or `failed` (the function itself raised).
-        message: Its error, or the fault of its answer.
+        message: Its error, the fault of its answer, or with `retry` the error of the
+            attempt.
     """
 
     attempt: int

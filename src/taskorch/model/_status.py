@@ -63,6 +63,10 @@ class HistoryEntry:
     detail: str = ""
 
 
+#: The letters of an error in a sentence.
+_MOST_SHOWN: Final = 300
+
+
 @frozen
 class RecoveryAttempt:
     """
@@ -74,7 +78,8 @@ class RecoveryAttempt:
         kind: The class of the failure.
         action: The name of the function that tried.
         result: `retry`, `escalate`, `done` or `failed`.
-        message: Its error, or the fault of its answer.
+        message: Its error, the fault of its answer, or with `retry` the error of the
+            attempt.
     """
 
     attempt: int
@@ -83,6 +88,18 @@ class RecoveryAttempt:
     action: str
     result: str
     message: str = ""
+
+    def __str__(self) -> str:
+        if self.level > 1:
+            return f"{self.action} ran before attempt {self.attempt} ({self.kind})"
+        words = (
+            f"and ran again after {self.action}"
+            if self.result == "retry"
+            else f"and {self.action} did not mend that"
+        )
+        text = f"attempt {self.attempt} failed ({self.kind}), {words}"
+        message = " ".join(self.message.split())[:_MOST_SHOWN]
+        return f"{text}: {message}".removesuffix(": ")
 
 
 @frozen
@@ -285,11 +302,13 @@ class RetryStats:
         scheduled: Retries granted.
         recovered: Tasks that completed after at least one retry.
         exhausted: Tasks that failed although a retry policy was at work.
+        repaired: Failed attempts that a repair had run again, in this incarnation.
     """
 
     scheduled: int
     recovered: int
     exhausted: int
+    repaired: int = 0
 
 
 @frozen

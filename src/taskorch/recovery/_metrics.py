@@ -113,6 +113,7 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "task_queue_length": ("{task}", "Tasks that wait for room."),
         "completed_tasks_count": ("{task}", "Tasks that have completed."),
         "failed_tasks_count": ("{task}", "Tasks that have failed."),
+        "repaired_attempts_count": ("{attempt}", "Those that a repair had run again."),
         "policy_violations": ("{violation}", "Violations of policies, by severity."),
         "task_execution_time": ("s", "Median of the latest attempts, by type."),
         "task_success_rate": ("1", "Of what has ended, what completed, by type."),
@@ -155,6 +156,7 @@ def from_stats(stats: Stats) -> dict[str, Any]:
         "total_cpu_utilization": _held(stats, "cpu"),
         "task_queue_length": stats.queue.queued,
         "completed_tasks_count": stats.work("completed"),
+        "repaired_attempts_count": stats.retries.repaired,
         "failed_tasks_count": stats.work("failed"),
         "policy_violations": {
             severity: sum(policies.values())

@@ -7,9 +7,9 @@ Decision: test-suites.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,9 +32,9 @@ REPAIRS: Final = AnyNames(
 _LOOK: Final = 0.1
 #: The most bytes of a program's output that are read.
 _MOST: Final = 4_096
-#: Function of a task that returns the folder for repair programs and variables to set;
-#: None: programs do not repair this task.
-Place = Callable[[Any], tuple[Path, Mapping[str, str]] | None]
+#: Function of a task and its context that returns the folder for repair programs,
+#: variables to set, and the log of the attempt; None: programs do not repair this task.
+Place = Callable[[Any, Any], tuple[Path, Mapping[str, str], Path] | None]
 
 
 @attrs.frozen
@@ -43,11 +43,12 @@ class ProgramRepair:
     Repair by a program, which `orch.recover` calls with a failed attempt.
 
     Only one repair runs at a time, since they share what they mend. If the attempt is
-    to end, the program and all that it has started are ended.
+    to end, the program and all that it has started are ended. The log of the failure
+    is kept in `NAME.log.repair`, with the output of the program.
 
     Attributes:
         args: The program, and its arguments.
-        place: A function of the task that returns the folder and variables.
+        place: The function that says where: see `Place`.
     """
 
     args: tuple[str, ...]
@@ -59,7 +60,7 @@ class ProgramRepair:
         """Name of the repair in events."""
         return " ".join(self.args)
 
-    def __call__(self, task: Any, _failure: object, context: Any) -> str:
+    def __call__(self, task: Any, failure: Any, context: Any) -> str:
         """
         Repair the environment of *task*.
 
@@ -67,14 +68,20 @@ class ProgramRepair:
             ProgramFailedError: The program has failed.
             OSError: It cannot be started.
         """
-        place = self.place(task)
+        place = self.place(task, context)
         if place is None:
             return "escalate"
+        cwd, env, log = place
         while not self._lock.acquire(timeout=_LOOK):
             context.checkpoint()
         try:
-            with tempfile.TemporaryFile() as output:
-                self._run(*place, output, context)
+            with Path(f"{log}.repair").open("ab+") as output:
+                with suppress(OSError), log.open("rb") as source:
+                    shutil.copyfileobj(source, output)
+                title = f"\ntaskorch: {failure.kind}: {self.__name__}\n"
+                output.write(title.encode("utf-8", "replace"))
+                output.flush()
+                self._run(cwd, env, output, context)
         finally:
             self._lock.release()
         return "retry"
@@ -82,6 +89,7 @@ class ProgramRepair:
     def _run(
         self, cwd: Path, env: Mapping[str, str], output: IO[bytes], context: Any
     ) -> None:
+        begun = output.tell()
         process = subprocess.Popen(  # noqa: S603 - the document's
             self.args,
             cwd=cwd,
@@ -101,7 +109,7 @@ class ProgramRepair:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.returncode:
-            output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST))
+            output.seek(max(begun, output.seek(0, os.SEEK_END) - _MOST))
             lines = after_cut(output.read()).decode("utf-8", "replace").split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "")
             msg = f"{self.__name__} exited with {process.returncode}: {last.strip()}"

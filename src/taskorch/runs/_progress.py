@@ -23,6 +23,7 @@ from taskorch.runtime import (
     Staleness,
     give_error,
     is_skipped,
+    recoveries_of,
     spent_by,
 )
 from taskorch.workflows import PhaseReport, TaskReport, Verdict, WorkflowReport
@@ -390,6 +391,7 @@ def _task(
         place_of(error),
         spent=spent_by(rows),
         allowed=is_forgiven(row),
+        repairs=tuple(map(str, recoveries_of(work))),
     )
 
 

@@ -156,6 +156,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._noted import Inside as Inside
     from taskorch.runtime._noted import Noted as Noted
     from taskorch.runtime._reports import measure as measure
+    from taskorch.runtime._reports import recoveries_of as recoveries_of
     from taskorch.runtime._reports import since_when as since_when
     from taskorch.runtime._reports import spent_by as spent_by
     from taskorch.runtime._reports import status_of as status_of
@@ -169,6 +170,7 @@ _LATE = {
     "listed": "_listing",
     "measure": "_reports",
     "since_when": "_reports",
+    "recoveries_of": "_reports",
     "spent_by": "_reports",
     "status_of": "_reports",
     "totals": "_reports",

@@ -853,6 +853,8 @@ class Strategies:
         #: The strategy that runs now, its class of failure and its start, by task and
         #: number.
         self._called: dict[tuple[str, int], tuple[str, str, int]] = {}
+        #: Failed attempts that a strategy had run again.
+        self.repaired = 0
 
     def add(self, kind: str, strategy: Strategy, level: int) -> None:
         """
@@ -1062,11 +1064,15 @@ class Strategies:
                 result = "done"
             elif answer not in ("retry", "escalate", True, False, None):
                 message = f"it answered {show(answer)}, neither 'retry' nor 'escalate'"
+            if result == "retry" and error is not None:
+                message = describe(error)
+                self.repaired += 1
         finally:
             self._called.pop((row.id, number), None)
         rt, fact = self._rt, (number, level, kind, name, result, message)
-        known = extra_of(work).recoveries
-        extra_of(work).recoveries = (*known, RecoveryAttempt(*fact))[-_MOST:]
+        known, recovery = extra_of(work).recoveries, RecoveryAttempt(*fact)
+        extra_of(work).recoveries = (*known, recovery)[-_MOST:]
+        _LOG.warning("taskorch: task %s: %s", row.id, recovery)
 
         def note(now: int) -> None:
             rt.kernel.note(RecoveryAttempted, now, row.id, *fact, cargo=work)

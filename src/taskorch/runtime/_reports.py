@@ -54,6 +54,7 @@ from taskorch.model import (
     Missing,
     ProgramResult,
     QueueStats,
+    RecoveryAttempt,
     Remedy,
     Resources,
     RetryStats,
@@ -269,7 +270,7 @@ def status_of(
         late_results=late_of(work),
         owner=row.bucket.spec.owner,
         earlier_errors=earlier_of(work),
-        recovery_attempts=() if work._extra is None else work._extra.recoveries,
+        recovery_attempts=recoveries_of(work),
         stopping=extra.stop_reason if extra is not None and extra.stop else "",
         stale=(staleness or Staleness(runtime)).cause(work) is not None,
         rerun=rerun,
@@ -278,6 +279,11 @@ def status_of(
         spent=spent_by([row]),
         allowed=state is TaskState.FAILED and allowed_error(work) is not None,
     )
+
+
+def recoveries_of(work: Work) -> tuple[RecoveryAttempt, ...]:
+    """Return what mended the attempts of a task, or tried to."""
+    return () if work._extra is None else work._extra.recoveries
 
 
 def spent_by(rows: Iterable[TaskRow]) -> Mapping[str, float] | None:
@@ -426,6 +432,7 @@ def _totals(runtime: Runtime) -> Stats:
             kernel.retries_scheduled,
             kernel.retries_recovered,
             kernel.retries_exhausted,
+            0 if runtime.strategies is None else runtime.strategies.repaired,
         ),
         resources=ReadOnly(kernel.pool_stats()),
         agents=ReadOnly(

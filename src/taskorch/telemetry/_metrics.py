@@ -76,7 +76,7 @@ def _failures(stats: Stats) -> Iterator[_Told]:
 
 
 def _retries(stats: Stats) -> Iterator[_Told]:
-    for outcome in ("scheduled", "recovered", "exhausted"):
+    for outcome in ("scheduled", "recovered", "exhausted", "repaired"):
         yield {names.OUTCOME: outcome}, getattr(stats.retries, outcome)
 
 

@@ -91,6 +91,7 @@ class TaskReport:
         spent: What the attempts of all its runs count as having spent of its budget, by
             resource; None: none has drawn on one, or nobody knows any more.
         allowed: Whether it failed, and its failure is allowed.
+        repairs: What mended its failed attempts, or tried to, a sentence each.
     """
 
     name: str
@@ -109,6 +110,7 @@ class TaskReport:
     stale: bool = False
     spent: Mapping[str, float] | None = None
     allowed: bool = False
+    repairs: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -162,6 +164,13 @@ class WorkflowReport:
         return tuple(task for task in self.tasks if task.stale)
 
     @property
+    def repairs(self) -> tuple[str, ...]:
+        """The repairs of failed attempts, each with its task."""
+        return tuple(
+            f"{task.name}: {text}" for task in self.tasks for text in task.repairs
+        )
+
+    @property
     def spent(self) -> Mapping[str, float]:
         """The sum that its tasks have spent of budgets, as far as it is known."""
         return sum_of(task.spent for task in self.tasks)
@@ -193,6 +202,9 @@ class WorkflowReport:
             lines += [f"## {title}", ""]
             lines += [f"- {cell(line)}" for line in _task_lines(tasks)]
             lines.append("")
+        if self.repairs:
+            lines += ["## What was repaired", ""]
+            lines += [*[f"- {cell(line)}" for line in self.repairs], ""]
         lines += ["| task | state | attempts | time |", "|---|---|---|---|"]
         lines += [
             f"| {t.name} | {t.state} | {t.attempts} | {_time(t.duration)} |"
@@ -211,6 +223,8 @@ class WorkflowReport:
             lines += [f"    {_verdict(verdict)}" for verdict in phase.verdicts]
         for title, tasks in self._troubles():
             lines += [f"{title}:", *[f"  {line}" for line in _task_lines(tasks)]]
+        if self.repairs:
+            lines += ["What was repaired:", *[f"  {line}" for line in self.repairs]]
         return visible("\n".join(lines))
 
     def _troubles(self) -> Iterable[tuple[str, tuple[TaskReport, ...]]]:

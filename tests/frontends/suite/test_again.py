@@ -77,7 +77,7 @@ def runs(here):
 
 
 def test_a_failed_test_counts_once_it_has_failed_alone_too(tmp_path):
-    """One that passes then is flaky, and neither a phase nor anybody hears of it."""
+    """One that passes then is flaky: no phase fails, and messages say what was done."""
     tasks, report, ended = run_in(
         tmp_path, ON, "{id: flaky, template: p}", "late: [{id: broken, template: p}]"
     )
@@ -102,6 +102,23 @@ def test_a_failed_test_counts_once_it_has_failed_alone_too(tmp_path):
         "broken": 2,
         "last": 2,
     }
+    logs = tmp_path / "out/logs"
+    messages = map(json.loads, (logs / "messages.jsonl").read_text().splitlines())
+    tried = {
+        message["task_id"]: message["recovery_attempts"]
+        for message in messages
+        if message["message_type"] in ("task_completion", "failure_notification")
+    }
+    for name, tests, result in (
+        ("flaky", ("test_flaky", "test_dies"), "success"),
+        ("broken", ("test_broken", "test_last"), "failed"),
+    ):
+        assert {(each["action"], each["result"]) for each in tried[name]} == {
+            (f"rerun_failed_tests test_{name}.py::{test}", result) for test in tests
+        }
+    events = map(json.loads, (logs / "events.jsonl").read_text().splitlines())
+    again = [each for each in events if each["event"] == "recovery_attempted"]
+    assert [each["result"] for each in again] == ["success"] * 2 + ["failed"] * 2
     (log,) = (tmp_path / "out/logs").glob("**/broken[!_]*.log")
     assert (
         "test_broken.py::test_broken: it has failed, and is run once more, alone"

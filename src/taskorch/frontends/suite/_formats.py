@@ -57,6 +57,7 @@ svg .inside { fill: var(--back) }
 #: The titles of lists.
 _MEMORY: Final = "Used more memory than was granted"
 _SPENT: Final = "Spent of budgets"
+_REPAIRS: Final = "Repaired"
 _FLAKY: Final = "Flaky: failed, then passed unchanged"
 #: Pixels of the picture.
 _WIDTH, _LEFT, _LANE, _BAR = 1_000, 90, 26, 20
@@ -168,6 +169,7 @@ def _markdown_lines(report: SuiteReport) -> Iterator[str]:
     )
     yield from _markdown_list("What did not succeed", troubles)
     yield from _markdown_failures(report)
+    yield from _markdown_list(_REPAIRS, map(_plain, report.repairs))
     yield from _markdown_list(_FLAKY, map(_plain, report.flaky_lines))
     if report.slowest:
         yield from ("", "## Slowest tests", "")
@@ -234,6 +236,7 @@ def page(report: SuiteReport) -> str:
         *_picture(report),
         *_html_list(_MEMORY, report.over_memory),
         *_html_list(_SPENT, report.spent_lines),
+        *_html_list(_REPAIRS, report.repairs),
         *_html_list(_FLAKY, report.flaky_lines),
         *_slowest(report),
         "</main></body></html>",

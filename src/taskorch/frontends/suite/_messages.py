@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -114,6 +114,7 @@ def completion(
     state: TaskState,
     span: tuple[float, float],
     results: Mapping[str, Any],
+    attempts: Sequence[tuple[int, str, str, float]] = (),
 ) -> dict[str, Any]:
     """A task has ended, for good; *span* is from its first attempt to that end."""
     counts = results.get("counts") or {}
@@ -138,6 +139,7 @@ def completion(
                 None if coverage is None else round(100 * coverage, 1)
             ),
         },
+        **({"recovery_attempts": _tried(attempts)} if attempts else {}),
     }
 
 
@@ -164,13 +166,10 @@ def failure(
                 "function": first.get("function"),
             },
         },
-        "recovery_attempts": [
-            {
-                "attempt": attempt,
-                "action": action,
-                "result": result,
-                "timestamp": stamp(when),
-            }
-            for attempt, action, result, when in attempts
-        ],
+        "recovery_attempts": _tried(attempts),
     }
+
+
+def _tried(attempts: Iterable[tuple[int, str, str, float]]) -> list[dict[str, Any]]:
+    names = "attempt", "action", "result", "timestamp"
+    return [dict(zip(names, (*of, stamp(at)), strict=True)) for *of, at in attempts]

@@ -73,6 +73,7 @@ class TaskPart:
         granted_mb: MiB that it was granted.
         spent: What all attempts count as having spent of its budget, by resource; None:
             it draws on none.
+        repairs: What mended its failed attempts, or tried to, a sentence each.
     """
 
     id: str
@@ -93,6 +94,7 @@ class TaskPart:
     memory_mb: float | None = None
     granted_mb: float | None = None
     spent: Mapping[str, float] | None = None
+    repairs: tuple[str, ...] = ()
 
     @property
     def over_memory(self) -> str:
@@ -206,6 +208,11 @@ class SuiteReport:
         every = [(task, test) for task in self.tasks for test in task.tests]
         every.sort(key=lambda both: -both[1]["seconds"])
         return every[:_SLOWEST]
+
+    @property
+    def repairs(self) -> list[str]:
+        """The repairs of failed attempts, each with its task."""
+        return [f"{task.id}: {text}" for task in self.whole for text in task.repairs]
 
     @property
     def flaky(self) -> list[str]:
@@ -380,6 +387,8 @@ def _parts(
             counts=results.get("counts") and Counts(**results["counts"]),
             coverage=results.get("coverage"),
         )
+    repairs = tuple(f"{part.id}: {text}" for part in parts for text in part.repairs)
+    whole = attrs.evolve(whole, repairs=repairs)
     if any(part.spent is not None for part in parts):
         whole = attrs.evolve(whole, spent=sum_of(part.spent for part in parts))
     if lost:
@@ -431,4 +440,5 @@ def _part(
         spent=report.spent,
         memory_mb=results.get("memory_mb"),
         granted_mb=results.get("granted_mb"),
+        repairs=report.repairs,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from taskorch.governance import signing_key
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.staged import Staged
 from taskorch.model import Task
+from taskorch.model.ids import without_run
 from taskorch.policies import Measured
 from taskorch.recovery._repairs import mend_with
 
@@ -142,7 +144,7 @@ def run(
         with orchestrator:
             watch(orchestrator, suite, place)
             declare_budgets(orchestrator, suite)
-            mend_with(orchestrator, suite.repairs, _place_of)
+            mend_with(orchestrator, suite.repairs, partial(_place_of, place))
             begun(orchestrator, suite)
             orchestrator.signals.agent_lost.connect(left)
             # Tasks of an earlier incarnation begin as soon as there are agents.
@@ -244,12 +246,15 @@ def _learn(suite: Suite, place: RunFolder, since: float) -> None:
     history.write(place.history)
 
 
-def _place_of(task: Task) -> tuple[Path, Mapping[str, str]] | None:
-    """The folder and the variables of a test task."""
+def _place_of(
+    folder: RunFolder, task: Task, context: Any
+) -> tuple[Path, Mapping[str, str], Path] | None:
+    """The folder, the variables and the log of a test task."""
     about = task.payload
     if not isinstance(about, Mapping) or "cwd" not in about:
         return None
-    return Path(about["cwd"]), about.get("env", {})
+    name = without_run(context.task_id) or context.task_id
+    return Path(about["cwd"]), about.get("env", {}), folder.log(name, context.attempt)
 
 
 def check_complete(suite: Suite) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
@@ -60,6 +60,10 @@ _LOG: Final = log_of("taskorch.frontends.suite")
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
 #: The end of an attempt, or of a task.
 _End: TypeAlias = TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
+#: A thing that was tried after a failure: attempt, action, result and time.
+_Tried: TypeAlias = tuple[int, str, str, float]
+#: The fields of a repair in the lines of a log.
+_RECOVERY: Final = ("attempt", "level", "kind", "action", "result", "message")
 _STATES: Final[Mapping[type[TaskEvent], TaskState]] = {
     TaskCompleted: TaskState.COMPLETED,
     TaskRetrying: TaskState.RETRYING,
@@ -277,7 +281,7 @@ class SuiteTeller:
         _messages.check_message(message)
         self.messages.write(message)
 
-    def _log(self, kind: str, at: float, **about: Any) -> None:
+    def _log(self, kind: str, at: float, /, **about: Any) -> None:
         """Write a line about an event of this *kind*."""
         self.lines.write({"event": kind, **about, "timestamp": stamp(at)})
 
@@ -349,9 +353,12 @@ class SuiteTeller:
     def _recovering(self, event: RecoveryAttempted) -> None:
         task = self._task(event)
         if task is not None:
-            # The next attempt shows whether that helped.
-            tried = (event.attempt, event.action, "failed", event.at)
+            # The end of the attempt shows whether that helped.
+            result = "pending" if event.result in ("retry", "done") else "failed"
+            tried = (event.attempt, event.action, result, event.at)
             self._failed.setdefault(task.id, []).append(tried)
+            about = {name: getattr(event, name) for name in _RECOVERY}
+            self._log("recovery_attempted", event.at, task_id=task.id, **about)
 
     def _retrying(self, event: TaskRetrying) -> None:
         task = self._task(event)
@@ -373,7 +380,11 @@ class SuiteTeller:
         first = self.timeline.first(event.task_id)
         began = event.at if first is None else first
         agent = self._agent(event)
-        self._complete(task, agent, state, (began, event.at), results)
+        tried: Sequence[_Tried] = self._failed.get(task.id, ())
+        if isinstance(event, TaskCompleted):
+            of_last = self._folder.results_of(task.id, event.task_id, event.attempt)
+            tried = self._tried(task, event, of_last)
+        self._complete(task, agent, state, (began, event.at), results, tried)
         self._log(
             "task_completed",
             event.at,
@@ -395,12 +406,13 @@ class SuiteTeller:
         state: TaskState,
         span: tuple[float, float],
         results: Mapping[str, Any],
+        tried: Sequence[_Tried] = (),
     ) -> None:
         """Send that *task* has ended, for good."""
         kept = self._folder.results, self._folder.coverage, self._folder.agent_report
         paths = [of(task.id) for of in kept]
         about = {
-            **_messages.completion(agent, task.id, state, span, results),
+            **_messages.completion(agent, task.id, state, span, results, tried),
             "artifacts": [path.name for path in paths if path.exists()],
             "next_actions": list(self._next_actions(task)),
         }
@@ -447,15 +459,38 @@ class SuiteTeller:
 
     # -- what it means -------------------------------------------------------------
 
+    def _tried(
+        self, task: SuiteTask, event: _End, results: Mapping[str, Any]
+    ) -> list[_Tried]:
+        """Note at the end of an attempt what was tried in it, and whether it helped."""
+        number = getattr(event, "attempt", 0)
+        is_good = isinstance(event, TaskCompleted)
+        words = {True: "success", False: "failed"}
+        tried = self._failed.setdefault(task.id, [])
+        for test in results.get("tests", ()):
+            if test.get("is_flaky") or test.get("failed_again"):
+                action = f"rerun_failed_tests {test['id']}"
+                result = words[bool(test.get("is_flaky"))]
+                tried.append((number, action, result, event.at))
+                about = {"attempt": number, "action": action, "result": result}
+                self._log("recovery_attempted", event.at, task_id=task.id, **about)
+        if number > 1:
+            tried.append((number, "automatic_retry", words[is_good], event.at))
+        tried[:] = [
+            (of, act, words[is_good and of == number], at)
+            if result == "pending"
+            else (of, act, result, at)
+            for of, act, result, at in tried
+        ]
+        return tried
+
     def _tell_failure(
         self, task: SuiteTask, event: TaskRetrying | TaskFailed, *, is_final: bool
     ) -> None:
-        attempts = self._failed.setdefault(task.id, [])
         results = self._folder.results_of(task.id, event.task_id, event.attempt)
+        attempts = self._tried(task, event, results)
         failed = [t for t in results.get("tests", ()) if t["outcome"] in BAD]
         kind = class_by_cause(event.failure_class, event.cause)
-        if event.attempt > 1:
-            attempts.append((event.attempt, "automatic_retry", "failed", event.at))
         threshold = self._suite.retries.escalation_threshold
         is_over = threshold is not None and event.attempt >= threshold
         is_for_people = is_final and self._is_for_people(kind, event.attempt)

@@ -65,6 +65,7 @@ class Status:
             `gate_of`.
         spent: The amounts of budgets that all its programs spent, by resource.
         unenforced: Limits that its program was not held to, as this machine cannot.
+        repairs: What mended its programs, or tried to, a sentence each.
     """
 
     task_id: str
@@ -79,6 +80,7 @@ class Status:
     blocked_by: str | None = None
     spent: Mapping[str, float] | None = attrs.field(default=None, hash=False)
     unenforced: Sequence[str] | None = None
+    repairs: Sequence[str] | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -170,6 +172,10 @@ def _status(document: Mapping[str, Any], task_id: str) -> Status:
     return Status(task_id, state, **fields)
 
 
+def _texts(value: Any) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, list) else None
+
+
 def _amounts(value: Any) -> dict[str, float] | None:
     if not isinstance(value, dict):
         return None
@@ -200,7 +206,6 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "error": _text,
     "blocked_by": _text,
     "spent": _amounts,
-    "unenforced": lambda value: (
-        tuple(map(str, value)) if isinstance(value, list) else None
-    ),
+    "unenforced": _texts,
+    "repairs": _texts,
 }

@@ -56,12 +56,14 @@ def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
     return orch
 
 
-def _place_of(task: Task[Any]) -> tuple[Path, Mapping[str, str]] | None:
-    """The folder of the program of a task file."""
+def _place_of(
+    task: Task[Any], _context: object
+) -> tuple[Path, Mapping[str, str], Path] | None:
+    """The folder and the log of the program of a task file."""
     program = task.payload
-    if not isinstance(program, Program) or program.cwd is None:
+    if not isinstance(program, Program) or not program.cwd or not program.log:
         return None
-    return Path(program.cwd), {}
+    return Path(program.cwd), {}, Path(program.log)
 
 
 def judged(config: WorkspaceConfig, task: TaskFile) -> tuple[str | None, str | None]:

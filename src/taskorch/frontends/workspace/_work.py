@@ -42,6 +42,7 @@ from taskorch.model import Program, ProgramResult, Resources, Task, Units
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext
+    from taskorch._handles import TaskHandle
     from taskorch._orchestrator import TaskOrchestrator
 
 #: Pauses between two looks at the claim of another runner.
@@ -74,6 +75,8 @@ class _Outcome:
     is_final: bool = False
     #: Limits that it was not held to.
     unenforced: tuple[str, ...] = ()
+    #: What mended it, or tried to.
+    repairs: list[str] = attrs.field(factory=list[str])
 
 
 @attrs.frozen
@@ -191,16 +194,20 @@ class TaskFileWorker:
     def _run_until_done(self, job: _Job) -> _Outcome:
         """Run the program, and again after a pause, as often as `retries` says."""
         task_id, remaining, pause = job.task.task_id, job.task.retries, 0.0
-        pauses = _PAUSES.pauses()
+        pauses, log = _PAUSES.pauses(), self._layout.log(task_id)
+        repairs: list[str] = []
         while True:
             outcome = self._run(job, pause)
+            repairs += outcome.repairs
             if outcome.error is None or outcome.is_final or not remaining:
-                return outcome
+                return attrs.evolve(outcome, repairs=repairs)
             pause = next(pauses)
             self._note(task_id, outcome.lines)
             times = "once more" if remaining == 1 else f"up to {remaining} times more"
             message = f"Trying again: {task_id} ({outcome.error}; {times})"
             self._tell(message)
+            with suppress(OSError):
+                log.replace(f"{log}.{job.task.retries - remaining + 1}")
             remaining -= 1
 
     def _run(self, job: _Job, pause: float) -> _Outcome:
@@ -246,6 +253,16 @@ class TaskFileWorker:
                 budget=budget,
             )
         )
+        outcome = self._outcome_of(task, handle)
+        if self._config.repairs:
+            tried = self._orch.get_task_status(program_id).recovery_attempts
+            outcome.repairs = [*map(str, tried)]
+            lines = [f"Repair: {task.task_id}: {each}" for each in outcome.repairs]
+            self._note(task.task_id, lines)
+        return outcome
+
+    def _outcome_of(self, task: TaskFile, handle: TaskHandle[Any]) -> _Outcome:
+        """Wait for the program of a task, and return its outcome."""
         try:
             result = handle.result()
         except AttemptInterrupted as why:
@@ -374,6 +391,7 @@ class TaskFileWorker:
             error=outcome.error,
             spent=self._claims.spent(claim.task_id) or None,
             unenforced=outcome.unenforced or None,
+            repairs=outcome.repairs or None,
         )
         self._note(claim.task_id, outcome.lines)
         try:
