@@ -10,6 +10,7 @@ from taskorch.runtime import Added, AttemptContext, _context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from taskorch import steps
     from taskorch.runs import AsyncWorkflowContext, WorkflowContext
@@ -25,6 +26,13 @@ class TaskContext(AttemptContext):
 
     __slots__ = ()
 
+    key: Added[str] = Added(
+        "taskorch.steps._book:key_of",
+        "The id of the task without the number of its run, and a digest of its work. "
+        "It is the same in all attempts, re-runs and forks of that work, and another "
+        "for other work: give it, with the name of the step, to a service that can "
+        "tell a second call.",
+    )
     step: Added[steps.StepCaller] = Added(
         "taskorch.steps:StepCaller",
         "Calls a function whose result is kept: "
@@ -80,6 +88,13 @@ class TaskContext(AttemptContext):
 
         manager = manager_of(self._rt)
         return manager.start(workflow, run_id, parameters=given or None), manager.cancel
+
+    def _deployed_since(self, began: datetime) -> bool:
+        """Return whether the latest act since *began* went over to what is deployed."""
+        from taskorch.runs import _versions  # noqa: PLC0415 - when needed
+
+        made_id = self._run_id or _versions.single(self.task_id)
+        return _versions.is_deployed_since(self._rt, made_id, began)
 
     @property
     def aio(self) -> AsyncTaskContext:

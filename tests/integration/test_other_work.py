@@ -15,12 +15,13 @@ import sys
 import threading
 from collections import Counter
 from importlib.util import find_spec
+from shutil import copytree
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
-from taskorch.errors import StepError
+from taskorch.errors import InvalidTaskError, StepError
 from taskorch.steps import step
 
 #: The orders that were charged, in this process, with how often.
@@ -568,3 +569,177 @@ def test_the_same_work_is_known_in_another_process(tmp_path):
         )
         called.append(json.loads(ran.stdout))
     assert called == [6, 0]
+
+
+# -- keys, for services that can tell a second call -------------------------------------
+
+
+def told_key(order, fails=False):
+    context = current_context()
+    key = context.step("key", str, f"{context.key}/charge")
+    CHARGED[key] += 1
+    if fails and context.attempt == 1:
+        raise ConnectionError
+    return context.key
+
+
+def test_a_key_is_that_of_the_work_in_all_its_runs(orch):
+    task = Task.call(told_key, "A", True, id="t", retry=RetryPolicy(2, base=0))
+    key = orch.submit_task(task).result(PATIENCE)
+    assert orch.rerun_task("t").result(PATIENCE) == key
+    assert orch.steps.fork("t", at="key").result(PATIENCE) == key
+    assert key.startswith("t-")
+    assert [*CHARGED] == [f"{key}/charge"]
+    other = Task.call(told_key, "B", True, id="t", retry=RetryPolicy(2, base=0))
+    assert orch.submit_task(other, replace=True).result(PATIENCE) not in (key, "")
+    # The first work comes back under its name: so does its key.
+    assert orch.submit_task(task, replace=True).result(PATIENCE) == key
+
+
+def test_a_worker_process_has_the_same_key(orch):
+    key = orch.submit_task(Task.call(told_key, "A", id="t")).result(PATIENCE)
+    task = Task.call(told_key, "A", executor="process", id="t")
+    assert orch.submit_task(task, replace=True).result(PATIENCE) == key
+
+
+def test_a_task_that_nobody_can_tell_from_others_has_no_key():
+    with TaskOrchestrator() as orch:
+        handle = orch.submit(told_key, threading.Lock())
+        with pytest.raises(InvalidTaskError, match="has no key"):
+            handle.result(PATIENCE)
+
+
+# -- code: it counts as deployed alone ---------------------------------------------------
+
+APP = """
+import sys
+from taskorch import Task, TaskOrchestrator, Workflow, current_context
+
+RUN = "n-2026-11-24T0300Z"
+CALLS = []
+
+def load(day):
+    CALLS.append("load")
+    return FACTOR
+
+def total(rows):
+    CALLS.append("total")
+    return rows
+
+def pack(rows):
+    CALLS.append("pack")
+    return rows * FACTOR
+
+def report():
+    from app import load as found
+    context = current_context()
+    rows = context.step("load", found, "day")
+    return context.child("pack", pack, context.step("total", lambda: total(rows)))
+
+def last(rows):
+    CALLS.append("last")
+    if FAILS:
+        raise ValueError(rows)
+    return rows
+
+def night():
+    flow = Workflow("n")
+    flow.task(last, flow.task(report, id="report"), id="last")
+    return flow
+
+def main(orch):
+    orch.schedules.add("n", "0 3 * * *", night())
+    orch.schedules.add("s", "0 3 * * *", report)
+"""
+DAYS = '"2026-11-24", "2026-11-25"'
+FILL = f'orch.schedules.backfill("n", {DAYS}, again=AGAIN)'
+RESTART = "orch.workflows.restart(RUN)"
+RERUN = 'orch.rerun_task(RUN + "/report")'
+SINGLE = "s/2026-11-24T0300Z"
+#: Acts on a night of another code, and what is called in them then.
+ACTS = {
+    FILL.replace("AGAIN", "True"): True,
+    FILL.replace("AGAIN", 'True, definition="as_it_was"'): False,
+    RESTART: True,
+    'orch.workflows.restart(RUN, definition="as_it_was")': False,
+    RERUN: True,
+    'orch.rerun_task(RUN + "/report", definition="as_it_was")': False,
+    'orch.workflows.start(night(), id=RUN, definition="as_deployed")': True,
+    f'orch.rerun_task("{SINGLE}")': True,
+    f'orch.rerun_task("{SINGLE}", definition="as_it_was")': False,
+    f'orch.schedules.backfill("s", {DAYS}, again=True)': True,
+    f'orch.steps.fork("{SINGLE}", at="pack")': None,
+}
+
+
+def lives(folder, program, act, preview=""):
+    """Let a program live in a folder; return what was called in it, and a preview."""
+    (folder / "app.py").write_text(program)
+    text = f"""
+import app
+from app import *
+from taskorch.runs import _foreseen as foreseen
+with TaskOrchestrator(journal="j.db") as orch:
+    app.main(orch)
+    print({preview})
+    {act}
+    orch.wait(60)
+print(*CALLS)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    told, called = ran.stdout.split("\n")[:2]
+    return called.split(), told
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Folders with a journal of a first life: of a night that completed, and failed."""
+    folders = {}
+    for fails in (True, False):
+        folders[fails] = tmp_path_factory.mktemp("begun")
+        first = APP.replace("FACTOR", "1").replace("FAILS", str(fails))
+        act = FILL.replace("AGAIN", "False")
+        lives(folders[fails], first, f'{act}; orch.schedules.backfill("s", {DAYS})')
+    return folders
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_the_code_of_a_step_counts_as_deployed_alone(tmp_path, begun, act):
+    is_failing = "restart" in act or "start(" in act
+    folder = copytree(begun[is_failing], tmp_path / "life")
+    second = APP.replace("FACTOR", "2").replace("FAILS", "False")
+    called, told = lives(folder, second, act, preview_of(act))
+    steps = [each for each in called if each != "last"]
+    expected = {True: ["load", "total", "pack"], False: [], None: ["pack"]}
+    assert steps == expected[ACTS[act]]
+    # As it was, a restart leaves out what completed.
+    if preview_of(act) and (ACTS[act] or not is_failing):
+        which = "work and code" if ACTS[act] else "work, whatever their code"
+        assert f"are used if they are of the same {which}" in told
+
+
+def preview_of(act):
+    """The preview of an act, as an expression."""
+    definition = '"as_it_was"' if "as_it_was" in act else None
+    of = (
+        "RUN"
+        if "restart" in act
+        else act.partition("(")[2].partition(",")[0].rstrip(")")
+    )
+    if "restart" in act:
+        return f"foreseen.restart_of_run(orch, RUN, {definition}).text"
+    if "rerun" in act:
+        return f"foreseen.rerun_of_task(orch, {of}, definition={definition}).text"
+    if "backfill" in act:
+        more = f"again=True, definition={definition}"
+        return f"foreseen.backfill_of_schedule(orch, {of}, {DAYS}, {more}).text"
+    return ""

@@ -859,7 +859,7 @@ PROMISES = {
     "A result is given back as it was kept": (
         test_a_step_whose_result_is_kept_is_not_called_again_by_a_retry,
     ),
-    "If a kept step is asked for": (
+    "If a run asks for a step": (
         test_another_function_under_a_kept_name_is_refused,
         test_other_arguments_under_a_kept_name_are_refused,
     ),

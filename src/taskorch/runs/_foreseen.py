@@ -12,15 +12,17 @@ Decisions: dashboard-and-views, verbs-and-front-ends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch.errors import UnknownTaskError
 from taskorch.kernel import LOCAL
-from taskorch.kit.checks import check_seconds
+from taskorch.kit.checks import check_seconds, is_there
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.kit.words import in_words
+from taskorch.kit.words import in_words, some
 from taskorch.model import TERMINAL, TaskFilter, TaskState
 from taskorch.model.ids import name_of, stem_of
 from taskorch.runs import _bulk
@@ -108,7 +110,8 @@ def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> For
     if move:
         due, run = move.due(is_undone), orch.workflows.get(run_id)
         ids = [*dict.fromkeys([*due.values(), *_not_of(run, move, due, ids)])]
-        return Foreseen(tuple(ids), _over(move, ids))
+        text = _over(move, ids) + _about_steps(orch, ids, move)
+        return Foreseen(tuple(ids), text)
     if not ids:
         text = "Nothing of it failed or was cancelled."
         return Foreseen((), text, does_something=False)
@@ -118,6 +121,7 @@ def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> For
         text += " As it was: nobody says here what it is today."
     if opened:
         text += f" {many_tasks(opened, 'that waited goes', 'that waited go')} on."
+    text += _about_steps(orch, ids, move)
     return Foreseen(tuple(ids), text)
 
 
@@ -175,6 +179,18 @@ def _over(move: Move, ids: Sequence[str]) -> str:
     return f"{text}, as deployed ({said_by}). Today's definition differs: {move}."
 
 
+def _about_steps(orch: Any, ids: Iterable[str], move: Move | None) -> str:
+    """Return a sentence about the kept steps of tasks that run again; "" if none."""
+    if not is_there("taskorch.steps"):
+        return ""
+    keeping = [each for each in [*ids][:_COMPARED] if orch.steps.of(each)]
+    if not keeping:
+        return ""
+    which = "work, whatever their code," if move is None else "work and code"
+    text = f" Kept steps of {some(keeping)} are used if they are of the same {which}"
+    return f"{text} and all are called anew from the first other one on."
+
+
 def rerun_of_task(
     orch: Any,
     task_id: str,
@@ -201,7 +217,8 @@ def rerun_of_task(
         return Foreseen((), text, does_something=False)
     if move:
         ids = [*move.due(lambda work: work.task_id == status.task_id).values()]
-        return Foreseen(tuple(ids), _over(move, ids))
+        text = _over(move, ids) + _about_steps(orch, ids, move)
+        return Foreseen(tuple(ids), text)
     ids = [status.task_id] if downstream is False else rerun(orch, task_id)
     text = f"Runs {counted(len(ids), 'task')} again."
     if len(ids) > 1:
@@ -211,6 +228,7 @@ def rerun_of_task(
     waiting = [i for i in waiting_for(orch, task_id) if i not in ids]
     if waiting:
         text += f" {many_tasks(waiting, 'waits', 'wait')} for what it comes to."
+    text += _about_steps(orch, ids, move)
     return Foreseen(tuple(ids), text)
 
 
@@ -449,21 +467,31 @@ def backfill_of_schedule(
 def _differences_of(orch: Any, made: Iterable[str], definition: str | None) -> str:
     """Return the differences of today's definition from those of runs, as sentences."""
     different: dict[str, list[str]] = {}
-    for each in sorted(made)[-_COMPARED:]:
+    move: Move | None = None
+    latest = sorted(made)[-_COMPARED:]
+    for each in latest:
         move = orch.workflows._reruns.move(each, definition)
         if move:
             different.setdefault(str(move), []).append(each)
+    steps = _about_steps(orch, _tasks_of(orch, latest[-1]), move)
     if definition == "as_it_was":
-        return " They keep their own graph, arguments and options."
+        return f" They keep their own graph, arguments and options.{steps}"
     if not different:
-        return ""
+        return steps
     sentences = [
         f" For {each[-1]}"
         + f" and {len(each) - 1} more" * (len(each) > 1)
         + f": {text}."
         for text, each in different.items()
     ]
-    return f" Today's definition differs, and is taken.{''.join(sentences)}"
+    return f" Today's definition differs, and is taken.{''.join(sentences)}{steps}"
+
+
+def _tasks_of(orch: Any, made_id: str) -> list[str]:
+    """Return the ids of the tasks of a run, or that of the task itself."""
+    with suppress(UnknownTaskError):
+        return [each.task_id for each in orch.workflows.get(made_id).handles.values()]
+    return [made_id]
 
 
 def cancel_of_backfill(

@@ -109,7 +109,7 @@ class Restarts:
             return self.restart_as(run_id, move.deployed)
         if definition is None and move is None and self.is_of_earlier(run_id):
             _LOG.info("%s is restarted as it was: nobody says what it is today", run_id)
-        self._note_as_it_was(run)
+        self.note_kept(run_id, run.workflow_id, move)
         self._restart(run, lambda _work: True)
         return run
 
@@ -119,14 +119,20 @@ class Restarts:
         is_earlier = self.rt.committer is not None and any(map(ended_earlier, works))
         return is_earlier and self.move(run_id, None) is None
 
-    def _note_as_it_was(self, run: WorkflowRun) -> None:
-        """Note the code of a run that keeps its definition and goes on."""
+    def note_kept(self, made_id: str, run_id: str, move: Move | None) -> None:
+        """Note the code of a run, or of a task, whose definition has no difference."""
         from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
-        tasks = [work._task for work in run.handles.values() if work._task is not None]
-        if _versions.versions(self.rt, run.workflow_id):
-            how = _versions.AS_IT_WAS
-            _versions.note(self.rt, run.workflow_id, tasks, how)
+        is_deployed = move is not None
+        how = _versions.AS_DEPLOYED if is_deployed else _versions.AS_IT_WAS
+        name, works = run_id or _versions.single(made_id), list[Any]()
+        if run_id:
+            works += self.known.get(run_id).handles.values()
+        else:
+            works.append(_members.newest(self.rt, made_id))
+        tasks = [work._task for work in works if work._task is not None]
+        if _versions.versions(self.rt, name) or (is_deployed and not run_id):
+            _versions.note(self.rt, name, tasks, how)
 
     def restart_as(self, run_id: str, deployed: Deployed) -> WorkflowRun:
         """Restart a run after it has moved to the *deployed* definition."""
@@ -187,8 +193,7 @@ class Restarts:
             hint = "definition='as_it_was' runs it again"
             raise InvalidTaskError(msg, hint=hint)
         if not move:
-            if work._row.run:
-                self._note_as_it_was(self.known.get(work._row.run))
+            self.note_kept(task_id, work._row.run, move)
             return False
         due = move.due(lambda each: each._row.id == latest)
         if downstream is False and (move.new or move.gone or due.keys() - {name}):

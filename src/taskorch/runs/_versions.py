@@ -252,6 +252,17 @@ def versions(rt: Any, run_id: str) -> list[RunVersion]:
     ]
 
 
+def is_deployed_since(rt: Any, made_id: str, began: datetime) -> bool:
+    """Return whether the latest act on a run since *began* was as deployed."""
+    acts = [each for each in versions(rt, made_id) if each.how != WENT_ON]
+    return bool(acts) and acts[-1].how == AS_DEPLOYED and acts[-1].since > began
+
+
+def single(task_id: str) -> str:
+    """Return the name of the versions of a task that is of no run."""
+    return f"task:{stem_of(task_id)}"
+
+
 def _moment(ns: int) -> datetime:
     """Return the time of an event, in whole microseconds."""
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1_000)
@@ -493,6 +504,7 @@ class Move:
         renewing = _Due(rt, frozenset(due.values()), anew, going)
         workflow = self.deployed.workflow
         if workflow is None:
+            note(rt, single(made_id), self._tasks.values(), AS_DEPLOYED, text=text)
             rt.submit_tasks([*self._tasks.values()], renewing=renewing)
         else:
             note(rt, made_id, self._tasks.values(), AS_DEPLOYED, text=text)

@@ -498,6 +498,10 @@ class AttemptContext:
         """Begin a run of a workflow; `TaskContext` implements it."""
         raise NotImplementedError
 
+    def _deployed_since(self, began: datetime) -> bool:
+        """Return whether it went over to what is deployed; see `TaskContext`."""
+        raise NotImplementedError
+
     @property
     def _run_id(self) -> str:
         """The id of the workflow run that the task is part of; "" if none."""
@@ -727,6 +731,7 @@ class RemoteContext:
     _units: Mapping[str, tuple[str, ...]] = ReadOnly({})
     _ends: float | None = None
     _in_workflow: bool = False
+    key: Added[str] = Added("taskorch.steps._book:key_elsewhere", "See `TaskContext`.")
     step: Added[Any] = Added(
         "taskorch.steps._calls:step_elsewhere", "See `TaskContext`."
     )

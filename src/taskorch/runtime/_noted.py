@@ -32,6 +32,7 @@ from taskorch.runtime._work import extra_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from taskorch.model import Task
     from taskorch.runtime._context import AttemptContext
@@ -211,6 +212,10 @@ class Inside:
             with suppress(ResultGoneError):
                 results[name] = context.results[name]
         return called, results, context.schedule, context.slot, dict(context.parameters)
+
+    def is_as_deployed(self, began: datetime) -> bool:
+        """Return whether the task went over to what is deployed since *began*."""
+        return self._context._deployed_since(began)
 
     def now(self) -> int:
         """Return the time of the orchestrator, in ns since the epoch."""

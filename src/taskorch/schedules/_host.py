@@ -198,9 +198,12 @@ class ScheduleHost(ABC):
         Returns:
             Whether the definition has changed; else nothing is done.
         """
-        move = Move(self.orch.workflows._reruns, made_id, deployed)
+        reruns = self.orch.workflows._reruns
+        move = Move(reruns, made_id, deployed)
         if move:
             move.carry_out(move.due(lambda work: work._row.submitted_ns < since_ns))
+        else:
+            reruns.note_kept(made_id, "" if deployed.task else made_id, move)
         return bool(move)
 
     def run_again(self, run_id: str, since_ns: int) -> None:

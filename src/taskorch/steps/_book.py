@@ -17,15 +17,17 @@ from taskorch.errors import (
     TaskorchError,
 )
 from taskorch.events import TaskNoted
+from taskorch.kit.fence import log_of
 from taskorch.model import TERMINAL, Missing
-from taskorch.model.ids import has_number, number_of
-from taskorch.runtime import Inside
+from taskorch.model.ids import has_number, number_of, stem_of
+from taskorch.runtime import Inside, ask_at_home
 from taskorch.steps._step import (
     SLEEP,
     Asked,
     KeptStep,
     Ran,
     Step,
+    is_other_code,
     kept_of,
     moment_of,
     note_of,
@@ -41,8 +43,11 @@ if TYPE_CHECKING:
 
 #: The name of the notes of steps.
 NAME: Final = "steps"
+_LOG: Final = log_of(__name__)
 #: One attempt may ask for so many steps: all kept ones are read when it runs again.
 MOST: Final = 10_000
+#: The characters of a digest in a key.
+_KEY: Final = 16
 #: The number of steps in an explanation.
 _SHOWN: Final = 10
 #: The key of the note from which step on a run begins anew; no step has this key.
@@ -114,8 +119,7 @@ def book_of(context: Any) -> Book:
     with shelf.lock:
         book = shelf.book
         if book is None or book.inside.attempt < inside.attempt:
-            if shelf.work is None:
-                shelf.work = same_of(inside.content())
+            _work_of(inside, shelf)
             book = Book(inside, shelf)
             if is_again(inside):
                 shelf.kept = earlier_of(inside)
@@ -123,6 +127,43 @@ def book_of(context: Any) -> Book:
     if book.inside.attempt != inside.attempt:
         inside.stop_if_asked()
     return book
+
+
+def _work_of(inside: Inside, shelf: _Shelf) -> str:
+    """Return the digest of the work of a run; "" if nobody can tell it from other."""
+    with shelf.lock:
+        if shelf.work is None:
+            shelf.work = same_of(inside.content())
+        return shelf.work
+
+
+def key_of(context: Any) -> str:
+    """
+    `context.key`: the id of the task, and a digest of its work.
+
+    Raises:
+        InvalidTaskError: Nobody can tell its work from other work.
+    """
+    inside = Inside(context, NAME)
+    work = _work_of(inside, inside.noted.own(inside.work, _Shelf))
+    if not work:
+        msg = f"task {inside.task_id} has no key: an argument, a result that it was "
+        msg += "given, or what its function closes over has no document"
+        hint = "give it what can be compared, such as texts, numbers and dataclasses"
+        raise InvalidTaskError(msg, hint=hint)
+    return f"{stem_of(inside.task_id)}-{work[:_KEY]}"
+
+
+def key_elsewhere(context: Any) -> str:
+    """`context.key` in a worker process."""
+    task = context.task_id, context.attempt
+    key: str = ask_at_home(task, "taskorch.steps._book:key_at_home", None)
+    return key
+
+
+def key_at_home(context: Any, _: None) -> str:
+    """Return the key of an attempt, beside the orchestrator."""
+    return key_of(context)
 
 
 def needs_reading(context: Any) -> bool:
@@ -345,15 +386,28 @@ class Book:
         shelf, run = self._shelf, self.inside.task_id
         if kept.run == run:
             self._refuse_difference(asked, kept)
-        elif not kept.same or kept.same != self._same(asked):
+        elif (
+            not kept.same
+            or kept.same != self._same(asked)
+            or (
+                is_other_code(asked.code, kept.code)
+                and self.inside.is_as_deployed(kept.step.began)
+            )
+        ):
             # All that came after it may have used its result.
             self.inside.note(_FORK, key)
+            _LOG.info(
+                "task %s calls step %s anew, and all after it: %s has kept it of other "
+                "work or code, or of what nobody can compare",
+                *(run, key, kept.run),
+            )
             shelf.forked_at = key
             _cut(shelf.kept, key, run)
             return None
         elif kept.is_over:
             # The next attempts of this run compare it no more.
             self.inside.note(key, _GIVEN)
+            _LOG.info("task %s uses step %s, which %s has kept", run, key, kept.run)
             _give(shelf.kept, key, run)
         return kept
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from importlib import import_module
+from types import FunctionType, MethodType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from taskorch.errors import InvalidTaskError, StepError, TaskFailedError
 from taskorch.journal import document
 from taskorch.kit.checks import is_name
-from taskorch.kit.digests import UndescribedError
+from taskorch.kit.digests import UndescribedError, described_function
 from taskorch.kit.digests import digest_of as named_digest
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
@@ -31,6 +35,8 @@ StepState: TypeAlias = Literal["kept", "called", "running", "left"]
 #: The name in place of a function where a step is a sleep.
 SLEEP: Final = "context.sleep"
 _DIGEST: Final = 16
+#: The code of functions that close over nothing.
+_CODES: Final[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
 _MAX_ARGUMENTS: Final = 200
 _MAX_TRACE: Final = 20_000
 
@@ -115,6 +121,7 @@ class Asked(NamedTuple):
         digest: A digest of the arguments, which one run of a task compares.
         same: A digest of the function and its arguments, with the values that it is
             bound to or closes over, which other runs compare; "" if there is none.
+        code: A digest of its code, which runs as deployed compare; "" if there is none.
     """
 
     name: str
@@ -122,6 +129,7 @@ class Asked(NamedTuple):
     arguments: str
     digest: str
     same: str
+    code: str = ""
 
 
 class Ran(NamedTuple):
@@ -153,8 +161,9 @@ def asked_for(
         [*map(show, args), *(f"{key}={show(value)}" for key, value in kwargs.items())]
     )
     digest = digest_of(*args, *kwargs, *kwargs.values())
-    same = same_of((function, args, dict(kwargs)))
-    return Asked(str(name), name_of(function), shown_arguments(named), digest, same)
+    same, code = same_of((function, args, dict(kwargs))), code_of(function)
+    shown = shown_arguments(named)
+    return Asked(str(name), name_of(function), shown, digest, same, code)
 
 
 def shown_arguments(text: str) -> str:
@@ -174,6 +183,43 @@ def same_of(work: Any) -> str:
         return named_digest(work, by_name=True)
     except (UndescribedError, RecursionError):
         return ""
+
+
+def code_of(function: Any) -> str:
+    """Return the Python and a digest of the code of *function*; "" if none is known."""
+    while isinstance(function, partial | MethodType):
+        inner: Any = function
+        function = inner.func if isinstance(inner, partial) else inner.__func__
+    if not isinstance(function, FunctionType | type):
+        function = type(function)
+    is_kept = isinstance(function, FunctionType) and not function.__closure__
+    code = _CODES.get(function) if is_kept else None
+    if code is None:
+        try:
+            text = described_function(function)
+        except (UndescribedError, RecursionError):
+            return ""
+        digest = blake2b(text, digest_size=_DIGEST).hexdigest()
+        code = f"{sys.implementation.cache_tag}:{digest}"
+        if is_kept:
+            _CODES[function] = code
+    return code
+
+
+def code_of_all(functions: Iterable[Any]) -> str:
+    """Return as `code_of` that of all *functions*; "" if none is known."""
+    codes = [*map(code_of, functions)]
+    if len(codes) < 2:  # noqa: PLR2004 - there is nothing to put together
+        return "".join(codes)
+    text = "".join(codes).encode()
+    digest = blake2b(text, digest_size=_DIGEST).hexdigest()
+    return f"{sys.implementation.cache_tag}:{digest}"
+
+
+def is_other_code(now: str, before: str) -> bool:
+    """Return whether code has changed; that of another Python counts as unchanged."""
+    python = now.partition(":")[0]
+    return bool(now) and now != before and before.partition(":")[0] == python
 
 
 def check_name(name: Any) -> None:
@@ -217,6 +263,7 @@ class KeptStep(NamedTuple):
         step: The step.
         digest: See `Asked`.
         same: A digest of the work of its run, with that of `Asked`; "" if none.
+        code: See `Asked`.
         run: The run of the task that has it: a later one than that of the step, once it
             was given to that.
         value: Its result, or the document of its error.
@@ -225,6 +272,7 @@ class KeptStep(NamedTuple):
     step: Step
     digest: str
     same: str
+    code: str
     run: str
     value: Any
 
@@ -248,6 +296,7 @@ def note_of(asked: Asked, number: int, ran: Ran, error: str, same: str) -> str:
         "arguments": asked.arguments,
         "digest": asked.digest,
         "same": same,
+        "code": asked.code,
         "seconds": None if ran.seconds is None else round(ran.seconds, 6),
         "tries": ran.tries,
         "error": error,
@@ -260,13 +309,14 @@ def note_of(asked: Asked, number: int, ran: Ran, error: str, same: str) -> str:
 def kept_of(task_id: str, attempt: int, at_ns: int, note: str, value: Any) -> KeptStep:
     """Read a step from a note, and the time of the note."""
     fields = json.loads(note)
-    digest, same = fields.pop("digest"), fields.pop("same", "")
+    digest, code = fields.pop("digest"), fields.pop("code", "")
+    same = fields.pop("same", "")
     # A sleep is kept at its beginning; a wait, too, and again at its end.
     took = 0 if fields["function"] == SLEEP else fields["seconds"] or 0
     began = moment_of(at_ns - round(took * NS))
     state: StepState = "running" if fields["seconds"] is None else "kept"
     step = Step(**fields, state=state, task_id=task_id, attempt=attempt, began=began)
-    return KeptStep(step, digest, same, task_id, value)
+    return KeptStep(step, digest, same, code, task_id, value)
 
 
 # -- errors ----------------------------------------------------------------------------

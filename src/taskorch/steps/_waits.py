@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from hashlib import blake2b
@@ -25,7 +25,7 @@ from taskorch.errors import NotRunningError, StepError
 from taskorch.kit.checks import called_as
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
-from taskorch.model import TERMINAL, Answer, Task, TaskState
+from taskorch.model import TERMINAL, Answer, Call, Task, TaskState
 from taskorch.runtime import ask_at_home
 from taskorch.steps._book import Book, Strand, book_of
 from taskorch.steps._calls import refuse_inside
@@ -34,6 +34,7 @@ from taskorch.steps._step import (
     KeptStep,
     Ran,
     check_name,
+    code_of_all,
     digest_of,
     document_of_error,
     error_of,
@@ -246,11 +247,19 @@ class AsyncChildCaller:
 # -- requests --------------------------------------------------------------------------
 
 
-def _asked(name: Any, method: str, shown: str, *values: Any) -> Asked:
+def _asked(
+    name: Any, method: str, shown: str, *values: Any, tasks: Sequence[Task] = ()
+) -> Asked:
     check_name(name)
     refuse_inside(name)
-    arguments, same = shown_arguments(shown), same_of((method, values))
-    return Asked(str(name), f"context.{method}", arguments, digest_of(*values), same)
+    arguments = shown_arguments(shown)
+    work = [(each.id, each.type, each.payload, each.after) for each in tasks]
+    same = same_of((method, values, work))
+    code = code_of_all(
+        each.payload.fn for each in tasks if isinstance(each.payload, Call)
+    )
+    digest = digest_of(*values)
+    return Asked(str(name), f"context.{method}", arguments, digest, same, code)
 
 
 def _event(event: Any, timeout: Any, default: Any, name: Any) -> WaitAsked:
@@ -291,7 +300,11 @@ def _child(
             raise StepError(msg)
         title = child.name if isinstance(child, Workflow) else name_of(child)
         shown = ", ".join(f"{key}={show(value)}" for key, value in kwargs.items())
-        asked = _asked(name, "child", f"{title}{shown and ', '}{shown}", title, kwargs)
+        shown = f"{title}{shown and ', '}{shown}"
+        tasks = (
+            child.tasks(title) if isinstance(child, Workflow) else [Task.call(child.fn)]
+        )
+        asked = _asked(name, "child", shown, title, kwargs, tasks=tasks)
         return WaitAsked(asked, child, kwargs)
     if not isinstance(child, Task):
         if not callable(child):
@@ -307,7 +320,8 @@ def _child(
     if child.id is not None or child.idempotency_key is not None:
         msg = f"step {name!r}: the task of a step has no id and no idempotency key"
         raise StepError(msg, hint="leave it out: the name of the step says which it is")
-    asked = _asked(name, "child", child.type, child.type, child.payload)
+    values = child.type, child.payload
+    asked = _asked(name, "child", child.type, *values, tasks=[child])
     return WaitAsked(asked, child)
 
 
