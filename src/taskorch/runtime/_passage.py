@@ -815,16 +815,16 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         error = unwanted(work, value)
     if rt.governor is not None and error is None:
         error = rt.governor.result_error(work, attempt, value)
+    committer, lock, kernel = rt.committer, rt.lock, rt.kernel
+    document = None
+    if committer is not None and (value is not None or error is not None):
+        document, error = document_of_end(committer.document, row.id, value, error)
     described = "", ""
     if error is not None:
         load_failures()
         # What takes long for a large error is done before anybody waits for the lock.
         described = said(error)
         rt.deciders.judge_ahead(error)
-    committer, lock, kernel = rt.committer, rt.lock, rt.kernel
-    document = None
-    if committer is not None and (value is not None or error is not None):
-        document, error = document_of_end(committer.document, row.id, value, error)
     weight = rt.weights.weigh(work, value, error)
     first = following = launch = settled = None
     if not lock.acquire(blocking=False):
