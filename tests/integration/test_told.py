@@ -347,7 +347,7 @@ def night_of(shape: str) -> Workflow:
 
 
 def runs_told(hook: Hook) -> list[str]:
-    return sorted(each["run"] for each in messages(hook, "failure"))
+    return sorted(each["run"] for each in messages(hook, "failure") if each["run"])
 
 
 def test_each_failed_run_is_told_once_whatever_comes_after_what_failed(
@@ -369,6 +369,75 @@ def test_each_failed_run_is_told_once_whatever_comes_after_what_failed(
     assert runs_told(hook) == sorted(runs)
     ends = [m for m in caplog.messages if m.endswith(" has failed")]
     assert len(ends) == len({*ends}) == len(SHAPES)
+
+
+def too_few(flow: Workflow) -> None:
+    bad = [flow.task(second, id=f"bad-{n}", allow_failure=True) for n in range(2)]
+    flow.task(load, id="load", after=[*bad, flow.task(first)], join=AtLeast(2))
+
+
+def refused(flow: Workflow) -> None:
+    bad = [flow.task(second, id=f"bad-{n}", allow_failure=True) for n in range(2)]
+    flow.task(load, id="load", after=bad, join="any", on_parent_failure="fail")
+
+
+@pytest.mark.parametrize("how", [too_few, refused])
+@pytest.mark.parametrize("is_hand_started", [True, False])
+def test_a_run_in_which_no_task_failed_for_good_is_told_and_mended(
+    hook: Hook, tmp_path: Path, how: Any, *, is_hand_started: bool
+) -> None:
+    """It has failed all the same: in health, messages and the next life."""
+    OUTCOMES.update(first="", second="no disk")
+    flow = Workflow("flow")
+    how(flow)
+    component = "runs" if is_hand_started else "schedules"
+
+    def begin() -> Any:
+        orch = TaskOrchestrator(journal=tmp_path / "j.db")
+        orch.notify(hook.url, allow_private=True, about=["failure", "recovered"])
+        return orch
+
+    with begin() as orch:
+        orch.schedules.add("nightly", "@yearly", flow)
+        run = "by-hand" if is_hand_started else orch.schedules.trigger("nightly")
+        if is_hand_started:
+            orch.workflows.start(flow, id=run)
+        eventually(lambda: runs_told(hook) == [run])
+        assert orch.workflows.status(run).state == "failed"
+        assert f"{run}/load failed: DependencyF" in part(orch, component).detail
+    assert runs_told(hook) == [run]
+    with begin() as orch:
+        orch.schedules.add("nightly", "@yearly", flow)
+        eventually(lambda: runs_told(hook) == [run, run])
+        assert f"{run}/load failed: DependencyF" in part(orch, component).detail
+        mine = [each for each in messages(hook, "failure") if each["run"]]
+        assert mine[0]["message_id"] == mine[1]["message_id"]
+        OUTCOMES["second"] = ""
+        orch.workflows.restart(run)
+        eventually(lambda: part(orch, component).status == "ok")
+        assert orch.workflows.status(run).state == "completed"
+    assert runs_told(hook) == [run, run]
+    assert any(run in each["text"] for each in messages(hook, "recovered"))
+
+
+def test_a_run_that_fails_since_a_task_elsewhere_did_is_told_and_mended(
+    hook: Hook,
+) -> None:
+    OUTCOMES["first"] = "no rows"
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        elsewhere = orch.submit_task(Task.call(first, id="elsewhere"))
+        flow = Workflow("flow")
+        flow.task(load, id="load", after=[elsewhere])
+        flow.task(load, id="last", after=["load"])
+        orch.workflows.start(flow, id="by-hand")
+        assert isinstance(elsewhere.exception(PATIENCE), ValueError)
+        eventually(lambda: runs_told(hook) == ["by-hand"])
+        OUTCOMES["first"] = ""
+        orch.rerun_task("elsewhere")
+        eventually(lambda: messages(hook, "recovered"))
+        assert part(orch, "runs").status == "ok"
+    assert len(messages(hook)) == 2
 
 
 def test_a_run_that_is_mended_and_fails_anew_is_told_anew(hook: Hook) -> None:

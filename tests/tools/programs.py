@@ -28,7 +28,7 @@ from taskorch.events import (
 )
 from taskorch.model import HealthCheck
 from taskorch.protocols import DriverView, Entry, Projection, Tick
-from taskorch.runtime._notices import is_accounted_for
+from taskorch.runtime._notices import error_to_tell
 
 if TYPE_CHECKING:
     from taskorch.frontends.jobs import JobSystem
@@ -235,8 +235,8 @@ class _AtOnce(TroubleTeller):
     def _has_failed(self, event: TaskFailed) -> None:
         """Nobody in this world has a handle, and so nobody was given the error."""
         row = self._rt.kernel.tasks.get(event.task_id)
-        if row is not None and not is_accounted_for(self._rt.kernel, row):
-            error = event.error_type, event.message
+        error = None if row is None else error_to_tell(self._rt.kernel, row)
+        if error is not None:
             self.failed(event.task_id, error, event.at_ns)
 
 

@@ -68,7 +68,7 @@ from taskorch.model.ids import (
 )
 from taskorch.questions import failure_of
 from taskorch.reading._runs import RunIndex
-from taskorch.runtime import is_accounted_for, schedule_of
+from taskorch.runtime import error_to_tell, schedule_of
 
 if TYPE_CHECKING:
     from taskorch._telling.notifying import Notifier
@@ -186,6 +186,10 @@ class Troubles:
         with self._lock:
             if event.seq > self._entered:
                 self._index.take(event)
+
+    def is_bad(self, task_id: str) -> bool:
+        """Return whether a trouble of a task was noted, and is not mended."""
+        return stem_of(task_id) in self._index.broken
 
     def mend(self, stem: str) -> None:
         """Note that a task has completed in an earlier incarnation."""
@@ -328,7 +332,8 @@ class Troubles:
         runs = [each for each in self.told(now_ns) if each.kind == "run"]
         with self._lock:
             latest = self._index.latest_failure
-            return [f"{each.name}: {latest(each.tasks)}" for each in runs]
+            failures = [(each.name, latest(each.tasks)) for each in runs]
+        return [f"{name}: {failure}" for name, failure in failures if failure]
 
 
 def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
@@ -517,7 +522,8 @@ class TroubleTeller:
         if isinstance(event, TaskBlocked | TaskUnblocked):
             return True
         is_end = isinstance(event, TaskCompleted | TaskCancelled | TaskFailed)
-        return is_end and (has_number(name) or name in self._judged)
+        is_told = name in self._judged or self._troubles.is_bad(name)
+        return is_end and (has_number(name) or is_told)
 
     def _schedule_of(self, task_id: str) -> tuple[str, str]:
         """Return the schedule that made a task, and the tick; or ""."""
@@ -1105,13 +1111,10 @@ class _Before:
 def _before(rt: Runtime, rows: Iterable[TaskRow]) -> Iterator[_Before]:
     for row in rows:
         _, at_ns, detail = moves_of(row)[-1]
+        failure, reason = error_to_tell(rt.kernel, row), ""
         error = None if row.extra is None else row.extra.error
-        kind, message, cause = error or ("", "", "")
-        failure, reason = None, ""
-        is_failed = row.state is TaskState.FAILED and error is not None
-        if is_failed and not is_accounted_for(rt.kernel, row):
-            failure = kind, message
-        elif row.state is TaskState.BLOCKED and cause:
+        _, message, cause = error or ("", "", "")
+        if row.state is TaskState.BLOCKED and cause:
             is_told = telling_of("blocked", cause).message == "blocked"
             reason = (detail or message) if is_told else ""
         state = row.state

@@ -87,6 +87,7 @@ from taskorch.kernel._limits import wanted as wanted
 from taskorch.kernel._queue import RETAINED as RETAINED
 from taskorch.kernel._queue import is_alive as is_alive
 from taskorch.kernel._rows import BLOCKED_BY as BLOCKED_BY
+from taskorch.kernel._rows import DEPENDENCY as DEPENDENCY
 from taskorch.kernel._rows import GOING as GOING
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LESS as LESS

@@ -53,7 +53,7 @@ from taskorch.kit.checks import zone_of
 from taskorch.kit.plain import GONE, SCHEDULES, VERSIONS
 from taskorch.kit.ticks import read_progress, ticks_of
 from taskorch.kit.visible import masked
-from taskorch.kit.words import outcome
+from taskorch.kit.words import outcome, some
 from taskorch.model import FailedRun, FailureCause, MadeFor, TaskState
 from taskorch.model.ids import (
     first_of,
@@ -529,7 +529,7 @@ class RunIndex:
         completed: dict[str, int] = {}
         for row in rows:
             state = _state_of(row)
-            if state == _S.FAILED:
+            if state in (_S.FAILED, STUCK):
                 failed.append(row)
             elif state == _S.COMPLETED:
                 completed[stem_of(row.id)] = number_of(row.id)
@@ -547,14 +547,19 @@ class RunIndex:
                 slot_ns = int(made_for.slot.timestamp()) * _NS
                 self.assign(line, made_for.schedule, slot_ns, "schedule")
         for row in sorted(failed, key=attrgetter("ended_ns")):
-            if number_of(row.id) < completed.get(stem_of(row.id), 0):
-                continue
-            extra = row.extra
-            error = (
-                ("", "") if extra is None or extra.error is None else extra.error[:2]
-            )
-            is_own = extra is None or not extra.first_roots
-            self.fail(row.id, row.ended_ns, error, is_own=is_own)
+            if number_of(row.id) >= completed.get(stem_of(row.id), 0):
+                self._enter_failed(row)
+
+    def _enter_failed(self, row: TaskRow) -> None:
+        """Enter a task that has failed, or that others block."""
+        extra, line = row.extra, self._line_of(row.id)
+        roots = () if extra is None else extra.first_roots
+        if row.state is _S.FAILED:
+            error = extra.error[:2] if extra is not None and extra.error else ("", "")
+            self.fail(row.id, row.ended_ns, error, is_own=not roots)
+        elif extra is not None and line is not None:
+            at_ns = line.ended_ns or row.submitted_ns
+            self._note_stuck(line, row.id, extra.blocked_by, roots, at_ns)
 
     @staticmethod
     def has_completed(rows: Iterable[TaskRow]) -> bool:
@@ -725,6 +730,23 @@ class RunIndex:
         line = self._line_of(event.task_id)
         if line is not None:
             self._put(line, event, STUCK if event.blocked_by else _S.BLOCKED)
+            by, roots = event.blocked_by, event.root_causes
+            self._note_stuck(line, event.task_id, by, roots, event.at_ns)
+
+    @staticmethod
+    def _note_stuck(
+        line: RunLine,
+        task_id: str,
+        by: Iterable[str],
+        roots: Iterable[str],
+        at_ns: int,
+    ) -> None:
+        """Note that a task is blocked, unless a bad end in its run is the cause."""
+        causes = {line.open.get(stem_of(root), (0, ""))[1] for root in roots}
+        if by and causes.isdisjoint((_S.FAILED, _S.CANCELLED)):
+            text = f"it is blocked: {some([*by])} did not complete"
+            error = Broken(task_id, at_ns, "DependencyFailedError", text, is_own=False)
+            line.errors[stem_of(task_id)] = error
 
     def _cancelled(self, event: TaskCancelled) -> None:
         line = self._line_of(event.task_id)
@@ -733,6 +755,10 @@ class RunIndex:
         if line is not None:
             is_skipped = event.reason.startswith(SKIPPED)
             self._put(line, event, SKIPPED if is_skipped else _S.CANCELLED)
+            error = line.errors.get(stem_of(event.task_id))
+            if error is not None and error.task_id == event.task_id:
+                # It was blocked.
+                del line.errors[stem_of(event.task_id)]
             if event.reason == GONE:
                 line.complete(stem_of(event.task_id))
                 line.total -= 1

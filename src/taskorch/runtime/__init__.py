@@ -82,7 +82,7 @@ from taskorch.runtime._loops import Coroutines as Coroutines
 from taskorch.runtime._loops import Latch as Latch
 from taskorch.runtime._loops import LoopHost as LoopHost
 from taskorch.runtime._notices import HYSTERESIS as HYSTERESIS
-from taskorch.runtime._notices import is_accounted_for as is_accounted_for
+from taskorch.runtime._notices import error_to_tell as error_to_tell
 from taskorch.runtime._notices import schedule_of as schedule_of
 from taskorch.runtime._opening import Folding as Folding
 from taskorch.runtime._opening import Rereading as Rereading

@@ -33,6 +33,7 @@ from taskorch.events import (
     TaskReady,
 )
 from taskorch.kernel import (
+    DEPENDENCY,
     Kernel,
     PoolRow,
     is_forgiven,
@@ -47,8 +48,9 @@ from taskorch.kit.limits import ASIDE_NS, NS
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.raised import trace_of
 from taskorch.kit.visible import counted, said, visible
-from taskorch.model import TERMINAL, Call, HealthCheck
-from taskorch.model.ids import PHASE_LIMIT, makers_of
+from taskorch.kit.words import some
+from taskorch.model import TERMINAL, Call, HealthCheck, TaskState
+from taskorch.model.ids import PHASE_LIMIT, makers_of, run_of
 from taskorch.runtime._publisher import Receiver
 from taskorch.runtime._work import (
     NEVER,
@@ -156,7 +158,7 @@ _PACE: Final = NS
 _ROWS: Final = 1_000
 _EDGES: Final = 10_000
 #: Causes of failures that are reported in another way, or that a person gave.
-_OF_OTHERS: Final = frozenset({"internal", "dependency"})
+_OF_OTHERS: Final = frozenset({"internal", DEPENDENCY})
 _KNOWN: Final = _OF_OTHERS | {"decision"}
 #: Modules whose listeners only show or count failures, so that nobody is told.
 _VIEWS: Final = (
@@ -271,8 +273,9 @@ class Notices:
     # -- tasks that failed ---------------------------------------------------------
 
     def note_failed(self, row: TaskRow, work: Work) -> None:
-        """Note that *row* has failed; hold the lock."""
-        if is_accounted_for(self._rt.kernel, row):
+        """Note that *row* has failed, or that a failure blocks it; hold the lock."""
+        error = error_to_tell(self._rt.kernel, row)
+        if error is None:
             return
         receivers = self._rt.publisher.receivers.get(TaskFailed, ())
         is_heard = any(map(_is_somebody, receivers))
@@ -282,7 +285,7 @@ class Notices:
             self._look_at = self._rt.now() + _PACE
             self._rt.timer.wake_by(self._look_at)
         schedule, _ = schedule_of(self._rt.kernel.kept, row.id)
-        self._enter(_Failed(row, work, schedule, is_heard=is_heard))
+        self._enter(_Failed(row, work, error, schedule, is_heard=is_heard))
 
     def _enter(self, found: _Failed) -> None:
         name = found.row.id
@@ -333,7 +336,7 @@ class Notices:
         """Look at the first in the table; return whether one was lost."""
         committed, most, is_fruitful = self._rt.committed, _EDGES, False
         for found in list(islice(self._failed.values(), _ROWS)):
-            if self._failed.pop(found.row.id, None) is None:
+            if self._failed.pop(found.row.id, None) is None or _goes_well(found.row):
                 continue
             if found.cargo._visible_after <= committed:
                 if found.schedule:
@@ -353,7 +356,7 @@ class Notices:
         return is_fruitful
 
     def _put(self, found: _Failed) -> None:
-        self._pass_on(_facts(found.row))
+        self._pass_on(found.facts)
         if found.is_heard:
             return
         self._count(found.row.id)
@@ -362,11 +365,11 @@ class Notices:
         self.due.append(text)
 
     def _text(self, found: _Failed) -> str:
-        return _told(found.row.id, found.cargo, found.schedule)
+        return _told(found)
 
-    def _pass_on(self, facts: _Facts | None) -> None:
+    def _pass_on(self, facts: _Facts) -> None:
         """Tell the teller of a failure whose error no caller was given."""
-        if self.teller is not None and facts is not None:
+        if self.teller is not None:
             self.teller.failed(*facts)
 
     def forget(self, name: str, work: Work) -> None:
@@ -379,11 +382,11 @@ class Notices:
             # The error itself is not kept: its frames may hold the handle, which then
             # stays.
             text = "" if found.is_heard else self._text(found)
-            gone = weakref.finalize(work, self._gone, name, text, _facts(found.row))
+            gone = weakref.finalize(work, self._gone, name, text, found.facts)
             self._away[name] = gone
 
     @defers_interrupts
-    def _gone(self, name: str, text: str, facts: _Facts | None) -> None:
+    def _gone(self, name: str, text: str, facts: _Facts) -> None:
         if self._away.pop(name, None) is not None:
             self._pass_on(facts)
             if not text:
@@ -425,7 +428,8 @@ class Notices:
         failed, self._failed = self._failed, {}
         held, _ = _held(failed.values(), NEVER)
         for name, found in failed.items():
-            if not found.schedule and _is_dealt_with(found.row):
+            is_dealt_with = not found.schedule and _is_dealt_with(found.row)
+            if is_dealt_with or _goes_well(found.row):
                 continue
             if found.row in held and not found.schedule:
                 # The handle exists, and its error may be asked for until the exit.
@@ -557,15 +561,57 @@ def _is_somebody(receiver: Receiver) -> bool:
     return not (is_view or receiver.is_projection)
 
 
-def is_accounted_for(kernel: Kernel, row: TaskRow) -> bool:
-    """Return whether no record is needed of a failed *row*."""
-    cause = "" if row.extra is None or row.extra.error is None else row.extra.error[2]
-    if is_forgiven(row):
-        return True
-    if row.run or schedule_of(kernel.kept, row.id)[0]:
+def error_to_tell(kernel: Kernel, row: TaskRow) -> tuple[str, str] | None:
+    """
+    Return the type and message of the error of *row*, which failed or is blocked.
+
+    Return None if no record of it is needed.
+    """
+    error = _error_in(row)
+    if error is None or is_forgiven(row):
+        return None
+    cause = error[2]
+    if cause != "internal" and (row.run or schedule_of(kernel.kept, row.id)[0]):
         # Its run has failed, whatever runs after it, and whoever decided that.
-        return cause in _OF_OTHERS
-    return cause in _KNOWN or _is_dealt_with(row)
+        is_known = cause == DEPENDENCY and _is_told_of_another(kernel, row)
+    else:
+        is_known = cause in _KNOWN or _is_dealt_with(row)
+    return None if is_known else error[:2]
+
+
+def _error_in(row: TaskRow) -> tuple[str, str, str] | None:
+    """Return the type, message and cause of the failure that ended or blocks *row*."""
+    extra = row.extra
+    if extra is None or row.state is TaskState.FAILED:
+        return None if extra is None else extra.error
+    if row.state is not TaskState.BLOCKED or not extra.blocked_by:
+        return None
+    text = f"it is blocked: {some([*extra.blocked_by])} did not complete"
+    return "DependencyFailedError", text, DEPENDENCY
+
+
+def _goes_well(row: TaskRow) -> bool:
+    """Return whether nothing blocks *row* any more; a stop cancels what is blocked."""
+    was_blocked = row.extra is not None and row.extra.first_roots
+    is_cancelled = row.state is TaskState.CANCELLED and was_blocked
+    return not is_cancelled and _error_in(row) is None
+
+
+def _is_told_of_another(kernel: Kernel, row: TaskRow) -> bool:
+    """Return whether a task of its run that failed, or was cancelled, is the cause."""
+    run = row.run or row.id
+    above = {} if row.links is None else {each.id: each for each in row.links.parents}
+    for name in () if row.extra is None else row.extra.first_roots:
+        root = above.get(name) or kernel.tasks.get(name)
+        if root is None:
+            is_cause = run_of(name) == run
+        else:
+            # A run in which a task was cancelled, and none failed, is cancelled.
+            is_cause = root.run == run and not is_forgiven(root)
+            is_cause &= TaskState.FAILED is root.state or row.state is TaskState.BLOCKED
+        if is_cause:
+            return True
+    return False
 
 
 def schedule_of(kept: Mapping[str, Mapping[str, str]], task_id: str) -> tuple[str, str]:
@@ -593,23 +639,23 @@ def _goes_on(child: TaskRow) -> bool:
     return terms is not None and (terms.on_failure == "run" or not is_lost(child))
 
 
-def _facts(row: TaskRow) -> _Facts | None:
-    """Return the id and error of a failed task, and when it failed."""
-    if row.extra is None or row.extra.error is None:
-        return None
-    return row.id, row.extra.error[:2], moves_of(row)[-1][1]
-
-
 class _Failed:
     """A failed task, whose row lets go of the work when it leaves memory."""
 
-    __slots__ = ("cargo", "is_heard", "row", "schedule")
+    __slots__ = ("cargo", "facts", "is_heard", "row", "schedule")
 
     def __init__(
-        self, row: TaskRow, work: Work, schedule: str, *, is_heard: bool
+        self,
+        row: TaskRow,
+        work: Work,
+        error: tuple[str, str],
+        schedule: str,
+        *,
+        is_heard: bool,
     ) -> None:
         self.row = row
         self.cargo = work
+        self.facts: _Facts = row.id, error, moves_of(row)[-1][1]
         #: The schedule that made it, whose failures are always logged; or "".
         self.schedule = schedule
         #: Whether a listener of the user's has heard of it.
@@ -708,12 +754,12 @@ def _count_of_item(things: tuple[Any, ...], place: int) -> int:
 _IN_ONE: Final = _count_of_item(([],), 0)
 
 
-def _told(name: str, work: Work, schedule: str) -> str:
-    error = raised_by(work)
-    trace = "" if error is None else f":\n{trace_of(error).rstrip()}"
-    if schedule:
-        return visible(f"task {name} of the schedule {schedule} failed{trace}")
-    return visible(f"task {name} failed, and nobody asked for its result{trace}")
+def _told(found: _Failed) -> str:
+    error, (name, described, _) = raised_by(found.cargo), found.facts
+    trace = ": ".join(described) if error is None else trace_of(error).rstrip()
+    if found.schedule:
+        return visible(f"task {name} of the schedule {found.schedule} failed:\n{trace}")
+    return visible(f"task {name} failed, and nobody asked for its result:\n{trace}")
 
 
 # -- who listens to what: the events that listeners want are noted, and no others ------

@@ -829,6 +829,8 @@ class Runtime(TaskEngine):
                     # No attempt has ended, so nothing else has weighed the task.
                     weight = self.weights.weigh(work, work._value, None)
                     self.weights.note(row, weight)
+            elif row.state is TaskState.BLOCKED:
+                self.notices.note_failed(row, work)
             if work._waiters is not None and self.committer is None:
                 self.wake(work)
         if self.committer is None:

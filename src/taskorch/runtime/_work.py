@@ -771,7 +771,7 @@ def note_given(work: Work, error: BaseException | None) -> None:
     if work._row.state is TaskState.FAILED:
         notices.ask(work)
     if isinstance(error, DependencyFailedError):
-        notices.ask_named(error.root_causes)
+        notices.ask_named((work._row.id, *error.root_causes))
 
 
 def give_error(work: Work) -> BaseException | None:

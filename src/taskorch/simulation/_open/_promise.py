@@ -65,10 +65,14 @@ def promise(
     if not isinstance(of, str):
         name = of.name if isinstance(of, Workflow) else "plan"
         return _of_plan(rt, orch, name, of, asked, until, budget)
-    wanted = open_of(rt, of)
-    if wanted:
+    wanted, state = open_of(rt, of), ""
+    if wanted and not rt.directory.is_known(of):
+        # A run that has failed has ended, though others of its tasks wait for that.
+        state = str(orch.workflows.status(of).state)
+    if wanted and state not in TERMINAL:
         refuse_past(until, asked)
         _, answer = with_ticks(rt, orch, open_work(rt), of, wanted, until, budget)
+        answer = attrs.evolve(answer, state=state or answer.state)
         return recorded(rt, orch, _taken_up(rt, answer))
     try:
         state, ended = end_of(orch, of)

@@ -95,7 +95,7 @@ def end_of(orch: Any, of: str) -> tuple[str, datetime | None]:
     except UnknownTaskError:
         status = orch.get_task_status(of)
         return status.state.value, status.ended
-    state: TaskState = run.report().state
+    state: TaskState = run.status().state
     statuses = (handle.status for handle in run.handles.values())
     return state.value, max(
         (each.ended for each in statuses if each.ended), default=None
