@@ -21,7 +21,7 @@ import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
-from taskorch.errors import InvalidTaskError, StepError
+from taskorch.errors import DuplicateTaskError, InvalidTaskError, StepError
 from taskorch.steps import step
 
 #: The orders that were charged, in this process, with how often.
@@ -569,6 +569,79 @@ def test_the_same_work_is_known_in_another_process(tmp_path):
         )
         called.append(json.loads(ran.stdout))
     assert called == [6, 0]
+
+
+# -- the same kind elsewhere ------------------------------------------------------------
+
+
+class Hostile:
+    """A value that no one may look at."""
+
+    @property
+    def __class__(self):
+        raise LookupError("nobody looks at it")
+
+
+def with_hostile_values(value):
+    return current_context().step("charge", lambda: charge("A") if value else None)
+
+
+def test_a_value_that_raises_where_it_is_looked_at_is_like_no_other():
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(with_hostile_values, Hostile(), id="t")).result()
+        assert orch.rerun_task("t").result(PATIENCE) == "charged A"
+    assert CHARGED == {"A": 2}
+
+
+@pytest.mark.parametrize("name", ["id", "idempotency_key"])
+def test_a_name_is_never_answered_with_what_other_content_gave(orch, name):
+    for of in ("A", "B"):
+        given = {name: f"k/{of}"}
+        orch.submit_task(Task.call(charge, of, **given)).result(PATIENCE)
+    with pytest.raises(DuplicateTaskError, match="other content"):
+        orch.submit_task(Task.call(charge, "B", **{name: "k/A"}))
+    assert (
+        orch.submit_task(Task.call(charge, "A", **{name: "k/A"})).result()
+        == "charged A"
+    )
+    replaced = Task.call(charge, "C", **{name: "k/A"})
+    assert orch.submit_task(replaced, replace=True).result(PATIENCE) == "charged C"
+    with pytest.raises(DuplicateTaskError, match="other content"):
+        orch.submit_task(Task.call(charge, "A", **{name: "k/A"}))
+    assert CHARGED == {"A": 1, "B": 1, "C": 1}
+
+
+@pytest.mark.parametrize("name", ["id", "idempotency_key"])
+def test_what_nobody_can_compare_is_refused_once_it_has_left_memory(name):
+    with TaskOrchestrator(keep_finished=1) as orch:
+        first = Task.call(lambda: charge("A"), **{name: "k"})
+        orch.submit_task(first).result(PATIENCE)
+        for _ in range(4):
+            orch.submit(list).result(PATIENCE)
+        with pytest.raises(DuplicateTaskError, match="has left memory"):
+            orch.submit_task(Task.call(lambda: charge("B"), **{name: "k"}))
+    assert CHARGED == {"A": 1}
+
+
+@pytest.mark.parametrize("form", ["task", "member of a run"])
+def test_an_answer_is_for_the_question_as_it_was_asked(orch, form):
+    ROWS[:] = ["5 EUR"]
+    if form == "task":
+        done(orch, orch.submit_task(Task.question("Pay 5 EUR?", id="q")))
+        other = Task.question("Pay 50,000 EUR?", id="q")
+        handle = orch.submit_task(other, replace=True)
+        assert settle(orch, handle.done) == 1
+        return
+    flow = Workflow("w")
+    given = flow.task(source, id="source")
+    asked = flow.add(Task.question("Pay?", id="q", after=["source"]))
+    flow.task(charge, given, id="pay", after=[asked])
+    run = orch.workflows.start(flow, id="r")
+    assert settle(orch, lambda: run.status().state == "completed") == 1
+    ROWS[:] = ["50,000 EUR"]
+    orch.rerun_task("r/source")
+    assert settle(orch, lambda: run.status().state == "completed") == 1
+    assert run.result()["pay"] == "charged 50,000 EUR"
 
 
 # -- keys, for services that can tell a second call -------------------------------------

@@ -597,7 +597,9 @@ class Submission:
             news = [attrs.evolve(each, idempotency_key=None) for each in news]
         if old is None:
             known = rt.kernel.evicted.digest(name)
-            return None if known in [digest(each, above) for each in news] else []
+            # None is of what cannot be compared, and so of other content, too.
+            given = [digest(each, above) for each in news] if known else []
+            return None if known in given else []
         new, old = news[0], bare(old)
         both = given_parents(rt, work, above), above
         return differences(old, new, both, alike(rt.committer)) or None

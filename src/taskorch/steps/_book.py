@@ -133,7 +133,9 @@ def _work_of(inside: Inside, shelf: _Shelf) -> str:
     """Return the digest of the work of a run; "" if nobody can tell it from other."""
     with shelf.lock:
         if shelf.work is None:
-            shelf.work = same_of(inside.content())
+            shelf.work = ""
+            with suppress(ResultGoneError):
+                shelf.work = same_of(inside.content())
         return shelf.work
 
 

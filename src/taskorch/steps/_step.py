@@ -20,7 +20,7 @@ import attrs
 from taskorch.errors import InvalidTaskError, StepError, TaskFailedError
 from taskorch.journal import document
 from taskorch.kit.checks import is_name
-from taskorch.kit.digests import UndescribedError, described_function
+from taskorch.kit.digests import described_function
 from taskorch.kit.digests import digest_of as named_digest
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
@@ -181,7 +181,10 @@ def same_of(work: Any) -> str:
     """Return a digest by which other work can be told from *work*; "" if none can."""
     try:
         return named_digest(work, by_name=True)
-    except (UndescribedError, RecursionError):
+    except BaseException as error:
+        # A value of the user's may raise anything where it is looked at.
+        if not is_values(error):
+            raise
         return ""
 
 
@@ -197,7 +200,9 @@ def code_of(function: Any) -> str:
     if code is None:
         try:
             text = described_function(function)
-        except (UndescribedError, RecursionError):
+        except BaseException as error:
+            if not is_values(error):
+                raise
             return ""
         digest = blake2b(text, digest_size=_DIGEST).hexdigest()
         code = f"{sys.implementation.cache_tag}:{digest}"
