@@ -56,6 +56,7 @@ from taskorch.kernel._deciders import Ruling as Ruling
 from taskorch.kernel._dependencies import awaits as awaits
 from taskorch.kernel._dependencies import hangs_on as hangs_on
 from taskorch.kernel._dependencies import is_broken as is_broken
+from taskorch.kernel._dependencies import is_delayed as is_delayed
 from taskorch.kernel._dependencies import is_forgiven as is_forgiven
 from taskorch.kernel._dependencies import is_lost as is_lost
 from taskorch.kernel._dependencies import is_waiting as is_waiting

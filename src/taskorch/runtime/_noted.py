@@ -315,6 +315,13 @@ class Inside:
             await waiting.leave_async(self._context, ())
         self.stop_if_asked()
 
+    def rest(self, *, on: bool) -> None:
+        """Note that the attempt, in another process, waits; or that this is over."""
+        waiting, key = self._rt.waiting, (self.task_id, self.attempt)
+        if self._rt.committer is not None:
+            change = waiting.elsewhere.add if on else waiting.elsewhere.discard
+            self._rt.step(lambda _: change(key))
+
     def begin(self, task: Task[Any]) -> Work:
         """Submit *task*, which has an id; it gets the tenant of the attempt's task."""
         owner = self._context._row.bucket.spec.owner

@@ -641,7 +641,10 @@ class Runtime(TaskEngine):
             calm = not (kernel.active or kernel.starts)
         elif not self.begins:
             # Attempts without a slot wait for tasks that will not begin.
-            calm = not (kernel.running or kernel.claims or kernel.starts)
+            rest = self.waiting.resting_elsewhere()
+            calm = not (kernel.running > rest or kernel.claims or kernel.starts)
+        elif self.draining and committer is not None and self.waiting.are_at_rest():
+            calm = True
         else:
             # Calls that would not stop may end by themselves, but no drain waits for
             # them.

@@ -27,6 +27,7 @@ from taskorch.kernel import (
     TaskRow,
     awaits,
     held_in,
+    is_delayed,
     wanted,
     would_fit,
 )
@@ -51,6 +52,7 @@ from taskorch.runtime._work import (
     failed_earlier,
     first_error,
     note_used,
+    task_of,
     why_unresolvable,
 )
 
@@ -93,6 +95,15 @@ def some_of(targets: Targets) -> tuple[int, Iterable[TaskRow]]:
     if isinstance(targets, tuple):
         return min(1, len(targets)), targets
     return targets.missing()
+
+
+class _Foreign(tuple[TaskRow, ...]):
+    """Tasks of other orchestrators: whether they can end is not known here."""
+
+    __slots__ = ()
+
+
+_FOREIGN: Final = _Foreign()
 
 
 def is_settled(row: TaskRow) -> bool:
@@ -190,6 +201,8 @@ class Waiting:
         self._waits: dict[tuple[str, int], list[Targets]] = {}
         #: The attempts that sleep, `(id, attempt)`, and until when, in ns.
         self._sleeps: dict[tuple[str, int, int], None] = {}
+        #: Attempts in other processes that wait as the journal has it, with their slot.
+        self.elsewhere: set[tuple[str, int]] = set()
         #: The waiting attempts that hold resources.
         self._holders: set[tuple[str, int]] = set()
         #: Futures that their loop resolves together, while many waiters are woken.
@@ -374,9 +387,8 @@ class Waiting:
         inside = self._inside_of()
         if inside is None or latch.is_set():
             return latch.wait(seconds_until(end))
-        # Whether tasks of other orchestrators can end is not known here.
         foreign = any(work._rt is not rt for work in works)
-        targets = () if foreign else tuple(work._row for work in works)
+        targets = _FOREIGN if foreign else tuple(work._row for work in works)
         woken = False
         with self.holding(inside, targets, latch.set):
             if not inside.cancelled:
@@ -737,6 +749,38 @@ class Waiting:
             raise cancelled
 
     # -- for quiet -----------------------------------------------------------------
+
+    def resting_elsewhere(self) -> int:
+        """Return how many attempts in other processes wait; hold the lock."""
+        return sum(map(self._is_under_way, self.elsewhere))
+
+    def are_at_rest(self) -> bool:
+        """
+        Return whether nothing runs, and the journal has all waits; hold the lock.
+
+        Attempts wait for tasks, or at steps; tasks wait for an event or for people. A
+        task that waits for its own time is not at rest, unless it polls.
+        """
+        kernel = self._rt.kernel
+        resting = self.resting_elsewhere() + sum(
+            self._is_under_way(key)
+            for key, waits in self._waits.items()
+            if not any(each is _FOREIGN for each in waits)
+        )
+        if resting < kernel.active or any(limit.is_timed for limit in kernel.limits):
+            return False
+        return not kernel.delayed or not any(
+            is_delayed(row)
+            and not awaits(row)
+            and task_of(row).retry.retry_if_result is None
+            for row in kernel.tasks.values()
+        )
+
+    def _is_under_way(self, key: tuple[str, int]) -> bool:
+        row = self._rt.kernel.tasks.get(key[0])
+        return (
+            row is not None and row.attempt == key[1] and row.state is TaskState.RUNNING
+        )
 
     def say_quiet(self) -> None:
         """Wake those who wait until nothing can proceed; hold the lock."""

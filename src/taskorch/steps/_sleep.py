@@ -199,6 +199,7 @@ def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> tuple[int, str]:
     book = book_of(context)
     until_ns, seq, key = _begin(book, (thread, 0), SleepLength(*length), name)
     book.inside.wait(seq)
+    book.inside.rest(on=True)
     return until_ns, key
 
 
@@ -206,4 +207,5 @@ def stop_at_home(context: Any, slept: tuple[int, str]) -> None:
     """Beside the orchestrator: end a sleep, or stop if its attempt is to stop."""
     book = book_of(context)
     _end(book, *slept)
+    book.inside.rest(on=False)
     book.inside.stop_if_asked()

@@ -576,8 +576,9 @@ _Outcome: TypeAlias = tuple[Any, BaseException | None] | None
 def begin_at_home(context: Any, told: tuple[WaitAsked, Strand]) -> tuple[str, _Outcome]:
     """Begin a wait beside the orchestrator; return its key and result."""
     wanted, strand = told
-    _, opened, kept = _open(context, wanted, strand)
+    book, opened, kept = _open(context, wanted, strand)
     if opened is not None:
+        book.inside.rest(on=True)
         return opened.key, None
     over = cast("KeptStep", kept)
     return "", (over.value, error_of(over) if over.step.error else None)
@@ -591,6 +592,7 @@ def look_at_home(context: Any, told: tuple[str, Strand]) -> _Outcome:
     opened = cast("_OpenWait", book.waits_for(key))
     if not opened.wait.is_over():
         return None
+    book.inside.rest(on=False)
     try:
         value = opened.wait.result()
     except Exception as error:  # noqa: BLE001 - it is for the function that waits
