@@ -324,10 +324,7 @@ class DuplicateTaskError(UsageError):
     """
 
     code = "duplicate_task"
-    default_hint = (
-        "use another id; or orch.submit_task(task, replace=True) makes this the next "
-        "run of that one"
-    )
+    default_hint = "use another id"
 
     differences: tuple[tuple[str, str, str, str], ...] = ()
 

@@ -272,12 +272,16 @@ def test_what_was_put_in_is_named_with_its_place(file):
     assert words in verify(file.place).problem
 
 
-def test_of_a_journal_without_anything_it_is_said_how_often_it_was_opened(file):
-    for life in range(3):
+@pytest.mark.parametrize(("lives", "words"), [(1, "1 time"), (3, "3 times")])
+def test_of_a_journal_without_anything_it_is_said_how_often_it_was_opened(
+    file, lives, words
+):
+    for life in range(lives):
         live(file.place, life)
     for table in ("facts", "groups", "keys", "snapshots"):
         file.run(f"DELETE FROM {table}")
-    assert f"{file.place} is empty, and was opened 3 times." in str(verify(file.place))
+    text = f"{file.place} is empty, and was opened {words}."
+    assert text in str(verify(file.place))
 
 
 def test_each_hash_goes_on_from_the_one_before(file):

@@ -545,6 +545,23 @@ def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
     assert len(skipped(hook, "has not ended")) == 1
 
 
+@pytest.mark.parametrize("causes", [["disk"], ["disk", "rows"], ["rows"] * 3])
+def test_that_all_is_well_again_counts_each_failure_before(
+    hook: Hook, caplog: Any, causes: list[str]
+) -> None:
+    """Also those that nobody had been told of yet; and not those before it was well."""
+    caplog.set_level(logging.INFO, logger="taskorch")
+    with nights(TaskOrchestrator(), hook) as orch:
+        trigger(orch, "first", "other")
+        trigger(orch, "first", "")
+        made = [trigger(orch, "first", cause) for cause in causes]
+        eventually(lambda: any(e["id"] in made for e in messages(hook, "failure")))
+        good = trigger(orch, "first", "")
+        many = "1 failure" if len(causes) == 1 else f"{len(causes)} failures"
+        words = f"schedule first is well again after {many}: {good} has completed"
+        eventually(lambda: words in caplog.text)
+
+
 @workflow
 def slips() -> None:
     Task.call(first)

@@ -268,7 +268,7 @@ class Troubles:
                 if over != good.run_id:
                     late = new
                     _remember(self._late, name, (good.run_id, late))
-                late.count += 1
+                late.count = max(late.count + 1, self._index.failures_before(good))
                 return late
             new.count = max(1, len(bad))
             new.slot_ns = max((line.slot_ns for line in bad), default=0)
@@ -290,6 +290,9 @@ class Troubles:
             if kind == "schedule":
                 good, bad = self._index.standing(name)
                 is_bad = bool(bad) or good is None or good.slot_ns < trouble.slot_ns
+                if good is not None:
+                    before = self._index.failures_before(good)
+                    trouble.count = max(trouble.count, before)
             else:
                 is_bad = any(stem in self._index.broken for stem in trouble.tasks)
             return None if is_bad else self._open.pop(key)

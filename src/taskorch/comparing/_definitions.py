@@ -18,7 +18,7 @@ from taskorch.comparing._sizes import growth, sizes_of
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import show, visible
 from taskorch.kit.words import some
-from taskorch.model import Call, Missing, Program, Reference, Task
+from taskorch.model import Call, Missing, Program, Reference, Task, Wait
 from taskorch.model.ids import in_run
 
 #: The fields that define a task, and its notes; all others are options.
@@ -311,9 +311,10 @@ def _parts(task: Task) -> dict[str, Any]:
         arguments = {f"args[{n}]": each for n, each in enumerate(payload.args)}
         arguments |= {f"kwargs[{name}]": each for name, each in payload.kwargs.items()}
         return {"function": called, **arguments, "executor": payload.executor}
-    if isinstance(payload, Program):
+    if isinstance(payload, Program | Wait):
         return {
-            field.name: getattr(payload, field.name) for field in attrs.fields(Program)
+            field.name: getattr(payload, field.name)
+            for field in attrs.fields(type(payload))
         }
     return {"payload": payload}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
 
 from taskorch.comparing._sizes import Sizes, sizes_of
 from taskorch.comparing._surroundings import Around, Surroundings
-from taskorch.errors import UnknownTaskError
+from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.raised import told_of
 from taskorch.kit.visible import visible
 from taskorch.kit.words import outcome
@@ -23,7 +24,7 @@ from taskorch.model import (
     TaskStatus,
     Wait,
 )
-from taskorch.model.ids import name_of, stem_of
+from taskorch.model.ids import name_of, run_of, stem_of
 
 _BAD: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
@@ -137,6 +138,21 @@ class RunFacts:
         return max(0.0, self.ended - self.began)
 
 
+def _refuse_part(orch: Any, task_id: str) -> None:
+    """
+    Refuse a task of a workflow's run, which is compared with the whole run.
+
+    Raises:
+        InvalidTaskError: It is one.
+    """
+    run_id = run_of(stem_of(task_id))
+    with suppress(UnknownTaskError):
+        name = task_id.removeprefix(f"{run_id}/")
+        if run_id and stem_of(name) in orch.workflows.get(run_id).handles:
+            msg = f"{task_id} is a task of the run {run_id}, and runs are compared"
+            raise InvalidTaskError(msg, hint=f"give {run_id!r}, and the other's run")
+
+
 def facts_of(
     orch: Any, run_id: str, surroundings: Surroundings | None = None
 ) -> RunFacts:
@@ -150,6 +166,7 @@ def facts_of(
 
     Raises:
         UnknownTaskError: There is no such run.
+        InvalidTaskError: It is a task of a run.
         JournalError: The journal cannot be read.
     """
     around = Surroundings() if surroundings is None else surroundings
@@ -158,6 +175,7 @@ def facts_of(
     try:
         run = orch.workflows.get(run_id)
     except UnknownTaskError:
+        _refuse_part(orch, run_id)
         handles: Mapping[str, Any] = {"": orch.handle(run_id)}
         statuses = {"": handles[""].status}
         state = statuses[""].state.value

@@ -140,11 +140,18 @@ def _known(file: int) -> dict[str, Any]:
         if isinstance(owner, dict):
             return owner
     # Its leader died while it wrote its entry; still, there was one.
-    return {"pid": "?", "host": "?", "since": "?"}
+    return {"pid": None}
 
 
 def _taken(path: Path, owner: dict[str, Any]) -> JournalTakenError:
-    pid, host, since = (owner.get(key, "?") for key in ("pid", "host", "since"))
-    msg = f"{path} belongs to process {pid} on {host}, since {since}"
-    hint = "stop that one first, or take it over: SqliteJournal(path, take_over=True)"
+    pid, at = owner.get("pid"), owner.get("host")
+    if pid is None:
+        msg = f"{path} belongs to a process that has not said yet which one it is"
+        hint = f"try again, or stop it: `fuser {path}.lock` names it"
+        return JournalTakenError(msg, hint=hint)
+    msg = f"{path} belongs to process {pid} on {at}, since {owner['since']}"
+    hint = "stop that one first"
+    if at != host() or _is_dead(owner):
+        # Nobody knows whether it lives, or a process that it has started has the lock.
+        hint += ", or take it over once it is gone: SqliteJournal(path, take_over=True)"
     return JournalTakenError(msg, hint=hint)

@@ -554,10 +554,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
             raise JournalTakenError(self._words(owner, "was taken over"))
 
     def _taken(self, owner: dict[str, Any]) -> JournalTakenError:
-        hint = (
-            "stop that one first, or wait for its end: PostgresJournal(…, "
-            "standby=True); take_over=True takes it from a living one"
-        )
+        hint = "stop that one first, or wait for its end: "
+        hint += "PostgresJournal(…, standby=True)"
         return JournalTakenError(self._words(owner, "is in use"), hint=hint)
 
     def _words(self, owner: dict[str, Any], predicate: str) -> str:

@@ -425,8 +425,9 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         if not _file.is_absent(self.path):
             return
         if lock.known:
-            pid = lock.known.get("pid")
-            msg = f"{self.path} is gone or empty, and process {pid} used it"
+            pid = lock.known["pid"]
+            who = "a process" if pid is None else f"process {pid}"
+            msg = f"{self.path} is gone or empty, and {who} used it"
             hint = f"restore it from a copy, or remove {self.path}.lock to begin anew"
             raise JournalError(msg, hint=hint)
         _file.create(self.path)

@@ -439,8 +439,11 @@ def other_attribute(thing: object, name: str) -> Any:
     Return the attribute of *thing* that other libraries call *name*.
 
     Raises:
-        AttributeError: There is none; the message names the one that may be meant.
+        AttributeError: There is none; the message names the one that may be meant. Or
+            the code of the attribute *name* has raised it, which is raised as it is.
     """
+    if hasattr(type(thing), name):
+        return object.__getattribute__(thing, name)
     anchor, ours = _SAME_ATTRIBUTES.get(name, ("", ""))
     if not anchor or not hasattr(type(thing), anchor):
         raise _no_attribute(thing, name)

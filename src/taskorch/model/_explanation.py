@@ -297,7 +297,7 @@ class Explanation:
             lines.append(self.usage)
         older = len(self.retries) - _SOME
         if older > 0:
-            lines.append(f"It was tried again {older:,} times, and then:")
+            lines.append(f"It was tried again {counted(older, 'time')}, and then:")
         lines += [f"It was tried again: {why}." for why in self.retries[-_SOME:]]
         lines += [
             f"Ignored: {result} (see late_results of its status)."

@@ -103,6 +103,8 @@ class Ways:
         self._kept: list[Any] = []
         #: The reasons why another way may exist.
         self._unsure: list[str] = []
+        #: Whether one reason is that the time was over.
+        self._is_late = False
 
     def plan(self) -> ExecutionPlan:
         """
@@ -132,6 +134,7 @@ class Ways:
             if number and monotonic() > self._end:
                 most = f"{self._limits['max_seconds']:g} s"
                 self._unsure.append(f"after {counted(number, 'way')} and {most}")
+                self._is_late = True
                 return
             if bounds is not None and number >= _WHOLE:
                 bounds.cuts = True
@@ -209,7 +212,9 @@ class Ways:
         ways = counted(len(rejected), "way")
         msg = f"request {self._request.id!r} was given up after {ways}: whether it can "
         msg += f"be done is not known ({why})"
-        hint = "allow more: max_seconds=, max_steps=; or loosen a constraint"
+        hint = "loosen a constraint: more time looks for no other order"
+        if self._is_late:
+            hint = "allow more: max_seconds=, max_steps=; or loosen a constraint"
         return PlanningError(msg, trace=tuple(rejected[:8]), hint=hint)
 
     def _refused(self, rejected: Sequence[str]) -> PlanningError:

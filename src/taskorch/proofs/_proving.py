@@ -157,7 +157,8 @@ def _lines(result: Verification) -> Iterable[str]:
     if result.problem:
         yield f"{result.journal} is not what it was: {result.problem}"
     elif not result.last and result.starts:
-        yield f"{result.journal} is empty, and was opened {result.starts} times."
+        times = counted(result.starts, "time")
+        yield f"{result.journal} is empty, and was opened {times}."
     else:
         yield f"{result.journal} is what it was, up to event {result.last}."
     if result.log and result.unchained:

@@ -943,6 +943,18 @@ class RunIndex:
                 return Standing(line, tuple(bad))
         return Standing(None, tuple(bad))
 
+    def failures_before(self, good: RunLine) -> int:
+        """Return how many runs of a schedule failed in a row before one completed."""
+        count, runs = 0, reversed(self.schedules[good.schedule].runs)
+        for line in dropwhile(lambda line: line is not good, runs):
+            if line is good:
+                count += line.state == "mended"
+            elif line.errors:
+                count += 1
+            elif line.state in ("completed", "mended"):
+                break
+        return count
+
     def nights(
         self, name: str, days: int, until: date | None, now_ns: int
     ) -> Iterator[dict[str, Any]]:

@@ -261,14 +261,13 @@ def _hidden(value: Any) -> str:
 
 
 def refusal(
-    found: Mapping[str, tuple[str, list[Difference]]], hint: str | None
+    found: Mapping[str, tuple[str, list[Difference]]], hint: str
 ) -> DuplicateTaskError:
     """
     Return the error for tasks whose names are taken.
 
     For each task that exists, by its id, *found* has the name and the differences: none
-    if its identity has left memory. The *hint* says what to do, if that is not to use
-    another id.
+    if its identity has left memory. The *hint* says what to do.
     """
     said: list[str] = []
     for name, parts in found.values():

@@ -85,11 +85,8 @@ __all__ = ("Entry", "Submission")
 _set_attribute: Final = object.__setattr__
 #: The number of tasks of a batch after which events are published.
 _SLICE: Final = 512
-#: The hint for an idempotency key that belongs to another task.
-_OTHER_KEY: Final = (
-    "use another key; or orch.submit_task(task, replace=True) makes this the next run "
-    "of the task that has it"
-)
+#: The hint for two tasks that are submitted together.
+_OTHER: Final = "give one of them another"
 #: A stand-in for a handle where only the kind matters.
 _SOME: Final = Reference("some-task")
 
@@ -403,10 +400,10 @@ class Submission:
                 continue
             if task.id is not None and task.id in ids:
                 msg = f"two tasks of one batch have the id {task.id!r}"
-                raise DuplicateTaskError(msg, task_id=task.id)
+                raise DuplicateTaskError(msg, hint=_OTHER, task_id=task.id)
             if key is not None and key in keys:
                 msg = f"two tasks of one batch have the idempotency key {key!r}"
-                raise DuplicateTaskError(msg, task_id=task.id)
+                raise DuplicateTaskError(msg, hint=_OTHER, task_id=task.id)
             entry.task_id = rt.new_id() if task.id is None else task.id
             entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
             entry.row.run = entry.run
@@ -548,7 +545,7 @@ class Submission:
             InvalidTransitionError: It is to be replaced, and has not ended.
         """
         found: dict[str, tuple[str, list[Difference]]] = {}
-        hint: str | None = None
+        kind, unended = "id", ""
         for entry in entries:
             work = entry.existing
             if work is None:
@@ -569,10 +566,16 @@ class Submission:
             task, row = entry.task, work._row
             name = f"the id {task.id!r}"
             if task.id != stem_of(row.id):
-                name, hint = f"the idempotency key {task.idempotency_key!r}", _OTHER_KEY
+                kind = "key"
+                name = f"the idempotency key {task.idempotency_key!r}"
             found[row.id] = name, parts
+            if row.state not in TERMINAL:
+                unended = unended or stem_of(row.id)
         if found:
-            raise refusal(found, hint)
+            hint = "orch.submit_task(task, replace=True) makes this the next run of it"
+            if unended:
+                hint = f"end that one first: orch.cancel_task({unended!r})"
+            raise refusal(found, f"use another {kind}; or {hint}")
 
     def _differences(
         self, entry: Entry, work: Work, objects: Mapping[int, Entry]

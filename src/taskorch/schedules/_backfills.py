@@ -417,7 +417,8 @@ class BackfillRuns:
             if as_text(as_plain(noted, has_slot=SLOT in values)) == as_text(values):
                 return made_id
         msg = f"{made_id} has other parameters"
-        raise DuplicateTaskError(msg, task_id=made_id)
+        hint = "orch.schedules.trigger(name, parameters) makes an id of its own"
+        raise DuplicateTaskError(msg, hint=hint, task_id=made_id)
 
     def _is_refused(self, backfill_id: str, error: UsageError, now: int) -> None:
         """Note that a run was refused, and plan the next try."""

@@ -271,12 +271,14 @@ class Report:
         completed: The ids of those that have completed.
         left: Why each of the others has not, by id.
         budgets: How each budget stands.
+        phase: The only phase whose tasks these are; "": they are all.
     """
 
     total: int
     completed: tuple[str, ...]
     left: Mapping[str, str]
     budgets: tuple[BudgetUsage, ...] = ()
+    phase: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -290,6 +292,8 @@ class Report:
     @property
     def _outcome(self) -> str:
         if self.is_complete:
+            if self.phase:
+                return f"All tasks of phase {self.phase} are complete."
             return "All tasks complete!" if self.total else "There are no tasks."
         verb = "is" if len(self.completed) == 1 else "are"
         of = counted(self.total, "task")

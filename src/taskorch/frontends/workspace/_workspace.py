@@ -172,7 +172,8 @@ class Workspace:
         plan = session.plan
         if phase is not None:
             plan = attrs.evolve(plan, phases={phase: plan.phases.get(phase, ())})
-        return report_on(self._progress(plan), session.held)
+        report = report_on(self._progress(plan), session.held)
+        return attrs.evolve(report, phase=phase or "")
 
     def main_loop(self) -> Report:
         """

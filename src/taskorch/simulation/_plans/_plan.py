@@ -469,7 +469,8 @@ def _name(plan: SimulatedPlan, tasks: Sequence[Task]) -> dict[str, int]:
         if task.id is not None:
             if task.id in places:
                 msg = f"two tasks of the plan have the id {task.id!r}"
-                raise DuplicateTaskError(msg, task_id=task.id)
+                hint = "give one of them another"
+                raise DuplicateTaskError(msg, hint=hint, task_id=task.id)
             places[task.id] = number
     for number, task in enumerate(tasks):
         name = task.id
