@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, Recorder, eventually
 
 from taskorch import (
@@ -582,11 +585,63 @@ def test_what_a_program_does_itself_is_asked_for_by_nobody() -> None:
 # -- secrets ---------------------------------------------------------------------------
 
 
+#: Names by which values are hidden, and the kinds of values that are hidden there.
+_TEXTS_OF = ("token", "access_token", "accessToken", "authtoken", "api-key", "API_KEY")
+_TEXTS_OF += ("secrets", "clientSecret", "credentials", "x-api-key", "token_of_api")
+_ALL_OF = ("password", "dbPassword", "passphrase", "user_passwd")
+_NONE_OF = ("secretary", "tokenizer", "gpu", "monkey", "keys", "authorized")
+_AMOUNTS = ("tokens", "max_tokens", "token_count", "tokenBudget", "secrets_left")
+
+
+def _seen(name: str, value: Any, secret: bool | None = None) -> list[bool]:
+    """Whether the text of a rule, evidence and a condition show the value at a name."""
+    made = Rule("r", f"metadata.{name}", "in", ["x"], "no", secret=secret)
+    if type(value) is not str:
+        made = attrs.evolve(made, operator="less_than", value=1)
+    policies = [Policy("r", "p", "low", rules=[made])]
+    if name.isidentifier():
+        policies.append(Policy("w", "p", "low", when=f"has(task.metadata.{name})"))
+    task = Task.call(keep, 1, metadata={name: value})
+    rt = ConstitutionalRuntime(policies)
+    return [
+        str(value) in text
+        for one in rt.validate_operation(task).violations
+        for text in (one.evidence, str(one.actual))[: 2 if one.rule_id == "r" else 1]
+    ]
+
+
+@given(
+    st.sampled_from([*_TEXTS_OF, *_ALL_OF, *_NONE_OF, *_AMOUNTS]),
+    st.sampled_from(["hush-hush", 250_000, 2.5]),
+    st.sampled_from([None, True, False]),
+)
+def test_amounts_are_shown_and_a_rule_says_what_is_secret(
+    name: str, value: Any, secret: bool | None
+) -> None:
+    by_name = name not in _NONE_OF
+    if type(value) is not str:
+        by_name = name in _ALL_OF
+    seen = _seen(name, value, secret)
+    assert seen
+    assert seen[:2] == [not (by_name if secret is None else secret)] * 2
+    # A condition has no rule that could say it.
+    assert seen[2:] in ([], [not by_name])
+
+
+def test_a_value_that_a_policy_changes_is_hidden_whatever_a_rule_says() -> None:
+    made = Rule("r", "metadata.card", "equals", "x", secret=False)
+    first = Policy("r", "p", "low", rules=[made])
+    second = Policy("c", "p", "low", rules=[made], change={"metadata.card": "gone"})
+    rt = ConstitutionalRuntime([first, second])
+    task = Task.call(keep, 1, metadata={"card": "4000"})
+    assert "4000" not in str(rt.validate_operation(task).violations)
+
+
 @pytest.mark.parametrize(
-    ("path", "secret"), [("task.payload.password", False), ("task.payload.pin", True)]
+    ("path", "secret"), [("task.payload.password", None), ("task.payload.pin", True)]
 )
 def test_no_evidence_shows_what_is_secret(
-    tmp_path: Path, caplog: Any, path: str, secret: bool
+    tmp_path: Path, caplog: Any, path: str, secret: bool | None
 ) -> None:
     made = Rule("r", path, "equals", "the-right-one", secret=secret)
     low = Policy("low", "privacy", "low", rules=[made])

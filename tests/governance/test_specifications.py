@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import Task, TaskOrchestrator, Workflow
+from taskorch import Program, Task, TaskOrchestrator, Workflow
 from taskorch.errors import (
     InvalidTaskError,
     PolicyDeniedError,
@@ -170,6 +170,38 @@ def test_a_task_writes_within_its_scope_and_nowhere_else(inside, outside, path):
     assert not scopes_overlap(inside, outside)
     allowed = any(path == one or path.startswith(f"{one}/") for one in inside)
     assert allowed is not bool(specification.problems(change(writes=[path])))
+
+
+SEGMENTS = st.sampled_from(["a", "A", "b", "ä", "a\u0308", "Ä", "ß", "ss", "..", "."])
+
+
+@given(
+    st.lists(SEGMENTS, min_size=1, max_size=3).map("/".join),
+    st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join),
+    st.booleans(),
+)
+def test_a_path_is_within_a_scope_exactly_as_it_is_written(scope, path, is_own):
+    """Paths that clash, as they differ by case alone, are not allowed for that."""
+    try:
+        specification = Specification.from_dict({"id": "x", "scope": {"in": [scope]}})
+    except ValidationFailedError:
+        return
+    task = change(writes=[path])
+    if is_own and ".." not in path:
+        program = Program(["true"], writes=[path])
+        task = Task("x", program, writes=[scope])
+    parts = [[each for each in of.split("/") if each != "."] for of in (scope, path)]
+    within = ".." not in parts[1] and parts[1][: len(parts[0])] == parts[0]
+    within = within and any(parts[1])
+    assert bool(specification.problems(task)) is not within
+
+
+def test_a_program_may_write_nowhere_else_by_paths_of_its_own():
+    specification = Specification.from_dict({"id": "x", "scope": {"in": ["tmp"]}})
+    for path in ("/tmp/x", "other", "TMP/x"):
+        program = Program(["true"], writes=["tmp/y", path])
+        (found,) = specification.problems(Task("x", program, writes=["tmp/a"]))
+        assert found.path == "payload.writes[1]"
 
 
 # -- before it starts ------------------------------------------------------------------

@@ -27,11 +27,13 @@ from taskorch.kit.visible import show
 #: The steps of a dotted path.
 Steps: TypeAlias = tuple[str | int, ...]
 
-#: Names of secret values, whether a rule says so or not.
+#: Words, or their ends, that name secret values, and those of numbers, too.
 _SECRETS: Final = re.compile(
-    r"pass(word|wd|phrase)|secret|token|api_?key|private_?key|credential|authorization",
-    re.IGNORECASE,
+    r"(secret|token|(api|private)[_-]?key|credential|authorization)s?(?![a-z])"
+    r"|(?P<number>pass(word|wd|phrase))"
 )
+#: Where a word of a name begins: `accessToken`.
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: The number of letters of a value in evidence.
 _MOST_SHOWN: Final = 200
 #: The number of values of one condition in evidence.
@@ -46,18 +48,30 @@ _PATHS: Final = re.compile(
 )
 
 
-def hides(steps: Steps, masked: Iterable[Steps]) -> bool:
+def hides(
+    steps: Steps,
+    masked: Iterable[Steps],
+    value: Any = None,
+    secret: bool | None = None,
+) -> bool:
     """
     Return whether evidence must not show the value at *steps*.
 
     Args:
         steps: The steps of its path.
         masked: The paths of values that policies change.
+        value: The value: a number is an amount, as of `tokens`.
+        secret: The word of the rule; None: names decide.
     """
     # A container shows its members, and a member is a part of its container.
-    return any(isinstance(step, str) and _SECRETS.search(step) for step in steps) or (
-        any(steps[: len(one)] == one[: len(steps)] for one in masked)
-    )
+    if any(steps[: len(one)] == one[: len(steps)] for one in masked):
+        return True
+    if secret is not None:
+        return secret
+    names = (_HUMP.sub("_", step).lower() for step in steps if isinstance(step, str))
+    words = [word for name in names for word in _SECRETS.finditer(name)]
+    is_amount = type(value) in (int, float)
+    return any(word["number"] or not is_amount for word in words)
 
 
 def shown(value: Any) -> Any:
@@ -106,7 +120,7 @@ def evidence_of(
         return words, all(is_whole for _, is_whole in values)
     if isinstance(rule, Rule):
         steps = steps_of(rule.condition)
-        return _said(steps, lambda: actual, rule.secret or hides(steps, masked))
+        return _said(steps, lambda: actual, masked, rule.secret)
     values = _values(_paths_in(rule), operation, masked)
     words = "; ".join(text for text, _ in values[:_MOST_VALUES])
     are_whole = len(values) <= _MOST_VALUES and all(whole for _, whole in values)
@@ -118,12 +132,17 @@ def _values(
 ) -> list[tuple[str, bool]]:
     """Return the value at each of *paths*, and whether it is whole."""
     return [
-        _said(steps, partial(getter(steps), operation), hides(steps, masked))
+        _said(steps, partial(getter(steps), operation), masked)
         for steps in map(steps_of, paths)
     ]
 
 
-def _said(steps: Steps, get: Callable[[], Any], is_hidden: bool) -> tuple[str, bool]:
+def _said(
+    steps: Steps,
+    get: Callable[[], Any],
+    masked: Iterable[Steps],
+    secret: bool | None = None,
+) -> tuple[str, bool]:
     name = _path_of(steps)
     try:
         value = fenced(get)
@@ -131,7 +150,7 @@ def _said(steps: Steps, get: Callable[[], Any], is_hidden: bool) -> tuple[str, b
         return f"{name} cannot be read", False
     if value is NOWHERE:
         return f"there is no {name}", True
-    if is_hidden:
+    if hides(steps, masked, value, secret):
         return f"{name} is {SECRET}", False
     seen = shown(value)
     if type(value) in _PLAIN:

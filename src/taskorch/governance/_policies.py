@@ -197,7 +197,8 @@ class Rule:
         message: The message for people where it does not hold.
         missing: The result if there is no such value: `violates`, `passes` or `error`.
             `exists` and `not_exists` ignore it.
-        secret: Whether evidence must not show the value.
+        secret: Whether evidence must not show the value; None: it must not where the
+            path names a password, a token, a key or the like, unless it is a number.
 
     Raises:
         InvalidTaskError: A field is not well formed.
@@ -211,7 +212,7 @@ class Rule:
     missing: Missing = attrs.field(
         default="violates", metadata=may_be(one_of(*get_args(Missing)))
     )
-    secret: bool = attrs.field(default=False, metadata=may_be(Flag()))
+    secret: bool | None = attrs.field(default=None, metadata=may_be(Flag()))
 
     def __attrs_post_init__(self) -> None:
         _check_texts("id", (self.id,))

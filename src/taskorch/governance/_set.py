@@ -487,9 +487,10 @@ def _violation(
         usual = f"{rule.condition} {operator.replace('_', ' ')} {show(expected, 80)}"
         actual = shown(fault.actual)
         steps = steps_of(rule.condition)
-        if hides(steps, masked) and fault.actual is not NOWHERE:
+        judged = rule.value if fault.actual is NOWHERE else fault.actual
+        if hides(steps, masked, judged, rule.secret) and fault.actual is not NOWHERE:
             actual = SECRET
-        if rule.secret or hides(steps, ()):
+        if hides(steps, (), judged, rule.secret):
             expected, usual = SECRET, f"{rule.condition} {operator.replace('_', ' ')}"
             actual = SECRET if fault.actual is not NOWHERE else None
         elif rule.operator in _PRESENCE:

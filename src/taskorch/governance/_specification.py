@@ -45,13 +45,13 @@ from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.kit.words import some
-from taskorch.model import Resources, Task
+from taskorch.model import Program, Resources, Task
 from taskorch.model.forms import ID, SCOPES
 from taskorch.model.scopes import (
     above_of,
-    lock_of,
     prefix_of,
     prefixes_of,
+    scope_problem,
     scopes_overlap,
 )
 from taskorch.protocols import Context, Finding
@@ -273,15 +273,7 @@ class Specification:
 
     def _problems(self, task: Task[Any]) -> Iterator[Finding]:
         if self.scope is not None:
-            allowed = {*map(lock_of, prefixes_of(self.scope.inside))}
-            if task.writes is None:
-                text = f"any path may be written, and {self.id} allows "
-                yield Finding("writes", text + ", ".join(self.scope.inside))
-            for place, path in enumerate(task.writes or ()):
-                prefix = lock_of(prefix_of(path))
-                if allowed.isdisjoint((prefix, *above_of(prefix))):
-                    text = f"{path!r} is outside of the scope of {self.id}"
-                    yield Finding(f"writes[{place}]", text)
+            yield from self._outside(self.scope, task)
         if self.budget is not None and task.budget != self.budget:
             text = f"{self.id} draws on {self.budget!r}, and not on {task.budget!r}"
             yield Finding("budget", text)
@@ -295,6 +287,21 @@ class Specification:
         ):
             text = f"it is {task.timeout}, and {self.id} allows {self.timeout:.12g} s"
             yield Finding("timeout", text)
+
+    def _outside(self, scope: WorkScope, task: Task[Any]) -> Iterator[Finding]:
+        if task.writes is None:
+            text = f"any path may be written, and {self.id} allows "
+            yield Finding("writes", text + ", ".join(scope.inside))
+        # Permission is exact: what differs by case alone may be another folder.
+        allowed = {*map(prefix_of, scope.inside)}
+        own = task.payload.writes if isinstance(task.payload, Program) else ()
+        for field, paths in (("writes", task.writes), ("payload.writes", own)):
+            for place, path in enumerate(paths or ()):
+                prefix = prefix_of(path)
+                is_within = not allowed.isdisjoint((prefix, *above_of(prefix)))
+                if scope_problem(path) is not None or not is_within:
+                    text = f"{path!r} is outside of the scope of {self.id}"
+                    yield Finding(f"{field}[{place}]", text)
 
     def task(self, task: Task[Any]) -> Task[Any]:
         """
