@@ -1468,7 +1468,7 @@ class TaskOrchestrator:
             action: What `cancel_task`, `suspend_task`, `resume_task`, `rerun_task` and
                 `set_priority` do to one task.
             ids: A pattern of their ids: `"nightly/*"`.
-            type: Their type.
+            type: A pattern for their types, as in file names.
             state: Their state.
             older_than: They have been in their state for longer, in seconds.
             priority: For `"set_priority"`.

@@ -35,7 +35,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from taskorch.errors import InvalidTaskError, TaskorchError
-from taskorch.kit.checks import check_answerer
+from taskorch.kit.checks import check_answerer, check_exact
 from taskorch.kit.fence import log_of
 from taskorch.kit.forms import (
     DATE,
@@ -792,6 +792,8 @@ def _names(field: str, names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not is_right:
         msg = f"{field}: a collection of names is needed, not {show(names)}"
         raise InvalidTaskError(msg)
+    for each in texts:
+        check_exact(field, each, "name each; a holder without tenants is bound to none")
     return texts
 
 

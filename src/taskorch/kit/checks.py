@@ -51,6 +51,18 @@ def check_text(subject: str, value: object) -> str:
     return value
 
 
+def check_exact(subject: str, name: str, hint: str) -> None:
+    """
+    Refuse a name that looks like a pattern where names count as they are written.
+
+    Raises:
+        InvalidTaskError: It has a `*` or a `?`.
+    """
+    if "*" in name or "?" in name:
+        msg = f"{subject}: {show(name)} is a pattern, and this is for one exact name"
+        raise InvalidTaskError(msg, hint=hint)
+
+
 def check_count(name: str, value: object, *, least: int) -> None:
     """
     Refuse a value that is no whole number of *least* or more.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_exact
 from taskorch.kit.verbs import verb
 from taskorch.memo._results import Memo
 
@@ -65,6 +66,7 @@ class MemoManager:
             if value is not None and not isinstance(value, str):
                 msg = f"{name}: a text is needed, not {value!r}"
                 raise InvalidTaskError(msg)
+            check_exact(name, value or "", "name one, or neither to clear all")
         self._rt.look_up()
         return self._rt.memo.clear(type, task)
 

@@ -11,7 +11,13 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_count, check_fraction, check_seconds, is_name
+from taskorch.kit.checks import (
+    check_count,
+    check_exact,
+    check_fraction,
+    check_seconds,
+    is_name,
+)
 from taskorch.kit.frozen import frozen, shown
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
@@ -630,4 +636,5 @@ def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
                 f"either end, not {show(capability)}"
             )
             raise InvalidTaskError(msg)
+        check_exact("capabilities", capability, "name each capability by itself")
     return tuple(sorted(set(wanted)))

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_exact
 from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import MAX_AMOUNT
 from taskorch.kit.read_only import ReadOnly
@@ -105,6 +106,8 @@ class Quota:
             if not isinstance(value, str) or (value and not value.isprintable()):
                 msg = f"{name}: the {name} that the quota is for, not {show(value)}"
                 raise InvalidTaskError(msg)
+            hint = f"set one for each {name}; concurrency= bounds all tasks together"
+            check_exact(name, value, hint)
         if sum(map(bool, subjects.values())) != 1:
             msg = "a quota is for a type, an owner or a workflow: give one of the three"
             raise InvalidTaskError(

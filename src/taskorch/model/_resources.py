@@ -350,7 +350,8 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
             or the whole request if that is below a chunk.
         weight: Its weight against other requests, relative to its size; above 0.
         fallback: `"best_effort"` starts with any free amount from its least up;
-            `"all_or_nothing"` starts only when its whole share is free.
+            `"all_or_nothing"` starts only when its whole share of all that there is is
+            free: it waits for what others hold.
 
     Attributes:
         units: The amounts of the whole request, in whole millionths.

@@ -96,9 +96,10 @@ class ProportionalAllocator:
     scaled by its scarcest. If not all can have their least, the first ones have it.
 
     With `fallback="best_effort"` a task starts with the free part of its share, from
-    its least up; with `"all_or_nothing"` once its whole share is free. Amounts that
-    others hold above their shares come free at their next checkpoints, or ends. A
-    resource that *chunks* does not name is granted whole.
+    its least up; with `"all_or_nothing"` once its whole share of all that there is is
+    free: it waits for what rigid requests hold, too. Amounts that others hold above
+    their shares come free at their next checkpoints, or ends. A resource that *chunks*
+    does not name is granted whole.
 
     Args:
         chunks: The divided resources, with the sizes of their pieces, such as
@@ -179,10 +180,11 @@ class _Division:
     def answer(self) -> Allocation:
         """Return the amounts that the request gets now."""
         request = self._request
-        share, others = self._share()
+        is_all = request.held is None and request.fallback == "all_or_nothing"
+        share, others = self._share(of_all=is_all)
         room = self._room()
         least = self._claim.least
-        if request.held is None and request.fallback == "all_or_nothing":
+        if is_all:
             share = self._on_agent(share)
             if share is None or not _fit(share, room):
                 return Allocation(None, self._shortage(share or least, room, "share"))
@@ -197,8 +199,13 @@ class _Division:
 
     # -- the division --------------------------------------------------------------
 
-    def _share(self) -> tuple[Amounts | None, int]:
-        """Return the share, or None if too little is there; and how many contend."""
+    def _share(self, *, of_all: bool) -> tuple[Amounts | None, int]:
+        """
+        Return the share, or None if too little is there; and how many contend.
+
+        Args:
+            of_all: Whether what rigid requests hold is divided, too.
+        """
         running: dict[Demand, list[Amounts]] = {}
         waiting: dict[Demand, int] = {}
         for kind in self._contenders:
@@ -222,6 +229,9 @@ class _Division:
         supply = tuple(
             map(sum, zip(self._free, *chain(*running.values()), strict=True))
         )
+        if of_all:
+            totals = (self._pools[name].total for name in self._names)
+            supply = tuple([round(total * _SCALE) for total in totals])
         total = sum(times)
         shares = divide(supply, self._chunks, tuple(claims))[place]
         if not shares:

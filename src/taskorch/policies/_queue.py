@@ -12,7 +12,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_count, check_seconds, is_number
+from taskorch.kit.checks import (
+    check_count,
+    check_exact,
+    check_seconds,
+    is_number,
+)
 from taskorch.kit.limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, show
@@ -274,6 +279,7 @@ def _checked_weights(weights: object) -> dict[str | None, float]:
         if owner is not None and not isinstance(owner, str):
             msg = f"weights: an owner is a text, or None, not {show(owner)}"
             raise InvalidTaskError(msg)
+        check_exact("weights", owner or "", "name each tenant; others have weight 1")
         if not is_number(weight, 1 / _LARGEST, _LARGEST):
             msg = f"weights[{owner!r}] is a number above 0, not {show(weight)}"
             raise InvalidTaskError(

@@ -149,7 +149,7 @@ def _condition(
     def is_meant(row: TaskRow, now: int) -> bool:
         return (
             (state is None or row.state is state)
-            and (type is None or row.bucket.spec.type == type)
+            and (type is None or fnmatchcase(row.bucket.spec.type, type))
             and fnmatchcase(row.id, ids)
             and (older_than is None or (now - since_when(row)) / 1e9 > older_than)
         )

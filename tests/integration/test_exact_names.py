@@ -1,0 +1,50 @@
+"""Names that count as they are written: no pattern is accepted without effect."""
+
+import pytest
+
+from taskorch import Task, TaskOrchestrator
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.people import Tokens
+from taskorch.model import Quota
+from taskorch.policies import FairShareQueue
+
+PLACES = {
+    "a quota of a type": lambda name, _: Quota(type=name, max_parallel=1),
+    "a quota of a tenant": lambda name, _: Quota(owner=name, soft=True),
+    "a quota of a run": lambda name, _: Quota(workflow=name, max_parallel=1),
+    "a quota of a document": lambda name, _: Quota.of({"type": name}),
+    "the weight of a tenant": lambda name, _: FairShareQueue({name: 2}),
+    "a capability of a worker": lambda name, orch: orch.agent("a", capabilities=[name]),
+    "a budget": lambda name, orch: orch.budget(name, tokens=1),
+    "a tenant of a token": lambda name, _: Tokens("tokens.json").add(
+        "ada", roles=["operate"], tenants=[name]
+    ),
+    "results that are forgotten": lambda name, orch: orch.memo.clear(type=name),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", ["*", "a*", "a?", "*.b"])
+def test_a_pattern_is_refused_where_names_are_exact(place, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        TaskOrchestrator() as orch,
+        pytest.raises(InvalidTaskError, match=r"pattern|no safe id") as caught,
+    ):
+        PLACES[place](name, orch)
+    assert place == "a budget" or caught.value.hint
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_name_is_accepted_in_these_places(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with TaskOrchestrator() as orch:
+        PLACES[place]("name", orch)
+
+
+def test_where_tasks_are_changed_a_pattern_of_types_counts():
+    with TaskOrchestrator(unknown_capability="wait") as orch:
+        for name in ("ab", "ac", "b"):
+            orch.submit_task(Task(name, id=name))
+        assert sorted(orch.change_tasks("cancel", type="a*")) == ["ab", "ac"]
+        orch.cancel_task("b")
