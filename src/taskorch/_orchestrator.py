@@ -443,6 +443,8 @@ class TaskOrchestrator:
             self._teller()
         self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
+        if "stop_timeout" in settings:
+            self._lifecycle.limit_service(said.stop_timeout)
         self._rt.signals.begins = partial(_follow, self._rt)
         #: The parts that learn from what becomes of tasks.
         self._learners: list[Learns] = said.having(Learns)

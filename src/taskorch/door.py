@@ -74,6 +74,18 @@ class Door:
         """Start no more tasks, as at the beginning of a stop; running ones go on."""
         self._runtime.step(lambda _: self._runtime.kernel.pause())
 
+    def end_service(self, *, with_queue: bool = False) -> None:
+        """
+        Stop a service within its `stop_timeout`, or else within ten seconds.
+
+        What runs may end, and a queue without a journal, too; the log names the rest.
+
+        Args:
+            with_queue: Whether a queue that a journal keeps may end, too.
+        """
+        is_kept = self._runtime.committer is not None and not with_queue
+        self._runtime.lifecycle.end_service(leaves_queue=is_kept)
+
     def only_command(self) -> None:
         """Take up no work of the journal: only commands change it."""
         self._runtime.takes_up = False

@@ -29,8 +29,8 @@ from taskorch.cli._terminal import (
     token_of_environment,
 )
 from taskorch.client import Client
+from taskorch.door import Door
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.kit.visible import counted
 from taskorch.runtime import SLICE
 
@@ -139,7 +139,7 @@ def _serve(jobs: JobSystem, orch: Any, args: argparse.Namespace) -> None:
             tell(f"hook {hook}: {bound}")
         while not asked.wait(SLICE):
             pass
-        orch.stop(drain=True, timeout=SIGNAL_SECONDS)
+        Door(orch).end_service()
 
 
 def _function(place: str) -> Callable[..., Any]:

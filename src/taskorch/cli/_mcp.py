@@ -21,7 +21,7 @@ from taskorch.cli._terminal import (
     on_signals,
     token_of_environment,
 )
-from taskorch.kit.limits import SIGNAL_SECONDS
+from taskorch.door import Door
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _opened(name: str) -> Iterator[Any]:
             orch.start()
             yield OrchestratorPlace(orch)
         finally:
-            orch.stop(drain=False, timeout=SIGNAL_SECONDS)
+            Door(orch).end_service()
     else:
         yield JournalReader(name)
 

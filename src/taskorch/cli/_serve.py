@@ -31,7 +31,6 @@ from taskorch.cli._terminal import (
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.address import without_password
 from taskorch.kit.fence import log_of
-from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.runtime import SLICE
 
 if TYPE_CHECKING:
@@ -254,7 +253,7 @@ def _wait(runs: SuiteRuns, asked: threading.Event) -> None:
         # A signal just before a wait would not end an endless one.
         while not asked.wait(SLICE):
             pass
-        runs.stop(drain=True, timeout=SIGNAL_SECONDS)
+        runs.stop(drain=True)
     except BaseException:
         # Ctrl-C counts, also during the shutdown.
         runs.stop(drain=False)

@@ -26,6 +26,7 @@ from taskorch.cli._terminal import (
     tell_served,
     token_of,
 )
+from taskorch.door import Door
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.kit.described import declared
 from taskorch.kit.fence import log_of
@@ -57,13 +58,7 @@ def serve_file(args: argparse.Namespace) -> int:
     asked = threading.Event()
     waiting = ProbesWhileWaiting(str(source), port, args.listen)
 
-    def end(*_: object) -> None:
-        asked.set()
-        if not waiting.is_over:
-            # A process that waits for its turn has no other output.
-            raise KeyboardInterrupt
-
-    with on_signals(end, signal.SIGTERM), logged("INFO"):
+    with on_signals(_ending(asked, waiting), signal.SIGTERM), logged("INFO"):
         try:
             with waiting:
                 orch, modules = (
@@ -101,8 +96,12 @@ def serve_file(args: argparse.Namespace) -> int:
                         with suppress(InvalidTaskError):
                             orch.schedules.next_work(status.name)
                     print(orch.schedules.explain(status.name), flush=True)
-                while not asked.wait(SLICE) and orch.health().live:
-                    pass
+                while not asked.wait(SLICE):
+                    if not orch.health().live:
+                        break
+                else:
+                    # Workers elsewhere bring their results meanwhile.
+                    Door(orch).end_service()
         except BaseException:
             # The cause is Ctrl-C, or a port that is in use.
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)
@@ -116,6 +115,21 @@ def serve_file(args: argparse.Namespace) -> int:
             print(f"taskorch: {source} has ended by itself: {why}", file=sys.stderr)
             return FAILED
     return OK
+
+
+def _ending(asked: threading.Event, waiting: ProbesWhileWaiting) -> Callable[..., None]:
+    """Return what a signal does: the first asks for the end, the second hurries it."""
+
+    def end(*_: object) -> None:
+        if asked.is_set():
+            # As with Ctrl-C, the interrupt never comes in the middle of a step.
+            signal.raise_signal(signal.SIGINT)
+        asked.set()
+        if not waiting.is_over:
+            # A process that waits for its turn has no other output.
+            raise KeyboardInterrupt
+
+    return end
 
 
 def _decorated(modules: Iterable[ModuleType]) -> dict[str, Callable[..., Any]]:

@@ -145,6 +145,8 @@ def check_settings(orch: TaskOrchestrator, where: str) -> None:
     """
     Report settings without an effect, because a program has made *orch* without them.
 
+    Its `stop_timeout` has one, unless the program has said another.
+
     Raises:
         InvalidTaskError: Policies are among them.
     """
@@ -159,7 +161,13 @@ def check_settings(orch: TaskOrchestrator, where: str) -> None:
             msg = f"{where} makes an orchestrator that does not ask the policies that "
             msg += f"{named.source} names"
             raise InvalidTaskError(msg, hint="TaskOrchestrator.from_config()")
-    rest = (one for one in settings.values() if one.name != "governance")
+    acting = {"governance"}
+    lifecycle = orch._rt.lifecycle  # noqa: SLF001 - a command stops it
+    limit = settings.get("stop_timeout")
+    if limit is not None and not lifecycle.is_limited:
+        lifecycle.limit_service(limit.value)
+        acting.add("stop_timeout")
+    rest = (one for one in settings.values() if one.name not in acting)
     _tell_ignored(f"{where}, which makes an orchestrator", rest)
 
 

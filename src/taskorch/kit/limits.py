@@ -21,6 +21,8 @@ AGING_SECONDS: Final = 60.0
 GRACE_SECONDS: Final = 10.0
 #: Seconds between two monitoring events.
 MONITOR_SECONDS: Final = 10.0
+#: Seconds for the whole end of a service, if its `stop_timeout` is not set.
+SERVICE_SECONDS: Final = 10.0
 #: Seconds for the whole end that a signal starts: Kubernetes kills after 30.
 SIGNAL_SECONDS: Final = 25.0
 #: Attempts that may kill their worker before the task counts as the cause (dask's

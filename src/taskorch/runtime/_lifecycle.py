@@ -28,7 +28,7 @@ from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.interrupts import INTERRUPTS, StopSignal
-from taskorch.kit.limits import NS
+from taskorch.kit.limits import NS, SERVICE_SECONDS
 from taskorch.kit.visible import counted, show, visible
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime._asyncio import asyncio
@@ -177,6 +177,9 @@ class Lifecycle:
         self._interrupt: BaseException | None = None
         #: The signal that asked for the end, if one came: see `stop_on`.
         self.stop_signal: interrupts.StopSignal | None = None
+        #: Whether somebody has said how long the end of a service may take, and that.
+        self.is_limited = False
+        self._service_timeout: float | None = SERVICE_SECONDS
         #: Seconds that such an end may take, and whether it drains the queue, too.
         self.signal_timeout: float = 0.0
         self.signal_drains = True
@@ -185,6 +188,26 @@ class Lifecycle:
     def is_over(self) -> bool:
         """Whether the orchestrator has stopped, or is about to."""
         return self._rt.closed
+
+    def limit_service(self, timeout: float | None) -> None:
+        """Let the end of a service take so long; None is for ever."""
+        self.is_limited, self._service_timeout = True, timeout
+
+    def end_service(self, *, leaves_queue: bool) -> None:
+        """Stop what a command serves: what runs may end, maybe the queue, too."""
+        if leaves_queue:
+            self.leave_queue()
+        timeout = self._service_timeout
+        try:
+            report = self.stop(drain=True, timeout=timeout)
+        except INTERRUPTS:
+            report = self.stop(drain=False, timeout=timeout)
+        self.say_left(report, "the service ended")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop is under way."""
+        return self._is_stopping
 
     def signal_left(self) -> float:
         """Return the seconds that an end which a signal caused may still take."""

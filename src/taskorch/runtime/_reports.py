@@ -610,7 +610,8 @@ def health(runtime: Runtime) -> Health:
     ready = open_ and not runtime.draining and leaked < runtime.kernel.concurrency
     if runtime.committer is not None and runtime.committer.trouble:
         ready = False
-    return Health(worst, open_, ready, tuple(checks))
+    live = open_ or (fault is None and runtime.lifecycle.is_stopping)
+    return Health(worst, live, ready, tuple(checks))
 
 
 def _found_by(ask: Callable[[], object]) -> list[HealthCheck]:

@@ -48,7 +48,7 @@ from taskorch.frontends.service._guard import (
     host_of,
     sends_body,
 )
-from taskorch.frontends.service._health import INSTANCES, Overviews, probes
+from taskorch.frontends.service._health import INSTANCES, Overviews, probe, probes
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -272,6 +272,9 @@ def make_app(
     # Middleware is made late; this call reports its errors now.
     names = check_hosts(hosts)
     every = [*operations]
+    if not any(each.path == "/livez" for each in every):
+        words = "Success as long as it is there."
+        every += [probe(name, words, lambda: True) for name in ("livez", "readyz")]
     if any(each.path == "/" for each in every):
         every += Sessions(doors, lambda: every).operations()
     if doors.tokens is not None:

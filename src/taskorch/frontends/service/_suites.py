@@ -21,6 +21,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.door import Door
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
@@ -308,20 +309,21 @@ class SuiteRuns:
             self._thread = None
             self._status, self._error, self._report = status, error, report
 
-    def stop(self, *, drain: bool, timeout: float | None = None) -> None:
+    def stop(self, *, drain: bool) -> None:
         """
         End: no run begins any more, and the one that there is is stopped.
 
         Args:
-            drain: Whether to wait for tasks that can still proceed.
-            timeout: Seconds that it may take. Unfinished tasks then go on in the next
-                incarnation of the service.
+            drain: Whether tasks that can proceed may end, within `stop_timeout`.
+                Unfinished ones go on in the next incarnation of the service.
         """
         with self._lock:
             self._is_ending = True
             orch, thread = self._orch, self._thread
-        if orch is not None:
-            orch.stop(drain=drain, timeout=timeout)
+        if orch is not None and drain:
+            Door(orch).end_service(with_queue=True)
+        elif orch is not None:
+            orch.stop(drain=False)
         if thread is not None:
             thread.join()
         self._idle.stop(drain=False)

@@ -1,0 +1,154 @@
+"""How long running tasks have at the end of each kind of service, and what answers meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+from tests.frontends.agent.tools import free_port
+from tests.frontends.service.suites import SUITE, served
+from tests.integration.tools import PATIENCE, Started, eventually
+
+from taskorch import TaskOrchestrator
+from taskorch.frontends.service import create_app, recorded_app, serve
+from taskorch.frontends.service._suites import metrics_app
+from taskorch.reading import JournalReader
+
+APP = """\
+import time
+from pathlib import Path
+from taskorch import Task, TaskOrchestrator, current_context
+
+def work():
+    Path("began").touch()
+    while not Path("go").exists():
+        if current_context().cancelled:
+            Path("cut").touch()
+        time.sleep(0.01)
+    Path("ended").touch()
+
+orch = {made}
+orch.submit_task(Task.call(work, id="at-work"))
+"""
+MADE = {
+    "a program's own": "TaskOrchestrator(journal='runs.db')",
+    "by a configuration": "TaskOrchestrator.from_config(journal='runs.db')",
+}
+
+
+@contextmanager
+def at_work(folder, made, *words, **variables):
+    """A service of which one task runs, until there is a file named `go`."""
+    (folder / "app.py").write_text(APP.format(made=made))
+    environment = {**os.environ, "TASKORCH_TOKEN": "t" * 40, **variables}
+    with (
+        (folder / "said").open("w") as said,
+        Started(
+            [sys.executable, "-W", "ignore", "-m", "taskorch", *words],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+            cwd=folder,
+            env=environment,
+        ) as process,
+    ):
+        try:
+            began = folder / "began"
+            eventually(lambda: began.exists() or process.poll() is not None)
+            yield process
+        finally:
+            process.kill()
+
+
+def code_of(port, path):
+    try:
+        url = f"http://127.0.0.1:{port}{path}"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_what_runs_may_end_and_workers_and_probes_are_answered_meanwhile(
+    tmp_path, made
+):
+    port = free_port()
+    words = ["serve", "app.py", "--port", str(port)]
+    with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="600") as process:
+        eventually(lambda: code_of(port, "/readyz") == 200)
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: code_of(port, "/readyz") == 503)
+        assert code_of(port, "/livez") == 200
+        (tmp_path / "go").touch()
+        assert process.wait(PATIENCE) == 0
+    assert (tmp_path / "ended").exists()
+    assert not (tmp_path / "cut").exists()
+    said = (tmp_path / "said").read_text()
+    assert "without effect" not in said
+    assert "the service ended" not in said
+
+
+@pytest.mark.parametrize(
+    "words", [["serve", "app.py", "--port", "0"], ["mcp", "app.py"]]
+)
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_what_does_not_end_in_time_is_cut_and_told(tmp_path, made, words):
+    with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="0") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, 130)
+    said = (tmp_path / "said").read_text()
+    assert "the service ended; 1 task was left, and is kept for the next" in said
+    assert "at-work (running)" in said
+
+
+def test_what_a_program_has_said_stands(tmp_path):
+    made = "TaskOrchestrator(journal='runs.db', stop_timeout=0)"
+    words = ["serve", "app.py", "--port", "0"]
+    with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="none") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    said = (tmp_path / "said").read_text()
+    assert "without effect in app.py" in said
+    assert "stop_timeout (TASKORCH_STOP_TIMEOUT)" in said
+
+
+@pytest.mark.slow
+def test_by_default_it_has_a_limit_and_a_second_signal_ends_it_at_once(tmp_path):
+    made, words = MADE["a program's own"], ["serve", "app.py", "--port", "0"]
+    with at_work(tmp_path, made, *words) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    (tmp_path / "began").unlink()
+    with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="none") as process:
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: "waits for 1 task" in (tmp_path / "said").read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, 130)
+
+
+def test_probes_need_no_token_in_each_kind_of_service(tmp_path):
+    token = "t" * 40
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    with (
+        TaskOrchestrator(journal=tmp_path / "runs.db") as orch,
+        served(tmp_path, token=token) as suite,
+        serve(create_app(orch, token=token), port=0) as own,
+        serve(metrics_app(suite.orch, token=token), port=0) as numbers,
+        serve(
+            recorded_app(JournalReader(tmp_path / "runs.db"), token=token), port=0
+        ) as recorded,
+    ):
+        for server in (suite.server, own, numbers, recorded):
+            assert code_of(server.port, "/livez") == 200
+            assert code_of(server.port, "/readyz") == 200
+            assert code_of(server.port, "/metrics") in (401, 404)
+            assert code_of(server.port, "/api/v1/tasks") in (401, 404)
