@@ -22,6 +22,7 @@ from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import DuplicateTaskError, InvalidTaskError, StepError
+from taskorch.governance import ConstitutionalRuntime
 from taskorch.steps import step
 
 #: The orders that were charged, in this process, with how often.
@@ -504,6 +505,7 @@ def test_a_checkpoint_is_restored_by_a_retry_alone(orch):
 PROGRAM = """
 import dataclasses, functools, sys
 from taskorch import Task, TaskOrchestrator, current_context
+from taskorch.governance import ConstitutionalRuntime
 from taskorch.steps import step
 
 CALLS = []
@@ -642,6 +644,52 @@ def test_an_answer_is_for_the_question_as_it_was_asked(orch, form):
     orch.rerun_task("r/source")
     assert settle(orch, lambda: run.status().state == "completed") == 1
     assert run.result()["pay"] == "charged 50,000 EUR"
+
+
+def limits_payments():
+    rule = {"id": "most", "condition": "payload.args[0]", "operator": "less_than"}
+    rule |= {"value": 3, "message": "a person decides"}
+    policy = {"id": "pay", "principle": "care", "severity": "high", "rules": [rule]}
+    return ConstitutionalRuntime.from_dict({"policies": [policy]})
+
+
+@pytest.mark.parametrize("pattern", ["pay", "pay*"])
+def test_a_waiver_of_one_task_ends_with_its_content(tmp_path, pattern):
+    path, policies = tmp_path / "w.db", limits_payments()
+    with TaskOrchestrator(journal=path, governance=policies) as orch:
+        options = {"requested_by": "bob", "expires": 3_600, "reason": "it is due"}
+        waiver = policies.request_waiver("pay", pattern, **options)
+        assert policies.approve_waiver(waiver.id, by="ada").state == "active"
+        orch.submit_task(Task.call(charge, 5, id="pay")).result(PATIENCE)
+        # The same content is covered on.
+        orch.rerun_task("pay").result(PATIENCE)
+        other = Task.call(charge, 50_000, id="pay")
+        handle = orch.submit_task(other, replace=True)
+        if pattern != "pay":
+            # It was given for whatever such tasks do.
+            handle.result(PATIENCE)
+            return
+        eventually(orch.questions)
+        (ended,) = policies.waivers()
+        assert (ended.state, ended.ended_for) == ("revoked", "pay~3 has other content")
+        assert CHARGED == {5: 2}
+    policies = limits_payments()
+    with TaskOrchestrator(journal=path, governance=policies) as orch:
+        assert [each.state for each in policies.waivers()] == ["revoked"]
+        assert [each.id for each in orch.questions()] == ["escalation/pay~3"]
+
+
+def test_what_policies_ask_about_a_start_is_asked_again_for_other_content():
+    with TaskOrchestrator(governance=limits_payments()) as orch:
+        for amount, is_replaced in ((5, False), (50_000, True)):
+            task = Task.call(charge, amount, id="pay")
+            handle = orch.submit_task(task, replace=is_replaced)
+            eventually(orch.questions)
+            (asked,) = orch.questions()
+            assert str(amount) in asked.text
+            orch.answer(asked.id, "retry", by="ada")
+            handle.result(PATIENCE)
+    assert CHARGED == {5: 1, 50_000: 1}
 
 
 # -- keys, for services that can tell a second call -------------------------------------

@@ -87,6 +87,11 @@ class Accepted(Protocol):
         ...
 
     @property
+    def has_changed(self) -> bool:
+        """True if it takes the place of a task with other content."""
+        ...
+
+    @property
     def work(self) -> Work:
         """The handle of the task."""
         ...
@@ -262,6 +267,8 @@ class PolicyGovernor:
                 continue
             work = entry.work
             task_id = row_of(work).id
+            if entry.has_changed:
+                self.constitution.end_for_content(task_id, now)
             self._rt.kernel.note(
                 PolicyViolated, now, task_id, *_told(verdict), cargo=work
             )

@@ -708,16 +708,30 @@ class Waivers:
                 hint = f"orch.answer({waiver_id!r}, 'reject', by=…)"
                 hint = hint if waiver.state == "asked" else ""
                 raise InvalidTransitionError(msg, hint=hint or None, task_id=waiver_id)
-            # Later lists of waivers know the end by this alone.
-            key = f"{waiver_id}{_REVOKED}"
-            document = {"by": by, "reason": reason, "at_ns": now}
-            self._orch.kept(WAIVERS).note(key, document, now)
-            self._book.take_in(key, document)
+            self._end(waiver_id, by, reason, now)
             return self._book.at(waiver_id, now)
 
         waiver: Waiver = rt.step(change, keep=True)
         self._stop_covered(waiver)
         return waiver
+
+    def _end(self, waiver_id: str, by: str, reason: str, now: int) -> None:
+        """Let a waiver end; hold the lock."""
+        # Later lists of waivers know the end by this alone.
+        key = f"{waiver_id}{_REVOKED}"
+        document = {"by": by, "reason": reason, "at_ns": now}
+        self._orch.kept(WAIVERS).note(key, document, now)
+        self._book.take_in(key, document)
+
+    def end_for_content(self, task_id: str, now: int) -> None:
+        """
+        Let the waivers end that name one task alone, which has other content now.
+
+        Hold the lock. *task_id* is the run with that content.
+        """
+        for waiver_id in self._book.ids("active"):
+            if self._book.at(waiver_id, now).pattern in (task_id, stem_of(task_id)):
+                self._end(waiver_id, "", f"{task_id} has other content", now)
 
     @verb(
         "All waivers, or those in a state.",

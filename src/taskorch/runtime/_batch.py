@@ -90,6 +90,8 @@ class Entry:
     is_other: bool = False
     #: Whether what it adds to its run is made anew: see `TaskRenewed`.
     is_anew: bool = False
+    #: Whether that run had other content.
+    has_changed: bool = False
     #: The change of the options of the task that exists already.
     change: Change | None = None
     #: The verdict of the policies on a new task; None: there is nothing to report.

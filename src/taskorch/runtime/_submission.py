@@ -551,6 +551,7 @@ class Submission:
             if work is None:
                 continue
             parts = self._differences(entry, work, objects)
+            entry.has_changed = parts is not None
             if renewing is not None and renewing.is_due(
                 work, is_other=parts is not None
             ):

@@ -319,6 +319,8 @@ class Book:
         self._numbers: Counter[str] = Counter()
         self._total = 0
         self._running: dict[str, Step] = {}
+        #: Whether it has used steps of earlier runs, of which the log says so once.
+        self._uses_earlier = False
         #: The spans of steps under way, by key, if they are traced.
         self._spans: dict[str, OpenSpan] = {}
         #: Errors that the function may still handle; they are kept once it asks for a
@@ -409,7 +411,12 @@ class Book:
         elif kept.is_over:
             # The next attempts of this run compare it no more.
             self.inside.note(key, _GIVEN)
-            _LOG.info("task %s uses step %s, which %s has kept", run, key, kept.run)
+            if not self._uses_earlier:
+                self._uses_earlier = True
+                _LOG.info(
+                    "task %s uses what %s has kept of the same work, from step %s on",
+                    *(run, kept.run, key),
+                )
             _give(shelf.kept, key, run)
         return kept
 
