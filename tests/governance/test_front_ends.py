@@ -88,6 +88,58 @@ def test_policies_that_the_environment_names_hold_in_every_front_end(
     assert "say ok" in out + err or "does not ask the policies" in err
 
 
+@pytest.mark.parametrize("severity", ["critical", "high"])
+@pytest.mark.parametrize("name", ["suite", "task files", "workflow", "jobs"])
+def test_a_run_ends_if_nobody_can_be_asked_whether_its_tasks_may_start(
+    name, severity, folder, monkeypatch, capsys
+):
+    """Policies deny the start, or ask people: no other process can answer here."""
+    at_start = DENIES.replace(
+        "severity: critical", f"at: start\n    severity: {severity}"
+    )
+    (folder / "p.yaml").write_text(at_start)
+    monkeypatch.setenv("TASKORCH_GOVERNANCE", "p.yaml")
+    code, out, err = taskorch(capsys, *FRONT_ENDS[name])
+    assert code == 1
+    assert not (folder / "ran").exists()
+    assert "say ok" in out + err or "decision" in out or name == "jobs"
+
+
+COSTLY = """\
+policies:
+  - id: small
+    principle: order
+    severity: critical
+    at: start
+    rules: [{id: r, condition: task.resources.cpu, operator: less_than, value: 4}]
+"""
+DENIED_SUITE = """\
+policies: p.yaml
+templates: {sh: {command: ["true"]}}
+orchestrator:
+  task_definitions:
+    unit_tests:
+      - {id: A, template: sh, resources: {cpu_cores: 1}}
+      - {id: B, template: sh, resources: {cpu_cores: 4}}
+      - {id: C, template: sh, resources: {cpu_cores: 1}, dependencies: [B]}
+"""
+
+
+def test_a_denied_test_and_what_waits_for_it_are_in_the_report(folder, capsys):
+    (folder / "s.yaml").write_text(DENIED_SUITE)
+    (folder / "p.yaml").write_text(COSTLY)
+    code, out, _ = taskorch(capsys, "suite", "run", "s.yaml")
+    assert code == 1
+    assert "FAILED: 1 of 3 tasks succeeded" in out
+    _, text, _ = taskorch(capsys, "suite", "report", "s.yaml")
+    assert "Nobody can be asked in this run" in text
+    assert "task.resources.cpu less than 4" in text
+    assert "because of B" in text
+    (folder / "p.yaml").write_text(COSTLY.replace("value: 4", "value: 5"))
+    code, out, _ = taskorch(capsys, "suite", "run", "--failed", "s.yaml")
+    assert (code, "passed: 3 of 3 tasks succeeded" in out) == (0, True)
+
+
 def test_a_program_that_asks_the_same_policies_runs(folder, monkeypatch, capsys):
     monkeypatch.setenv("TASKORCH_GOVERNANCE", "p.yaml")
     other = DENIES.replace("exists", "not_exists")

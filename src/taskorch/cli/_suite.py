@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -19,6 +20,7 @@ from taskorch.cli._terminal import (
     LISTEN,
     add_listen,
     hosts_of,
+    on_signals,
     port,
     tell_listening,
 )
@@ -111,15 +113,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _do(arguments: argparse.Namespace) -> int:
     """Carry out the command, and return the exit code."""
+    came: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        # As with Ctrl-C, the interrupt never comes in the middle of a step.
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
     try:
-        code: int = arguments.act(arguments)
+        with on_signals(interrupt, signal.SIGTERM):
+            code: int = arguments.act(arguments)
     except JournalTakenError as error:
         what_now = "wait for its end, or stop it: the same command goes on from there"
         print(f"taskorch: {error.message} ({what_now})", file=sys.stderr)
         return NOT_NOW
     except KeyboardInterrupt:
         print("stopped: the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + came[-1] if came else INTERRUPTED
     return code
 
 
@@ -166,6 +176,7 @@ def _run(arguments: argparse.Namespace) -> int:
             folder,
             failed=arguments.failed,
             fresh=arguments.fresh,
+            answered=arguments.page,
             statement=arguments.statement,
             key=arguments.key,
             tell=tell,

@@ -201,6 +201,27 @@ def test_what_is_wrong_is_said_and_exits_with_2(arguments, part, here, capsys):
     assert part in capsys.readouterr().err
 
 
+def test_sigterm_leaves_a_report_and_the_same_command_goes_on(here, capsys):
+    (here / "B.sh").write_text("echo > began; sleep 600")
+    command = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually((here / "began").exists)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said == "stopped: the same command goes on from here\n"
+    assert main(["report", "suite.yaml"]) == 0
+    assert "(interrupted: the same command goes on)" in capsys.readouterr().out
+    # It has not ended, so it is neither begun anew nor run again.
+    assert main(["run", "suite.yaml", "--failed"]) == 2
+    (here / "B.sh").unlink()
+    assert main(["run", "suite.yaml"]) == 0
+    assert main(["report", "suite.yaml"]) == 0
+    assert "(interrupted" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_ctrl_c_stops_and_the_same_command_goes_on(here):
     (here / "B.sh").write_text("echo > began; sleep 600")

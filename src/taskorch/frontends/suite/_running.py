@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
@@ -40,10 +43,14 @@ from taskorch.governance import signing_key
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.staged import Staged
 from taskorch.model import Task
-from taskorch.model.ids import without_run
+from taskorch.model.ids import run_of, without_run
 from taskorch.policies import Measured
 from taskorch.recovery._repairs import mend_with
 
+#: Seconds after which a run looks again for what waits for people.
+_LOOK: Final = 1.0
+#: Why that ends, if nobody can answer.
+_NOBODY: Final = "Nobody can be asked in this run"
 #: Seconds that notifications have at the end of a run.
 _PATIENCE: Final = 10.0
 
@@ -55,6 +62,7 @@ def run(
     failed: bool = False,
     fresh: bool = False,
     elsewhere: bool = False,
+    answered: bool = True,
     timeout: float | None = None,
     statement: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
@@ -85,6 +93,8 @@ def run(
         fresh: Whether to begin anew, whatever is there.
         elsewhere: Whether agents elsewhere may join its orchestrator, and do the work
             while they are there.
+        answered: Whether people can be asked, by *begun* or a page. If not, the tasks
+            that wait for them fail once nothing else goes on.
         timeout: Seconds after which what is left of it in this process is cancelled.
         statement: Where an in-toto statement on the run is written once it has ended:
             what was tested, with what, and the outcome. A run that goes on needs it
@@ -155,7 +165,7 @@ def run(
                 elsewhere=elsewhere,
                 is_scaled=suite.limits.is_pool,
             )
-            report = _run(orchestrator, suite, place, teller, clock)
+            report = _run(orchestrator, suite, place, teller, clock, answered=answered)
             if receiver is not None:
                 receiver.tell_memory(report.over_memory)
                 receiver.flush(_PATIENCE)
@@ -194,6 +204,8 @@ def _run(
     place: RunFolder,
     teller: SuiteTeller,
     clock: PhaseClock,
+    *,
+    answered: bool,
 ) -> SuiteReport:
     place.report("json").unlink(missing_ok=True)
     since = MonotonicClock().now_ns() / 1e9
@@ -207,24 +219,60 @@ def _run(
         raise InvalidTaskError(msg, hint=hint) from error
     teller.know(started.report())
     teller.catch_up()
+
+    def report() -> SuiteReport:
+        slices = teller.timeline.slices()
+        return _report.made(suite, place, started.report(), slices, clock.over)
+
     try:
-        started.result()
+        while not answered:
+            orchestrator.wait()
+            _end_waits_for_people(orchestrator)
+            with suppress(TimeoutError):
+                started.result(_LOOK)
+                break
+        else:
+            started.result()
     except WorkflowFailedError:
         # The report says it all.
         pass
+    except KeyboardInterrupt:
+        # The report in JSON says that the run has ended.
+        so_far = report()
+        name = f"{so_far.suite} (interrupted: the same command goes on)"
+        _write(place, attrs.evolve(so_far, suite=name), but="json")
+        raise
     finally:
         clock.stop()
     # Receivers have been served.
     orchestrator.wait()
     shutil.rmtree(place.under_way, ignore_errors=True)
     place.phases.unlink(missing_ok=True)
-    slices = teller.timeline.slices()
-    over = clock.over
-    report = _report.made(suite, place, started.report(), slices, over)
+    final = report()
     _learn(suite, place, since)
+    _write(place, final)
+    return final
+
+
+def _write(place: RunFolder, report: SuiteReport, but: str = "") -> None:
     for suffix, text in written(report).items():
-        Staged(place.report(suffix), text, OWN).commit()
-    return report
+        if suffix != but:
+            Staged(place.report(suffix), text, OWN).commit()
+
+
+def _end_waits_for_people(orchestrator: TaskOrchestrator) -> None:
+    """Fail, or cancel, the tasks of the run that only people could let go on."""
+    for group in orchestrator.stuck():
+        for task_id in group.tasks if group.outside or group.kind == "budget" else ():
+            blocker = next(iter(orchestrator.explain(task_id).blockers), None)
+            if run_of(task_id) == RUN and blocker and blocker.kind != "dependency":
+                # The error of a denied start has the policies.
+                why = "" if blocker.kind == "policy" else f": {blocker.detail}"
+                reason = f"{_NOBODY}{why}".removesuffix(".")
+                if blocker.kind in ("policy", "decision"):
+                    orchestrator.decide(task_id, "fail", reason=reason)
+                else:
+                    orchestrator.cancel_task(task_id, reason=reason)
 
 
 def _measured(suite: Suite, place: RunFolder) -> dict[str, Any]:
