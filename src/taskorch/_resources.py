@@ -590,7 +590,7 @@ class ResourceManager:
             self._refuse(claim)
         kernel.await_allocation(claim)
 
-    def _refuse(self, claim: Claim) -> NoReturn:
+    def _refuse(self, claim: Claim, hint: str | None = None) -> NoReturn:
         """Raise a `ResourcesTakenError` that names the scarce resources."""
         kernel = self._rt.kernel
         short = pool_shortage(kernel, kernel.claimed(claim))
@@ -604,7 +604,7 @@ class ResourceManager:
         msg = f"{units / _SCALE:g} {name} was asked for, and {free:g} of "
         msg += f"{pool.total / _SCALE:g}{whose} is free"
         raise ResourcesTakenError(
-            msg, resource=name, need=units / _SCALE, free=free, holders=who
+            msg, hint=hint, resource=name, need=units / _SCALE, free=free, holders=who
         )
 
     # -- waiting -------------------------------------------------------------------
@@ -638,7 +638,7 @@ class ResourceManager:
                 msg = "the orchestrator has stopped"
                 raise NotRunningError(msg)
             with rt.lock:
-                self._refuse(claim)
+                self._refuse(claim, "wait longer, or until its holders have ended")
         if rt.committer is not None:
             rt.committer.wait_kept(rt.committer.last)
 

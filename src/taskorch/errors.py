@@ -488,7 +488,7 @@ class QueueFullError(UsageError):
     """The queue did not admit the task."""
 
     code = "queue_full"
-    default_hint = "wait for tasks to finish, or raise max_queued"
+    default_hint = "wait for tasks to finish, or have a queue that admits more"
 
 
 class ReentryError(UsageError):

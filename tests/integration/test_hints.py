@@ -21,7 +21,12 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
 )
-from taskorch.errors import InvalidTransitionError, PlanningError, UsageError
+from taskorch.errors import (
+    InvalidTransitionError,
+    PlanningError,
+    ResourcesTakenError,
+    UsageError,
+)
 from taskorch.journal._lock import Lock
 from taskorch.planning import Deadline, TaskRequest
 
@@ -199,6 +204,19 @@ def test_an_error_within_an_attribute_of_ours_is_shown_as_it_is(monkeypatch):
             _ = orch.shedules
     with pytest.raises(AttributeError, match="'never_set_before'"):
         _ = Own().nights
+
+
+def test_who_has_waited_for_a_resource_is_not_told_to_wait_by_the_same_option():
+    with TaskOrchestrator(resources={"gpu": 1}) as orch:
+        held = orch.resources.allocate({"gpu": 1}, owner="ada")
+        with pytest.raises(ResourcesTakenError) as at_once:
+            orch.resources.allocate({"gpu": 1}, owner="ada")
+        assert "timeout=" in at_once.value.hint
+        with pytest.raises(ResourcesTakenError) as waited:
+            orch.resources.allocate({"gpu": 1}, owner="ada", timeout=0.01)
+        assert "timeout=" not in waited.value.hint
+        orch.resources.release(held)
+        orch.resources.allocate({"gpu": 1}, owner="ada", timeout=PATIENCE)
 
 
 @settings(max_examples=examples(10), deadline=None)

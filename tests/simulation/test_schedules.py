@@ -273,6 +273,10 @@ def test_each_skipped_tick_says_whether_it_was_refused_or_nobody_was_here(
         else:
             is_broken = step == "breaks"
     assert not [event for event in sim.events if isinstance(event, ComponentFailed)]
+    kept = [
+        e for e in sim.events if isinstance(e, ExtensionKept) and e.key == "m/ticks"
+    ]
+    assert "refused" not in kept[-1].document
     for slot, reason in each_skipped(sim):
         why = "it was refused: flow raises KeyError: 'rows'"
         if slot not in raised:
