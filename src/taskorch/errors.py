@@ -58,7 +58,6 @@ pickled. None derives from a builtin timeout or cancellation: `TimeoutError` fro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from sys import maxsize
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 from taskorch.kit.visible import visible
@@ -160,7 +159,8 @@ def leaves(error: BaseException, most: int = 6_000) -> Iterator[BaseException]:
     """
     The exceptions in *error*, a group, that are none; of any other, itself.
 
-    Only the first *most* exceptions and groups are looked at: others may wait for it.
+    Only the first *most* exceptions and groups are looked at, as others may wait for
+    it; with -1, all are.
     """
     stack = [iter((error,))]
     while stack:
@@ -767,12 +767,12 @@ class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride
         part: dict[str, BaseException] = {}
         for error in excs:
             # A part of a failure that is a group is another object than that.
-            leaf = next(leaves(error, maxsize))
+            leaf = next(leaves(error, most=-1))
             names = (
                 name
                 for name, each in zip(self.failures, self.exceptions, strict=False)
                 if name not in part
-                and any(leaf is one for one in leaves(each, maxsize))
+                and any(leaf is one for one in leaves(each, most=-1))
             )
             part[next(names, f"#{len(part)}")] = error
         return type(self)(

@@ -112,7 +112,7 @@ def guardian_not_told(patch):
 
 def grace_unbounded(patch):
     old = "left: list[_Left] = rt.step(self._close)"
-    plant(patch, Lifecycle._finish, old, f"{old}\n    self._end = None")
+    plant(patch, Lifecycle._end_work, old, f"{old}\n    self._end = None")
 
 
 def waits_pile_up(patch):

@@ -229,6 +229,7 @@ class Life(Clockwork, Hosting):
         # A simulation has nothing of these kinds.
         self.committer: Any = None
         self.governor: Any = None
+        self.strategies: Any = None
         self.first_made: dict[str, Any] = {}
         self.spans: Any = None
         self.rerun_failed: bool = False
