@@ -409,6 +409,27 @@ def test_the_same_work_uses_what_was_kept(orch, way):
     assert not wrong
 
 
+def what_is_up_to_date(form):
+    return globals()[form](ROWS[-1])
+
+
+def test_a_step_has_all_values_of_its_function_and_not_its_name_alone(orch):
+    """The task stays the same: what its steps are bound to and close over differs."""
+    wrong = {}
+    for form in FORMS:
+        if form in (by_nothing_of_it, by_coroutine, by_ask, by_sleep):
+            # Their step does not have the order, or cannot be called here.
+            continue
+        name = form.__name__
+        ROWS[:] = ["first"]
+        done(orch, orch.submit_task(Task.call(what_is_up_to_date, name, id=name)))
+        ROWS[:] = ["second"]
+        result = done(orch, orch.rerun_task(name))
+        if result != "charged second":
+            wrong[name] = result
+    assert not wrong
+
+
 # -- between ----------------------------------------------------------------------------
 
 
