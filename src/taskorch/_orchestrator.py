@@ -261,8 +261,10 @@ class TaskOrchestrator:
     Validates, orders, routes, runs, retries, times and explains tasks.
 
     Use it in a `with` or an `async with` block. Nothing is started, and no file or
-    clock is touched for work, before the block is entered or `start` is called; what
-    is submitted earlier waits until then. All methods may be called from any thread.
+    clock is touched for work, before the block is entered or `start` is called. What is
+    declared earlier (schedules, budgets, pools, quotas, workers, listeners) acts from
+    then on. What is submitted, asked or kept earlier opens the journal, if there is
+    one, and waits until then. All methods may be called from any thread.
 
     Ctrl-C never leaves an orchestrator that cannot be used; one that comes during a
     step arrives at its end. For that, `start` on the main thread puts a handler in the

@@ -213,7 +213,7 @@ class ResourceManager:
         def change(now: int) -> None:
             rt.kernel.change_pools(totals, now, named=pools.unit_names)
 
-        rt.step(change, keep=True)
+        rt.declare(lambda: rt.step(change, keep=True))
 
     def _refuse_nameless(self, pools: Resources) -> None:
         """
@@ -293,7 +293,11 @@ class ResourceManager:
         wanted = [Quota.of(quota) for quota in quotas]
         changes = [(*quota.subject, quota.limits) for quota in wanted]
         rt = self._rt
-        rt.step(lambda now: rt.kernel.change_quotas(changes, now), keep=True)
+
+        def change(now: int) -> None:
+            rt.kernel.change_quotas(changes, now)
+
+        rt.declare(lambda: rt.step(change, keep=True))
 
     @verb(
         "The quotas, and how much of each is in use.",
@@ -399,7 +403,7 @@ class ResourceManager:
         def change(_now: int) -> None:
             saturation.threshold, saturation.relief = high, low
 
-        self._rt.step(change)
+        self._rt.declare(lambda: self._rt.step(change))
 
     @verb(
         "Take from the pools by hand.",

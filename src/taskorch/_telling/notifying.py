@@ -126,7 +126,6 @@ class Notifier:
         signals.question_asked.connect(self._asked)
         signals.question_reminded.connect(self._reminded)
         signals.orchestrator_started.connect(self._started)
-        self._thread.start()
         _RECEIVERS.add(self)
 
     def __repr__(self) -> str:
@@ -142,7 +141,8 @@ class Notifier:
     def await_end(self, seconds: float) -> None:
         """Wait a moment for the waiting messages, as the process ends."""
         self.close()
-        if self._open and self._thread is not threading.current_thread():
+        begun = self._open and self._thread.ident is not None
+        if begun and self._thread is not threading.current_thread():
             self._thread.join(seconds)
 
     def tell(self, message: dict[str, Any]) -> None:
@@ -191,6 +191,10 @@ class Notifier:
                 self.lost += 1
                 return False
             self._open += 1
+            # A module that declares a receiver starts nothing as it is imported.
+            if self._thread.ident is None:
+                with suppress(RuntimeError):  # the next message tries it again
+                    self._thread.start()
             return True
 
     def _messages(self, reminded: str) -> list[dict[str, Any]]:

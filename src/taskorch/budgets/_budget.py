@@ -106,17 +106,21 @@ def declare(
         msg = f"budget {name!r} has no amounts"
         raise InvalidTaskError(msg, hint=f"orch.budget({name!r}, tokens=200_000)")
 
+    above = BUDGET.get() if parent is None else parent
+
     def set_up(now: int) -> None:
         kernel = rt.kernel
-        above = BUDGET.get() if parent is None else parent
         if above and above not in kernel.budgets:
             msg = f"there is no budget {show(above)}"
             raise InvalidTaskError(msg, hint="declare the whole before its parts")
         declare_budget(kernel, name, totals, "" if above == name else above, now)
         _withdraw(kernel, name, now)
 
-    rt.step(set_up, keep=True)
-    attend(rt)
+    def act() -> None:
+        rt.step(set_up, keep=True)
+        attend(rt)
+
+    rt.declare(act)
     return Budget(rt, name)
 
 

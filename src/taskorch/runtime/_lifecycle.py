@@ -242,6 +242,8 @@ class Lifecycle:
                 else:
                     if not rt.opened:
                         rt.open()
+                    # An interrupt may have ended the opening before that.
+                    rt.carry_out_declared()
                     restore()
                     if rt.output is not None:
                         rt.output.begin()

@@ -528,6 +528,7 @@ def open_journal(rt: Runtime) -> None:
             # The event that this incarnation has begun is kept before anything is done
             # in it.
             rt.committer.wait_kept(rt.committer.last)
+            rt.carry_out_declared()
         except BaseException as error:
             if rt.opened and not rt.closed and isinstance(error, INTERRUPTS):
                 # The commit goes on; only the wait for it was interrupted.

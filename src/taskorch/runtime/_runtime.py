@@ -18,7 +18,7 @@ from contextvars import Context
 from functools import partial
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from taskorch.errors import (
     ComponentError,
@@ -107,6 +107,8 @@ if TYPE_CHECKING:
     from taskorch.runtime._succession import Succession
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
+
+T = TypeVar("T")
 
 #: When so many tasks have left memory, other data about them is dropped, too.
 _MANY: Final = 64
@@ -378,6 +380,7 @@ class Runtime(TaskEngine):
         "closed",
         "committed",
         "committer",
+        "declared",
         "draining",
         "driven",
         "epoch",
@@ -488,6 +491,8 @@ class Runtime(TaskEngine):
         self.epoch: int = 1
         #: Whether the journal has been read; nothing is done before it has.
         self.opened: bool = True
+        #: What was declared before the journal was read, and is to be done then.
+        self.declared: list[Callable[[], object]] = []
         #: Held by whoever opens, starts or ends it. An RLock: a start opens it, too.
         self.opening: threading.RLock = threading.RLock()
         #: The last event that is kept: ends in later ones are not reported yet.
@@ -935,6 +940,32 @@ class Runtime(TaskEngine):
             self.kernel.note_fault(task_id, fault, now)
             launch = self.settle(now)
         self.launch(launch)
+
+    def declare(self, act: Callable[[], T]) -> T | None:
+        """
+        Carry out *act* of a program: at once, or when the journal has been read.
+
+        A declaration opens nothing, so that a module with some can be imported.
+
+        Returns:
+            Its result, or None if it is not carried out yet.
+
+        Raises:
+            NotRunningError: It has stopped.
+        """
+        if not self.opened:
+            with self.opening:
+                if not self.opened:
+                    self.refuse_submission()
+                    self.declared.append(act)
+                    return None
+        return act()
+
+    def carry_out_declared(self) -> None:
+        """Carry out what was declared before; hold the lock of the opening."""
+        while self.declared:
+            self.declared[0]()
+            del self.declared[0]
 
     def begin_work(self) -> None:
         """

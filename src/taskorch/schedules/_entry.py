@@ -72,6 +72,17 @@ class LiveSchedule:
     #: and this one was not declared. It makes nothing under the old name.
     renamed: str = ""
 
+    @classmethod
+    def new(cls, definition: Definition, work: Work, now: int) -> LiveSchedule:
+        """Make one of which no tick before *now* is due."""
+        return cls(definition, work, definition.times(), TickProgress(now))
+
+    def redefine(self, definition: Definition, work: Work) -> None:
+        """Take another definition, and its work."""
+        self.definition, self.work = definition, work
+        self.times, self.trouble = definition.times(), ""
+        self.renamed, self.again_ns = "", 0
+
     @property
     def is_run(self) -> bool:
         return isinstance(self.work, Workflow | WorkflowFunction)

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from taskorch.errors import UnknownTaskError
 from taskorch.kit.clock import wall
@@ -25,6 +25,8 @@ from taskorch.workflows import Workflow
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
     from taskorch.runtime import Runtime
+
+T = TypeVar("T")
 
 #: The name of the driver of schedules.
 DRIVER: Final = "schedules"
@@ -70,6 +72,10 @@ class ScheduleHost(ABC):
     def again(self, task_id: str, *, downstream: bool) -> str:
         """Run a task again that has ended; return the id of the new run."""
         ...
+
+    def declare(self, act: Callable[[], T]) -> T | None:
+        """Carry out *act*, or return None: it is carried out at the opening."""
+        return act()
 
     @contextmanager
     def kernel(self) -> Iterator[Kernel]:
@@ -252,6 +258,10 @@ class RuntimeHost(ScheduleHost):
         teller = self.orch._rt.notices.teller
         return "" if teller is None else str(teller.failing(name))
 
+    def declare(self, act: Callable[[], T]) -> T | None:
+        """See `ScheduleHost.declare`."""
+        return self._rt.declare(act)
+
     def wall(self) -> int:
         """Return the time in ns that the system's clock shows."""
         return int(wall() * 1_000_000) * 1_000
@@ -318,8 +328,9 @@ class RuntimeHost(ScheduleHost):
         return stems | {first_of(stem) for stem in stems}
 
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
-        """Add *check* to the health of the orchestrator."""
-        self._rt.health_checks.append(check)
+        """Add *check* to the health of the orchestrator, once its journal was read."""
+        unread = HealthCheck("schedules", "ok", "")
+        self._rt.health_checks.append(lambda: check() if self._rt.opened else unread)
 
 
 class SimulationHost(ScheduleHost):

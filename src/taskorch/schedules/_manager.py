@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -19,7 +20,7 @@ from taskorch.kit.checks import called_as, check_count, check_text
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES
-from taskorch.kit.ticks import TickProgress, ticks_of
+from taskorch.kit.ticks import ticks_of
 from taskorch.kit.verbs import TEXT, lacks, verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
@@ -45,7 +46,12 @@ from taskorch.schedules._definition import (
 from taskorch.schedules._driver import ScheduleDriver
 from taskorch.schedules._entry import LiveSchedule, SlotOrder
 from taskorch.schedules._host import DRIVER, RuntimeHost, ScheduleHost
-from taskorch.schedules._standing import ScheduleStatus, status_of, troubles_of
+from taskorch.schedules._standing import (
+    ScheduleStatus,
+    status_of,
+    status_of_new,
+    troubles_of,
+)
 from taskorch.schedules._ticks import Ticks
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import declared_by
@@ -217,6 +223,10 @@ class ScheduleManager:
         return self._put(definition, work)
 
     def _put(self, definition: Definition, work: Work) -> ScheduleStatus:
+        status = self._host.declare(partial(self._put_now, definition, work))
+        return status or status_of_new(definition, work, self._host.wall())
+
+    def _put_now(self, definition: Definition, work: Work) -> ScheduleStatus:
         host, name, now = self._host, definition.name, self._host.wall()
         with self._book.making:
             entry = self._book.schedules().get(name)
@@ -225,18 +235,14 @@ class ScheduleManager:
             definition = attrs.evolve(definition, source=source)
             old = None if entry is None else entry.definition
             if entry is None:
-                entry = LiveSchedule(
-                    definition, work, definition.times(), TickProgress(now)
-                )
+                entry = LiveSchedule.new(definition, work, now)
                 entry.older_ns = host.now()
             else:
                 definition = self._changed(entry, definition, now)
             with self._book.lock:
                 self._book.schedules()[name] = entry
                 self._book.works[name] = work
-                entry.definition, entry.work = definition, work
-                entry.times, entry.trouble = definition.times(), ""
-                entry.renamed, entry.again_ns = "", 0
+                entry.redefine(definition, work)
                 if definition != old:
                     self._book.keep(entry)
                 self._book.plan(entry, now + _DECORATING)

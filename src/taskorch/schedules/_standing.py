@@ -9,6 +9,7 @@ from typing import Any, Final
 from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.words import some
+from taskorch.schedules._definition import Definition, Work
 from taskorch.schedules._entry import LiveSchedule, nobody_said
 from taskorch.workflows import Workflow, WorkflowFunction
 
@@ -108,6 +109,11 @@ def status_of(entry: LiveSchedule, wall_ns: int, failing: str) -> ScheduleStatus
         document=definition.document(),
         failing=failing,
     )
+
+
+def status_of_new(definition: Definition, work: Work, wall_ns: int) -> ScheduleStatus:
+    """Return the status of a schedule of which the journal may know more."""
+    return status_of(LiveSchedule.new(definition, work, wall_ns), wall_ns, "")
 
 
 def _named_in(document: Any) -> str:
