@@ -175,11 +175,11 @@ class Adapter:
         self._lock = threading.Lock()
         self._workers = number("WORKER_COUNT", 32)
         self._padding = "x" * number("JOB_PAYLOAD_BYTES", 256)
+        for wanted in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(wanted, lambda *_: self._end())
 
     def run(self) -> None:
         """Submit and run jobs until a signal says that it is enough."""
-        for wanted in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(wanted, lambda *_: self._end())
         threading.Thread(target=self._sample, daemon=True).start()
         while not self._stop.is_set():
             try:
@@ -202,6 +202,9 @@ class Adapter:
         orch = TaskOrchestrator(journal=journal, concurrency=self._workers)
         self._orch = orch
         try:
+            # A signal before that found nothing to stop.
+            if self._stop.is_set():
+                return
             orch.start()
             lost = threading.Event()
             with ThreadPoolExecutor(_PRODUCERS) as pool:
@@ -274,6 +277,8 @@ def main() -> int:
     if scenario != "long_horizon":
         print(f"[{SYSTEM}] there is no scenario {scenario!r} here", file=sys.stderr)
         return 2
+    # The harness may end it as soon as it has said what it is.
+    adapter = Adapter(address)
     emit(
         {
             "kind": "descriptor",
@@ -286,7 +291,7 @@ def main() -> int:
             "started_at": now(),
         }
     )
-    Adapter(address).run()
+    adapter.run()
     return 0
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.integration.tools import PATIENCE
 
+from taskorch import TaskOrchestrator
+
 ADAPTER = Path(__file__).parents[2] / "benchmarks" / "neutral"
 MANIFEST = json.loads((ADAPTER / "adapter.json").read_text(encoding="utf-8"))
 #: What every adapter has to say at each tick.
@@ -111,3 +113,40 @@ def test_its_tables_are_made_beforehand(postgres):
     with adapter(postgres, "neutral-make", SCENARIO="dance") as process:
         assert process.wait(PATIENCE) == 2
         assert "there is no scenario 'dance' here" in process.stderr.read()
+
+
+#: Asked to end just before it has an orchestrator that could be stopped.
+EARLY = """
+import runpy, signal, sys, taskorch
+
+real = taskorch.PostgresJournal
+
+def journal(*args, **options):
+    signal.raise_signal(signal.SIGTERM)
+    return real(*args, **options)
+
+taskorch.PostgresJournal = journal
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_it_ends_before_it_has_an_orchestrator(postgres):
+    """It would stand by for ever."""
+    address = postgres.address("neutral-early")
+    with TaskOrchestrator(journal=address):
+        ended = subprocess.run(
+            [sys.executable, "-c", EARLY, ADAPTER / "main.py"],
+            env={**os.environ, "DATABASE_URL": address},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ended.returncode == 0
+
+
+def test_it_ends_as_soon_as_it_has_said_what_it_is(postgres):
+    with adapter(postgres, "neutral-soon") as process:
+        assert json.loads(process.stdout.readline())["kind"] == "descriptor"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
