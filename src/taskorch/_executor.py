@@ -265,7 +265,13 @@ def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.
         daemon=True,
     )
     _CARETAKERS[caretaker] = bell
-    caretaker.start()
+    try:
+        caretaker.start()
+    except BaseException:
+        # Nobody else would stop it.
+        del _CARETAKERS[caretaker]
+        orchestrator.stop(drain=False)
+        raise
     # The garbage collector may call this at any point, and a put never blocks.
     weakref.finalize(executor, bell.put, None).atexit = False
     return caretaker

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import aclosing, closing
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.integration.tools import PATIENCE, Hold, eventually, threads_since
 
 from taskorch import (
     InvalidTaskError,
@@ -602,3 +602,18 @@ def test_shutdown_in_a_done_callback_returns_at_once():
     left.result(PATIENCE)
     executor.shutdown()
     assert caretakers() == []
+
+
+def test_one_without_a_thread_that_will_stop_it_leaves_nothing(monkeypatch):
+    """Nobody would ever stop its orchestrator."""
+    before, start = set(threading.enumerate()), threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "taskorch-caretaker":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError):
+        TaskExecutor(1).submit(int)
+    eventually(lambda: not threads_since(before))
