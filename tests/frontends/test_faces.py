@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 
@@ -16,10 +18,22 @@ from mcp import types
 from tests.cli.tools import taskorch, told
 from tests.frontends.mcp.tools import beside, call, run
 from tests.frontends.service.tools import Service, recorded
+from tests.integration.test_notifying import Hook
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import Task, TaskOrchestrator, Workflow, current_context
+from taskorch import (
+    AtLeast,
+    Task,
+    TaskFailedError,
+    TaskOrchestrator,
+    Workflow,
+    WorkflowFailedError,
+    current_context,
+)
+from taskorch.errors import InvalidTransitionError
 from taskorch.frontends.mcp import OrchestratorPlace
+from taskorch.model import TERMINAL
+from taskorch.model.ids import stem_of
 from taskorch.reading import JournalReader
 
 RUN = "night-1"
@@ -232,3 +246,252 @@ def test_all_faces_say_the_same_numbers(when, tmp_path, capsys, monkeypatch):
         assert of_models(tools) == want
         for name in STEADY:
             assert shown[name] == printed[name], name
+
+
+# -- random runs -----------------------------------------------------------------------
+
+#: The bodies that fail.
+BAD: set[str] = set()
+
+
+def body(name):
+    if name in BAD:
+        raise ValueError("bad work")
+    return name
+
+
+def items(name):
+    return [f"{body(name)}/{number}" for number in range(3)]
+
+
+def stepped(name):
+    return current_context().step("one", body, name)
+
+
+def caught(name):
+    with suppress(ValueError, TaskFailedError):
+        current_context().step("one", body, name)
+    return name
+
+
+def parent(name):
+    current_context().child("inner", body, f"{name}.inner")
+    return name
+
+
+def kept_parent(name):
+    with suppress(ValueError, TaskFailedError):
+        parent(name)
+    return body(name)
+
+
+KINDS = (body, body, items, stepped, caught, parent, kept_parent, "ask", "wait", "time")
+JOINS = ("all", "all", "all", "finished", "any", AtLeast(2))
+RULES = ("block", "block", "skip", "fail", "run")
+
+
+def random_flow(random, tag):
+    """A workflow of a few tasks of any kind, and the bodies in it."""
+    flow, made, bodies = Workflow("flow"), [], []
+    for number in range(random.randint(1, 5)):
+        name, full, kind = f"t{number}", f"{tag}.t{number}", random.choice(KINDS)
+        above = random.sample(made, min(len(made), random.choice([0, 1, 1, 2])))
+        options = {"id": name, "after": above, "allow_failure": random.random() < 0.25}
+        if above:
+            options["join"] = random.choice(JOINS[: 4 + len(above)])
+            options["on_parent_failure"] = random.choice(RULES)
+        if kind == "ask":
+            made.append(flow.add(Task.question("Go on?", **options)))
+        elif kind == "wait":
+            made.append(flow.wait_for(full, **options))
+        elif kind == "time":
+            options["id"] = f"{name}-timed"
+            ends = random.choice([{}, {"default": None}])
+            made.append(flow.wait_for(f"{full}.x", timeout=0.01, **ends, **options))
+        else:
+            bodies += [full, f"{full}.inner", *(f"{full}/{n}" for n in range(3))]
+            made.append(flow.task(kind, full, **options))
+        if kind is items:
+            fewer = random.choice([{}, {"allow_failures": 1}])
+            made.append(flow.map(body, made[-1], id=f"{name}-map", **fewer))
+    return flow, bodies
+
+
+class RandomRuns:
+    """Runs at random, begun by hand and by schedules, and what is done to them."""
+
+    def __init__(self, random, orch, hook, many):
+        self.random, self.orch, self.hook = random, orch, hook
+        #: The runs, and whether nobody has run anything of them again.
+        self.fresh = {}
+        orch.notify(hook.url, allow_private=True, about=["failure"])
+        for number in range(many):
+            flow, bodies = random_flow(random, f"n{number}")
+            BAD.update(each for each in bodies if random.random() < 0.3)
+            if random.random() < 0.5:
+                orch.workflows.start(flow, id=f"r{number}")
+                self.fresh[f"r{number}"] = True
+            else:
+                orch.schedules.add(f"n{number}", "@yearly", flow)
+                self.fresh[orch.schedules.trigger(f"n{number}")] = True
+
+    def told(self):
+        runs = Counter(json.loads(text)["run"] for _, text in self.hook.got)
+        return {name: runs[name] for name in self.fresh}
+
+    def statuses(self):
+        return {name: self.orch.workflows.status(name) for name in self.fresh}
+
+    def is_at_rest(self):
+        goes_on = {"running", "queued", "retrying"}
+        return not any(
+            goes_on & {*map(str, each.counts)}
+            or any(name.endswith("-timed") for name in each.asks)
+            for each in self.statuses().values()
+        )
+
+    def answer(self):
+        """Decide about some that wait, in a few rounds."""
+        for _ in range(3):
+            eventually(self.is_at_rest)
+            for name, status in self.statuses().items():
+                for task in status.asks:
+                    verdict = self.random.choice(["complete", "fail", ""])
+                    with suppress(InvalidTransitionError):
+                        if verdict:
+                            self.orch.decide(f"{name}/{task}", verdict)
+        eventually(self.is_at_rest)
+
+    def change(self):
+        """Mend some bodies, and run again, restart or cancel."""
+        BAD.difference_update(random_part(self.random, BAD))
+        for name, status in self.statuses().items():
+            ended = [n for n, state in status.tasks.items() if state in TERMINAL]
+            others = [n for n in status.tasks if n not in ended]
+            act = self.random.choice(["restart", "as_it_was", "rerun", "cancel", ""])
+            self.fresh[name] = not act
+            with suppress(InvalidTransitionError):
+                if act == "rerun" and ended:
+                    self.orch.rerun_task(f"{name}/{self.random.choice(ended)}")
+                elif act == "cancel" and others:
+                    self.orch.cancel_task(f"{name}/{self.random.choice(others)}")
+                elif act in ("restart", "as_it_was"):
+                    how = None if act == "restart" else act
+                    self.orch.workflows.restart(name, definition=how)
+
+    def differences(self, service):
+        """In what the faces differ."""
+        lines = {each["id"]: each for each in service.get("/api/v1/runs")["runs"]}
+        failed = {n for each in self.orch.failures() for n in each.tasks}
+        for name, status in self.statuses().items():
+            for face, said, want in faces_of(
+                self, service, name, status, lines, failed
+            ):
+                if said != want:
+                    yield name, face, said, want
+
+    def untold(self):
+        """The failed runs that were not told once, or again since they ran again."""
+        told, failed = self.told(), self.statuses().items()
+        return {
+            name: told[name]
+            for name, status in failed
+            if status.state == "failed"
+            and not (told[name] == 1 if self.fresh[name] else told[name])
+        }
+
+
+def random_part(random, names):
+    return {each for each in sorted(names) if random.random() < 0.6}
+
+
+def faces_of(world, service, run_id, status, lines, failed):
+    """What each face says of a run, and what it must say."""
+    state, counts = str(status.state), {str(k): n for k, n in status.counts.items()}
+    orch, line = world.orch, lines.get(run_id, {})
+    whole = service.get(f"/api/v1/runs/{run_id}")
+    yield "report", str(orch.workflows.get(run_id).report().state), state
+    yield "when", str(orch.when(run_id, budget=0.01).state), state
+    document = service.get(f"/api/v1/workflows/{run_id}")
+    yield "document", document["state"], state
+    yield "line", str(line.get("state")).replace("mended", "completed"), state
+    yield "total", line.get("total"), len(status.tasks)
+    yield "completed", line.get("completed"), counts.get("completed", 0)
+    yield "allowed", line.get("allowed"), len(status.allowed)
+    own = counts.get("failed", 0) - len(status.allowed)
+    yield "failed", line.get("failed"), own
+    yield "page", whole["states"], counts
+    yield "page's line", {**whole["run"], "seconds": 0}, {**line, "seconds": 0}
+    named = {
+        name
+        for name, each in status.tasks.items()
+        if each == "failed" and name not in status.allowed
+    }
+    found = {stem_of(each) for each in failed}
+    yield "failures", {n for n in named if f"{run_id}/{n}" not in found}, set()
+    if state in ("completed", "failed"):
+        yield "error", bool(line.get("error")), state == "failed"
+    yield "result", *outcome_of(orch, run_id, status, state)
+
+
+def outcome_of(orch, run_id, status, state):
+    """What a wait for a run comes to, and what it must."""
+    had = {n for n, each in status.tasks.items() if each != "cancelled"}
+    ended = {"completed": had, "failed": "raises", "cancelled": "raises"}
+    try:
+        return {*orch.workflows.get(run_id).result(0)}, ended.get(state, "open")
+    except WorkflowFailedError:
+        return "raises", ended.get(state, "open")
+    except TimeoutError:
+        return "open", ended.get(state, "open")
+
+
+def same(world, service):
+    """Wait until all faces have heard of all, and agree."""
+    last = []
+    # Whoever is given an error is not told besides.
+    eventually(lambda: not world.untold(), "a failed run was not told once")
+
+    def agree():
+        last[:] = world.differences(service)
+        return not last
+
+    try:
+        eventually(agree)
+    except AssertionError:
+        pytest.fail(f"the faces differ: {last}")
+
+
+@pytest.fixture
+def hook():
+    made = Hook()
+    BAD.clear()
+    yield made
+    made.close()
+
+
+#: How many worlds of random runs there are: TASKORCH_WORLDS=250 makes five thousand.
+WORLDS = int(os.environ.get("TASKORCH_WORLDS", "2"))
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+@pytest.mark.parametrize("seed", range(WORLDS))
+def test_all_faces_give_one_verdict_on_random_runs(seed, is_durable, hook, tmp_path):
+    """Joins, allowed failures, maps, children, steps, questions; each failure once."""
+    kept = {"journal": tmp_path / "runs.db"} if is_durable else {}
+    with served(**kept) as (service, _, _):
+        world = RandomRuns(Random(seed), service.orch, hook, 20)
+        world.answer()
+        same(world, service)
+        world.change()
+        world.answer()
+        same(world, service)
+    told = world.told()
+    assert not [name for name, new in world.fresh.items() if new and told[name] > 1]
+    if is_durable:
+        hook.got.clear()
+        with served(**kept) as (service, _, _):
+            service.orch.notify(hook.url, allow_private=True, about=["failure"])
+            world.orch = service.orch
+            world.fresh = dict.fromkeys(world.fresh, True)
+            same(world, service)

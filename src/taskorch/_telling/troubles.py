@@ -899,7 +899,10 @@ class TroubleTeller:
         for trouble, row in news:
             assert row.error is not None  # noqa: S101 - it has failed
             cause = FailureCause.common(row.task_id, *row.error)
-            if trouble in in_trouble and not trouble.messages.get(cause):
+            stem = stem_of(row.task_id)
+            # Of a run, the failure counts that came once others were mended.
+            is_latest = trouble.told.get(row.run, stem) == stem
+            if trouble in in_trouble and is_latest and not trouble.messages.get(cause):
                 self._tell_failure(trouble, row.task_id, row.error)
 
     def _enter(self, troubles: Troubles, past: _Past) -> None:

@@ -41,6 +41,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskDue,
     TaskFailed,
+    TaskRecalled,
     TaskReleased,
     TaskResumed,
     TaskRetrying,
@@ -85,7 +86,7 @@ STUCK: Final = "stuck"
 SKIPPED: Final = "skipped"
 #: The state of a task that failed, and whose failure is allowed.
 ALLOWED: Final = "allowed"
-_WAITS: Final = frozenset({_S.QUEUED, _S.BLOCKED, STUCK})
+_WAITS: Final = frozenset({_S.PENDING, _S.QUEUED, _S.BLOCKED, STUCK})
 _ENDED: Final = frozenset({_S.FAILED, _S.CANCELLED, STUCK, SKIPPED, ALLOWED})
 #: Events that end an attempt, if one runs; and the spans of work that are kept of a
 #: run.
@@ -121,6 +122,7 @@ _STATES: Final[Mapping[type[Event], str]] = {
     TaskResumed: _S.QUEUED,
     TaskUnblocked: _S.QUEUED,
     TaskReleased: _S.QUEUED,
+    TaskRecalled: _S.PENDING,
     TaskDue: _S.QUEUED,
     AttemptReturned: _S.QUEUED,
 }
@@ -717,6 +719,12 @@ class RunIndex:
         if type(event) is TaskStarted:
             line.begin(event.task_id, event.at_ns)
             self._at_work[line.run_id] = line
+        if type(event) is TaskUnblocked and STUCK in (
+            line.held.get(stem),
+            line.open[stem][1],
+        ):
+            # The task that blocked it runs again.
+            state = _S.PENDING
         if type(event) is TaskSuspended:
             line.held[stem] = line.open[stem][1]
         elif type(event) is TaskResumed:

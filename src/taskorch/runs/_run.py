@@ -420,13 +420,13 @@ class WorkflowRun:
             ResultGoneError: A result has left memory.
         """
         rt = self._rt
+        self._follow_reruns()
         # The dict is copied at once: one that grows takes half as much again for a
         # moment.
         results: dict[str, Any] = dict.fromkeys(self._works)
         failures: dict[str, BaseException] = {}
         blocked: dict[str, tuple[TaskRow, tuple[str, ...]]] = {}
         completed: list[str] = []
-        self._follow_reruns()
         with rt.lock:
             for name, work in self._works.items():
                 row = work._row
