@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from taskorch.errors import JournalUnavailableError
 from taskorch.kit.vocabulary import other_attribute, remedy_of
 from taskorch.runtime import Added, AttemptContext, _context
 
@@ -213,14 +212,7 @@ class AsyncTaskContext:
             return
         with committer.deferred() as seqs:
             act()
-        while True:
-            try:
-                await committer.wait_kept_async(seqs)
-                break
-            except JournalUnavailableError:
-                # See `Committer.wait_kept_unless`.
-                if context.cancelled:
-                    raise
+        await committer.wait_kept_async(seqs)
 
 
 def current_context() -> TaskContext:

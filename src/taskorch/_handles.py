@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 
@@ -425,6 +426,8 @@ class Ahead(Generic[T]):
         self.is_accepted_at_once = self.has_end and runtime.committer is not None
         #: Whether all calls have been submitted, or nobody wants the others.
         self.is_over = False
+        #: When results are waited for no more; None before the first are.
+        self.end: float | None = None
         # A drain submits the rest, at the same time as the consumer of results.
         self._lock = threading.Lock()
         if self.has_end:
@@ -447,7 +450,13 @@ class Ahead(Generic[T]):
             most = None if whole else self._most - len(self.handles)
             some = _take(self._calls, most)
             self.is_over = most is None or len(some) < most
-            self.handles += self._submit(some)
+            committer, end = self.runtime.committer, self.end
+            if committer is None or end is None:
+                self.handles += self._submit(some)
+                return
+            # The trouble of a journal must not end a map that has begun.
+            with committer.patient(lambda: monotonic() >= end or self.runtime.closed):
+                self.handles += self._submit(some)
 
     def taken(self, result: T) -> None:
         """The first of the handles has brought *result*, and goes."""
@@ -486,6 +495,7 @@ class MapResults(Iterator[T]):
     def __init__(self, ahead: Ahead[T], end: float | None) -> None:
         self._ahead = ahead
         self._end = end
+        ahead.end = inf if end is None else end
         self._is_asked = False
 
     if not TYPE_CHECKING:

@@ -27,13 +27,14 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     TaskState,
+    Workflow,
     current_context,
 )
 from taskorch.errors import InternalError, JournalError, JournalUnavailableError
 from taskorch.events import Event, OrchestratorStarted
 from taskorch.journal import SqliteJournal
 from taskorch.kit.backoff import Backoff
-from taskorch.protocols import Entry, Projection
+from taskorch.protocols import Entry, Projection, Submit
 from taskorch.reading import JournalReader
 from taskorch.runtime import _committer
 
@@ -1092,3 +1093,159 @@ def test_a_start_without_the_journal_leaves_no_thread(path: Path) -> None:
         with pytest.raises(JournalTakenError):
             open_at(path).start()
         eventually(lambda: set(threading.enumerate()) <= before)
+
+
+# -- what the library, or a task, does itself waits as steps do -------------------------
+
+
+def submits() -> Any:
+    return CALLER[0].submit(echo, 1).result(PATIENCE)
+
+
+def cancels() -> Any:
+    later = CALLER[0].submit_task(Task.call(echo, 2, not_before=3_600))
+    return 1 if later.cancel() else 0
+
+
+async def submits_on_a_loop() -> Any:
+    handle = await CALLER[0].aio.submit(echo, 1)
+    return await handle
+
+
+def steps() -> Any:
+    return current_context().step("one", echo, 1)
+
+
+def asks_a_child() -> Any:
+    return current_context().child("one", echo, 1)
+
+
+def adds() -> Any:
+    return current_context().workflow.task(echo, 1).result(PATIENCE)
+
+
+def maps() -> Any:
+    return sum(CALLER[0].map(echo, [1], buffersize=1))
+
+
+CALLER: list[TaskOrchestrator] = []
+
+
+INSIDE = {
+    each.__name__: each
+    for each in (submits, cancels, submits_on_a_loop, steps, asks_a_child, adds, maps)
+}
+
+
+def held_up(work: str) -> Any:
+    """Call *work* once the journal is ill."""
+    BEGAN.set()
+    assert GO.wait(PATIENCE)
+    return INSIDE[work]()
+
+
+@HOW
+@pytest.mark.parametrize("work", INSIDE)
+def test_what_a_task_asks_for_waits_for_the_journal(
+    path: Path, how: str, work: str
+) -> None:
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch, impatience():
+        CALLER[:] = [orch]
+        workflow = Workflow("waits")
+        if work == submits_on_a_loop.__name__:
+            workflow.task(work_on_a_loop, id="one")
+        else:
+            workflow.task(held_up, work, id="one")
+        run = orch.workflows.start(workflow, id="run")
+        assert BEGAN.wait(PATIENCE)
+        journal.fails(how)
+        orch._rt.note(OrchestratorStarted)
+        eventually(lambda: orch.health().status == "degraded")
+        GO.set()
+        # Longer than anybody from outside waits.
+        journal.wait_for(20)
+        journal.mend()
+        assert run.result(PATIENCE)["one"] == 1
+
+
+async def work_on_a_loop() -> Any:
+    BEGAN.set()
+    await asyncio.to_thread(GO.wait, PATIENCE)
+    return await submits_on_a_loop()
+
+
+@HOW
+@pytest.mark.parametrize("most", [None, 1, 3])
+def test_a_map_that_adds_its_calls_waits_for_the_journal(
+    path: Path, how: str, most: int | None
+) -> None:
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal, concurrency=4) as orch, impatience():
+        workflow = Workflow("maps")
+        mapped = workflow.map(hold, list(range(20)), id="m", max_parallel=most)
+        workflow.task(len, mapped, id="all")
+        run = orch.workflows.start(workflow, id="run")
+        assert BEGAN.wait(PATIENCE)
+        journal.fails(how)
+        GO.set()
+        journal.wait_for(20)
+        journal.mend()
+        assert run.result(PATIENCE)["all"] == 20
+
+
+@HOW
+def test_the_rest_of_a_map_from_outside_waits_for_the_journal(
+    path: Path, how: str
+) -> None:
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch, impatience():
+        results = orch.map(echo, range(50), buffersize=2)
+        assert next(results) == 0
+        degrade(orch, journal, how)
+        rest: list[int] = []
+        taker = threading.Thread(target=lambda: rest.extend(results))
+        taker.start()
+        journal.wait_for(20)
+        journal.mend()
+        taker.join(PATIENCE)
+        assert rest == list(range(1, 50))
+
+
+@HOW
+def test_commands_of_a_controller_wait_for_the_journal(path: Path, how: str) -> None:
+    class Submits:
+        name = "submits"
+
+        def tick(self, view: Any, now: float) -> Any:
+            del view, now
+            GO.wait(PATIENCE)
+            return [Submit(Task.call(echo, 1, id="one"))], None
+
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch, impatience():
+        recorder = Recorder(orch, "component_failed")
+        orch.drivers.add(Submits())
+        degrade(orch, journal, how)
+        GO.set()
+        journal.wait_for(20)
+        journal.mend()
+        eventually(lambda: len([*orch.tasks(id="one")]) == 1)
+        assert orch.handle("one").result(PATIENCE) == 1
+        assert recorder.events == []
+
+
+def test_a_stop_ends_the_patience_of_tasks(path: Path) -> None:
+    journal = Ailing(path)
+    orch = TaskOrchestrator(journal=journal, stop_timeout=0.1)
+    with orch, impatience():
+        CALLER[:] = [orch]
+        orch.submit_task(Task.call(held_up, submits.__name__, id="one"))
+        assert BEGAN.wait(PATIENCE)
+        degrade(orch, journal)
+        GO.set()
+        journal.wait_for(5)
+    journal.mend()
+    CALLER[:] = [TaskOrchestrator(journal=path)]
+    with CALLER[0] as again:
+        assert again.handle("one").result(PATIENCE) == 1

@@ -344,6 +344,8 @@ class _Local(threading.local):
 
     #: Numbers of the events, inside `Committer.deferred`; None outside.
     deferred: list[int] | None = None
+    #: Whether no call need wait any more, inside `Committer.patient`; None outside.
+    is_over: Callable[[], bool] | None = None
 
 
 class SaysQuiet(Protocol):
@@ -704,7 +706,7 @@ class Committer:
             JournalUnavailableError: Nothing can be kept now, and nothing was done.
         """
         self.refuse_to_block()
-        if self.trouble:
+        if self.trouble and not self._waits_on():
             if self._closing or self._rt.fault is not None:
                 # This orchestrator does not write the journal any more.
                 self._rt.refuse_submission()
@@ -732,14 +734,22 @@ class Committer:
 
         A disk that is full for a while must not fail the task.
         """
-        while True:
-            try:
-                self.wait_kept(seq)
-            except JournalUnavailableError:
-                if is_over():
-                    raise
-            else:
-                return
+        with self.patient(is_over):
+            self.wait_kept(seq)
+
+    @contextmanager
+    def patient(self, is_over: Callable[[], bool]) -> Iterator[None]:
+        """Let calls in the block wait through any trouble, unless *is_over*."""
+        earlier, self._local.is_over = self._local.is_over, is_over
+        try:
+            yield
+        finally:
+            self._local.is_over = earlier
+
+    def _waits_on(self) -> bool:
+        """Return whether the caller is one of us, or a task: it waits for any time."""
+        is_over = self._local.is_over or self._rt.is_left_outside
+        return not (is_over() or self._closing)
 
     @takes_interrupts
     def wait_kept(self, seq: int) -> None:
@@ -764,11 +774,12 @@ class Committer:
             if rt.fault is not None:
                 rt.refuse_submission()
             if self.trouble:
-                self._wait(seq, end)
+                end = self._wait(seq, end)
                 continue
             try:
                 if not self._writing.acquire(timeout=max(0.0, end - monotonic())):
-                    self._give_up()
+                    end = self._give_up()
+                    continue
                 if seq > self.commits.committed and not self.trouble:
                     self._commit()
             finally:
@@ -787,16 +798,16 @@ class Committer:
         finally:
             self._local.deferred = deferred
 
-    def _wait(self, seq: int, end: float) -> None:
+    def _wait(self, seq: int, end: float) -> float:
         latch = Latch()
         with self._rt.lock:
             if self._rt.fault is not None:
-                return
+                return end
             self.commits.when(seq, latch.set)
             self._latches.add(latch)
         try:
-            if not latch.wait(max(0.0, end - monotonic())):
-                self._give_up()
+            is_told = latch.wait(max(0.0, end - monotonic()))
+            return end if is_told else self._give_up()
         finally:
             self._latches.discard(latch)
 
@@ -822,7 +833,10 @@ class Committer:
             _COMMIT_TIMEOUT_S if timeout is None else min(timeout, _COMMIT_TIMEOUT_S)
         )
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> float:
+        """Raise an error, or return until when to wait: see `_waits_on`."""
+        if self._waits_on():
+            return monotonic() + _COMMIT_TIMEOUT_S
         msg = f"nobody knows whether it was kept: {self.trouble or 'the disk is slow'}"
         hint = "submit the same again, with the same id or idempotency key: it settles"
         raise JournalUnavailableError(msg, outcome="unknown", hint=hint)
@@ -857,23 +871,25 @@ class Committer:
         if seq <= self.commits.committed:
             return
         loop = asyncio_loop("a method of orch.aio", "orch.method")
-        future: asyncio.Future[bool] = loop.create_future()
         rt = self._rt
-        with rt.lock:
-            if seq <= self.commits.committed:
-                return
-            if rt.fault is not None:
-                rt.refuse_submission()
-            self._loops.append((seq, loop, future))
-        patience = loop.call_later(_COMMIT_TIMEOUT_S, resolve, [future], False)  # noqa: FBT003
-        try:
-            if not await future:
+        while True:
+            future: asyncio.Future[bool] = loop.create_future()
+            with rt.lock:
+                if seq <= self.commits.committed:
+                    return
+                if rt.fault is not None:
+                    rt.refuse_submission()
+                self._loops.append((seq, loop, future))
+            patience = loop.call_later(_COMMIT_TIMEOUT_S, resolve, [future], False)  # noqa: FBT003
+            try:
+                if await future:
+                    return
                 with rt.lock:
                     if rt.fault is not None:
                         rt.refuse_submission()
                 self._give_up()
-        finally:
-            patience.cancel()
+            finally:
+                patience.cancel()
 
     # -- writing -------------------------------------------------------------------
 

@@ -131,6 +131,14 @@ def refuse_submission(rt: Runtime) -> None:
         raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
 
 
+def is_left_outside(rt: Runtime) -> bool:
+    """Return whether the caller is no task that goes on, and no listener."""
+    context = current_or_none()
+    if context is not None and context._rt is rt:
+        return context.cancelled
+    return not rt.publisher.is_inside()
+
+
 def refuse_new(rt: Runtime) -> None:
     """
     Raise if no new task may come in; hold the lock.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 
-from taskorch.errors import JournalUnavailableError, ResultGoneError
+from taskorch.errors import ResultGoneError
 from taskorch.events import TaskNoted
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Call
@@ -278,14 +278,8 @@ class Inside:
     async def wait_async(self, seq: int) -> None:
         """Wait on the running loop until the note with the number *seq* is kept."""
         committer = self._rt.committer
-        while committer is not None:
-            try:
-                await committer.wait_kept_async([seq])
-                break
-            except JournalUnavailableError:
-                # The reason is that of `Committer.wait_kept_unless`.
-                if self._context.cancelled:
-                    raise
+        if committer is not None:
+            await committer.wait_kept_async([seq])
 
     def sleeps(self, until_ns: int, *, is_over: bool = False) -> None:
         """Note that the attempt sleeps until a time, in ns, or does no longer."""

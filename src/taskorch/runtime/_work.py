@@ -348,6 +348,10 @@ class MakesSteps(Holder, Protocol):
         """Raise if no task may come in; hold the lock."""
         ...
 
+    def is_left_outside(self) -> bool:
+        """Return whether the caller is no task that goes on, and no listener."""
+        ...
+
     def fail_stop(self, error: BaseException) -> None:
         """Stop everything because of a fault of our own."""
         ...
