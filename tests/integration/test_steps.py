@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
+import json
+import pickle
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -912,3 +917,173 @@ def test_each_promise_of_the_page_is_held_by_tests():
         for sentence in sentences
     ]
     assert [each for [each] in held] == [*PROMISES]
+
+
+# -- what is made anew is the same ------------------------------------------------------
+
+
+class RefusedError(Exception):
+    """An error with arguments by name, as many libraries have them."""
+
+    def __init__(self, code, *, why):
+        super().__init__(f"{code} {why}")
+        self.code, self.why = code, why
+
+
+class ParsedError(ValueError):
+    def __init__(self, place):
+        self.place = place
+        super().__init__(f"wrong at {place}")
+
+
+class UnkeptError(ConnectionError):
+    def __init__(self, text):
+        super().__init__(text)
+        self.reply = threading.Lock()
+
+
+ERRORS = {
+    "missing": lambda: Path("/no/such/file").read_text("utf-8"),
+    "parsed": lambda: json.loads("{"),
+    "decoded": b"\xff".decode,
+    "program": lambda: subprocess.run(["false"], check=True),
+    "imported": lambda: importlib.import_module("no_such_module"),
+    "compiled": lambda: compile("a b", "x.py", "exec"),
+    "key": lambda: {}["k"],
+    "by name": lambda: raised(RefusedError(409, why="taken")),
+    "of its own arguments": lambda: raised(ParsedError(7)),
+    "with a note": lambda: raised(noted(ValueError("a"))),
+    "ours": lambda: raised(TaskTimeoutError("late", hint="wait", task_id="x")),
+    "group": lambda: raised(
+        ExceptionGroup(
+            "g", [RefusedError(1, why="a"), ExceptionGroup("h", [OSError(2, "b")])]
+        )
+    ),
+}
+
+
+def raised(error):
+    raise error
+
+
+def noted(error):
+    error.add_note("a note")
+    return error
+
+
+def look_at(error):
+    """All that a program can see of an error."""
+    own = {name: value for name, value in vars(error).items() if name != "__notes__"}
+    of_c = ("errno", "filename", "strerror", "name", "path", "lineno", "text", "start")
+    members = error.exceptions if isinstance(error, ExceptionGroup) else ()
+    return (
+        type(error),
+        str(error),
+        own,
+        {name: getattr(error, name) for name in of_c if hasattr(error, name)},
+        [each for each in getattr(error, "__notes__", []) if each[:6] != "step '"],
+        [look_at(each) for each in members],
+    )
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_kept_error_is_the_same_in_the_next_attempt(settings, name):
+    seen = []
+
+    def call():
+        CALLS["called"] += 1
+        ERRORS[name]()
+
+    def job():
+        context = current_context()
+        try:
+            context.step("try", call)
+        except Exception as error:
+            seen.append(look_at(error))
+        context.step("after", note, "after")
+        once("job")
+
+    with TaskOrchestrator(**settings) as orch:
+        run(orch, job)
+    assert seen[0] == seen[1]
+    assert CALLS["called"] == 1
+
+
+def test_an_error_that_cannot_be_made_anew_is_caught_as_its_nearest_class(settings):
+    seen = []
+
+    class LocalError(RefusedError, KeyError):
+        pass
+
+    def job():
+        context = current_context()
+        for make in (
+            lambda: raised(UnkeptError("cut")),
+            lambda: raised(LocalError(1, why="gone")),
+            lambda: raised(ExceptionGroup("g", [UnkeptError("cut"), ValueError("b")])),
+        ):
+            name = f"step {len(seen) % 3}"
+            try:
+                context.step(name, counted, make)
+            except* ConnectionError as group:
+                seen.append([str(each) for each in group.exceptions])
+            except* KeyError as group:
+                seen.append([str(each) for each in group.exceptions])
+            except* ValueError:
+                pass
+        context.step("after", note, "after")
+        once("job")
+
+    def counted(make):
+        CALLS["called"] += 1
+        make()
+
+    with TaskOrchestrator(**settings) as orch:
+        run(orch, job)
+    first, second = seen[:3], seen[3:]
+    assert len(first) == len(second) == 3
+    assert "step 'step 0' raised UnkeptError: cut" in second[0][0]
+    assert "step 'step 1' raised LocalError: '1 gone'" in second[1][0]
+    assert "UnkeptError: cut" in second[2][0]
+    assert CALLS["called"] == 3
+
+
+def test_a_stand_in_of_an_error_can_be_pickled():
+    kept = []
+
+    def job():
+        context = current_context()
+        try:
+            context.step("one", raised, UnkeptError("cut"))
+        except ConnectionError as error:
+            kept.append(error)
+        context.step("after", note, "after")
+        once("job")
+
+    with TaskOrchestrator() as orch:
+        run(orch, job)
+    back = pickle.loads(pickle.dumps(kept[1]))
+    assert isinstance(back, TaskFailedError)
+    assert isinstance(back, ConnectionError)
+    assert (back.message, back.type) == (kept[1].message, "UnkeptError")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (each for each in "abc"),
+        lambda: iter([1, 2]),
+        lambda: map(abs, [1]),
+        lambda: sys.__stderr__,
+        threading.Lock,
+        lambda: [iter("ab"), (each for each in "ab")],
+    ],
+    ids=["generator", "iterator", "map", "file", "lock", "in a list"],
+)
+def test_what_one_attempt_uses_up_is_no_value_of_a_step(settings, make):
+    def job():
+        current_context().step("one", make)
+
+    match = "step 'one' returned what cannot be kept"
+    with TaskOrchestrator(**settings) as orch, pytest.raises(StepError, match=match):
+        run(orch, job)

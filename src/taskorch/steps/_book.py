@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -18,6 +19,7 @@ from taskorch.errors import (
 )
 from taskorch.events import TaskNoted
 from taskorch.kit.fence import log_of
+from taskorch.kit.visible import with_article
 from taskorch.model import TERMINAL, Missing
 from taskorch.model.ids import has_number, number_of, stem_of
 from taskorch.runtime import Inside, ask_at_home
@@ -298,12 +300,23 @@ def drop(noted: Noted, task_id: str, keys: list[str]) -> None:
     noted.take_back(task_id, keys)
 
 
-def _copied(value: Any) -> Any:
-    """Return a copy of *value*, if possible, so that later changes do not count."""
+def _copied(value: Any, *, is_new: bool = False) -> Any:
+    """
+    Return a copy of *value*, if possible, so that later changes do not count.
+
+    Raises:
+        InvalidTaskError: It *is_new*, and a later attempt would get it used up.
+    """
     try:
-        return deepcopy(value)
+        copy = deepcopy(value)
     except Exception:  # noqa: BLE001 - it is the user's
-        return value
+        copy, cannot_be = value, True
+    else:
+        cannot_be = issubclass(type(value), Iterator)
+    if is_new and cannot_be:
+        msg = f"{with_article(type(value).__name__)} is of use to one attempt only"
+        raise InvalidTaskError(msg, hint="return what it yields, or open it outside")
+    return copy
 
 
 class Book:
@@ -550,9 +563,10 @@ class Book:
         key = f"{asked.name}#{number}"
         note = note_of(asked, number, ran, error, self._same(asked))
         needs = (ran.child,) if ran.child else ()
-        seq = self.inside.note(key, note, value, needs)
-        inside = self.inside
-        held = _IN_JOURNAL if inside.noted.is_durable else _copied(value)
+        inside, held = self.inside, _IN_JOURNAL
+        if not inside.noted.is_durable:
+            held = _copied(value, is_new=not ran.child)
+        seq = inside.note(key, note, value, needs)
         about = inside.task_id, inside.attempt, inside.now()
         self._shelf.kept[key] = kept_of(*about, note, held)
         return seq

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from hashlib import blake2b
 from importlib import import_module
 from types import FunctionType, MethodType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -331,35 +332,46 @@ def document_of_error(error: Exception) -> dict[str, Any]:
     """Return *error* as a document, from which it can be made again."""
     strip(error)
     kind, message = said(error)
-    args: Any = list(error.args)
-    try:
-        document(args)
-    except InvalidTaskError:
-        args = None
     trace = "".join(traceback.format_exception(error, limit=-30))
     return {
         "module": type(error).__module__,
         "type": type(error).__qualname__,
-        "args": args,
+        **_parts_of(error),
+        "bases": [c.__name__ for c in type(error).__mro__ if _is_builtin(c)],
         "text": f"{kind}: {message}",
         "message": message,
         "traceback": masked(trace)[-_MAX_TRACE:],
     }
 
 
+def _is_builtin(cls: type) -> bool:
+    """Return whether *cls* is a class of exceptions of Python itself."""
+    return issubclass(cls, Exception) and vars(builtins).get(cls.__name__) is cls
+
+
+def _parts_of(error: Exception) -> dict[str, Any]:
+    """Return what *error* is made of, as it is pickled; no `args`: it cannot be."""
+    members: list[dict[str, Any]] = []
+    args: Iterable[Any] = error.args
+    state = vars(error)
+    try:
+        reduced: Any = error.__reduce_ex__(2)
+        if isinstance(error, ExceptionGroup):
+            members = [document_of_error(each) for each in error.exceptions]
+            args = [error.message]
+        elif reduced[0] is type(error):
+            _, args, state = (*reduced, None)[:3]
+        parts = {"args": list(args), "state": state or {}, "members": members}
+        document(parts)
+    except Exception:  # noqa: BLE001 - its values are the user's
+        return {"args": None}
+    return parts
+
+
 def error_of(kept: KeptStep) -> BaseException:
     """Return the error of a kept step, or one that names it."""
-    said_of, step = kept.value, kept.step
-    error: BaseException | None = None
-    if said_of["args"] is not None:
-        with suppress(Exception):
-            error = _made_anew(said_of)
-    if error is None:
-        kind = said_of["type"].rpartition(".")[2]
-        msg = f"step {step.name!r} raised {said_of['text']}"
-        hint = "its class is gone, or takes other arguments than it hands on"
-        trace = said_of["traceback"]
-        error = TaskFailedError(msg, type=kind, traceback=trace, hint=hint)
+    step = kept.step
+    error = _error_of(kept.value, f"step {step.name!r} raised {kept.value['text']}")
     error.add_note(
         f"step {step.name!r} raised it in attempt {step.attempt} of {step.task_id}, "
         "and is not called again"
@@ -367,15 +379,56 @@ def error_of(kept: KeptStep) -> BaseException:
     return error
 
 
-def _made_anew(said_of: Mapping[str, Any]) -> BaseException | None:
+def _error_of(said_of: Mapping[str, Any], msg: str) -> Exception:
+    error: Exception | None = None
+    if said_of["args"] is not None:
+        with suppress(Exception):
+            error = _made_anew(said_of)
+    if error is not None:
+        return error
+    kind, trace = said_of["type"].rpartition(".")[2], said_of["traceback"]
+    hint = "its class is gone, or its attributes cannot be kept: catch "
+    hint += "TaskFailedError, or a class of Python from which it inherits"
+    for name in said_of.get("bases", ()):
+        with suppress(TypeError):
+            cls = _caught_as(name)
+            return cls(msg, type=kind, traceback=trace, hint=hint)
+    return TaskFailedError(msg, type=kind, traceback=trace, hint=hint)
+
+
+@cache
+def _caught_as(name: str) -> type[TaskFailedError]:
+    """The class of a TaskFailedError that `except` of a built-in class catches."""
+    base = vars(builtins)[name]
+    if issubclass(TaskFailedError, base):
+        return TaskFailedError
+    methods = {
+        "__module__": TaskFailedError.__module__,
+        "__reduce__": lambda error: (_stand_in, (name, error.message), vars(error)),
+    }
+    return type(TaskFailedError.__name__, (TaskFailedError, base), methods)
+
+
+def _stand_in(name: str, message: str) -> TaskFailedError:
+    return _caught_as(name)(message)
+
+
+def _made_anew(said_of: Mapping[str, Any]) -> Exception | None:
     cls: Any = import_module(said_of["module"])
     for name in said_of["type"].split("."):
         cls = getattr(cls, name)
-    try:
-        error = cls(*said_of["args"])
-    except BaseException as raised:
-        if not is_values(raised):
-            raise
-        return None
-    same = isinstance(error, Exception) and said(error)[1] == said_of["message"]
-    return error if same else None
+    args, state = said_of["args"], said_of.get("state", {})
+    members = said_of.get("members", ())
+    if members:
+        args = [*args, [_error_of(each, each["text"]) for each in members]]
+    # A class whose arguments by name are gone is made as a copy of it would be.
+    for make in (cls, partial(cls.__new__, cls)):
+        try:
+            error = make(*args)
+            error.__setstate__(state)
+            if type(error) is cls and said(error)[1] == said_of["message"]:
+                return cast("Exception", error)
+        except BaseException as raised:
+            if not is_values(raised):
+                raise
+    return None
