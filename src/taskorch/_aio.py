@@ -324,7 +324,9 @@ class AsyncOrchestrator(_Face):
         allow_failures: int | str | None = None,
     ) -> AsyncIterator[T]: ...
 
-    @called_as("options of tasks go before it: orch.aio.options(retry=3).map(f, items)")
+    @called_as(
+        "options of tasks go before it: orch.aio.options(id='n/{}').map(f, items)"
+    )
     def map(
         self,
         fn: Callable[..., Any],

@@ -18,6 +18,7 @@ from typing import (
     Any,
     Final,
     Generic,
+    NoReturn,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -28,6 +29,7 @@ from typing import (
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.building import adding, called_in, workflow_in_building
+from taskorch.kit.checks import called_as
 from taskorch.kit.described import (
     DECLARED,
     Declared,
@@ -154,6 +156,7 @@ class SubmitsCalls(FunctionWithOptions, Generic[T]):
             return cast("TaskHandle[T]", node)
         return self._calls().submit(self.fn, *args, **kwargs)
 
+    @called_as("options of tasks go before it: f.options(id='n/{}').map(items)")
     def map(
         self,
         /,
@@ -326,6 +329,21 @@ def task(
             function.
     """
     return decorated(fn, None, executor, task_options)
+
+
+def _lead_on(word: str, /, *_args: Any, **_options: Any) -> NoReturn:
+    """Refuse a decorator of Airflow, such as `@task.branch`, with our counterpart."""
+    from taskorch.kit.others import elsewhere  # noqa: PLC0415 - for errors
+
+    msg = f"@task has no {word}"
+    raise InvalidTaskError(msg, hint=elsewhere(word))
+
+
+for _each in (
+    *("branch", "short_circuit", "sensor", "bash", "virtualenv", "external_python"),
+    *("docker", "kubernetes", "run_if", "skip_if"),
+):
+    vars(task)[_each] = partial(_lead_on, _each)
 
 
 def decorated(

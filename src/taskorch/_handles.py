@@ -415,7 +415,11 @@ class Ahead(Generic[T]):
         self.runtime = runtime
         self.handles: deque[TaskHandle[T]] = deque()
         self._submit = submit
-        self._calls = zip(*iterables, strict=False)
+        try:
+            self._calls = zip(*iterables, strict=False)
+        except TypeError as error:
+            error.add_note("a value for all calls of a map is itertools.repeat(value)")
+            raise
         self._is_adapting = most is None
         self._set_most(_FIRST_AHEAD if most is None else most)
         #: Whether it has an end, so that all of it can be submitted.

@@ -602,7 +602,7 @@ class TaskOrchestrator:
         allow_failures: int | str | None = None,
     ) -> Iterator[T]: ...
 
-    @called_as("options of tasks go before it: orch.options(retry=3).map(f, items)")
+    @called_as("options of tasks go before it: orch.options(id='n/{}').map(f, items)")
     def map(
         self,
         fn: Callable[..., Any],

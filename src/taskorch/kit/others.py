@@ -46,7 +46,8 @@ _TABLE: Final[tuple[tuple[str, str], ...]] = (
             "pythonoperator bashoperator emptyoperator dummyoperator "
             "kubernetespodoperator dockeroperator pythonvirtualenvoperator "
             "virtualenv externalpython docker pythoncallable bashcommand opargs "
-            "opkwargs executeactivity startactivity executelocalactivity"
+            "opkwargs executeactivity startactivity executelocalactivity bash "
+            "kubernetes"
         ),
     ),
     (
@@ -272,7 +273,10 @@ _TABLE: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "parts of a workflow: wf.include(other), and phases by wf.phase(name)",
-        "taskgroup groupname subdag edgemodifier label setup teardown finally",
+        (
+            "taskgroup groupname subdag edgemodifier label setup teardown finally "
+            "asteardown assetup"
+        ),
     ),
     (
         "orch.signals has what has ended; orch.notify(…) sends word of failures",
@@ -292,7 +296,7 @@ _TABLE: Final[tuple[tuple[str, str], ...]] = (
             "sla timelimit softtimelimit scheduletoclosetimeout "
             "scheduletostarttimeout resulttimeoutseconds heartbeattimeout "
             "workertimeout setworkflowtimeout freshnesspolicy activedeadlineseconds "
-            "timeoutminutes timeoutseconds stepstimeout"
+            "timeoutminutes timeoutseconds stepstimeout deadlinealert deadlinereference"
         ),
     ),
     (
