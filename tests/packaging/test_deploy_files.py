@@ -130,3 +130,20 @@ def test_no_secret_stands_in_a_file():
         for line in path.read_text().splitlines():
             named = re.search(r"(?:TOKEN|PASSWORD)\w*\W+(\S+)", line.partition("#")[0])
             assert not named or "$" in line or "secretKeyRef" in line, line
+
+
+def test_compose_builds_the_image_of_the_folder_without_its_secrets():
+    for name in ("first", "second"):
+        assert compose()["services"][name]["build"]["dockerfile"] == "Containerfile"
+    # Docker reads no other name, and podman this one, too.
+    lines = (FOLDER / ".dockerignore").read_text().split()
+    assert lines[0] == "*"
+    assert set(lines[1:]) == {"!*.whl", "!app.py", "!requirements.txt"}
+
+
+def test_each_container_has_few_rights_and_limits():
+    for service in compose()["services"].values():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert {"mem_limit", "pids_limit"} <= service.keys()

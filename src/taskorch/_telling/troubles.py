@@ -109,6 +109,8 @@ _READ: Final = 200
 _MOST_READ: Final = 1_000
 #: The beginnings of reasons of ticks that a person wanted to skip.
 _WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
+#: Causes of blocked tasks that are mended for all of a reason at once.
+_ALIKE: Final = frozenset({DENIED, "gone"})
 #: Severities in alerts, by those of violated policies.
 _BADNESS: Final = {"critical": "critical"}
 
@@ -389,6 +391,8 @@ class TroubleTeller:
         self._reasons: dict[tuple[str, str], int] = {}
         #: Tasks that a person must judge, and why.
         self._judged: dict[str, str] = {}
+        #: By reason, the blocked task that was reported for all.
+        self._first_judged: dict[str, str] = {}
         #: The messages about these.
         self._asked: dict[str, dict[str, Any]] = {}
         #: Budgets that were reported as low: when, and the message.
@@ -490,13 +494,17 @@ class TroubleTeller:
             return self._troubles.of_schedule(schedule)
         # No thread listens yet, as in a command that reads a journal.
         with self._rt.lock:
-            seq = self._rt.kernel.seq
-            if self._still is None or self._still[0] != seq:
-                past: _Past = {} if self._still is None else self._still[2]
-                self._look_back(past)
-                self._still = seq, Troubles(), past
-                self._enter(self._still[1], past)
-            return self._still[1].of_schedule(schedule)
+            kernel, still = self._rt.kernel, self._still
+            past: _Past = {} if still is None else still[2]
+            names = kernel.kept.get(SCHEDULES, {}) if still is None else (schedule,)
+            fresh = [name for name in names if name not in past]
+            self._look_back(past, fresh)
+            # A schedule that is new has no tasks, so that nothing is read again for it.
+            has_more = any(any(past.get(name, ())) for name in fresh)
+            if still is None or has_more or still[0] != len(kernel.tasks):
+                still = self._still = len(kernel.tasks), Troubles(), past
+                self._enter(still[1], past)
+            return still[1].of_schedule(schedule)
 
     def close(self) -> None:
         """See `taskorch.runtime._notices.Told`."""
@@ -671,11 +679,8 @@ class TroubleTeller:
         why = f"a person must decide: {reason}"
         if cause == DENIED:
             why = f"policies deny its start: {reason}"
-        # Tasks that policies deny for one reason are reported once, as long as it
-        # lasts.
-        is_told = cause == DENIED and why in self._judged.values()
         _remember(self._judged, task_id, why)
-        if is_told:
+        if cause in _ALIKE and _is_told(self._first_judged, self._judged, task_id):
             return
         schedule, _ = self._schedule_of(task_id)
         whose = f" of the schedule {schedule}" if schedule else ""
@@ -866,7 +871,7 @@ class TroubleTeller:
 
         # Nothing waits while the journal is read.
         past: _Past = {}
-        self._look_back(past)
+        self._look_back(past, kernel.kept.get(SCHEDULES, ()))
 
         def look(_: int) -> list[_Before]:
             self._enter(self._troubles, past)
@@ -921,9 +926,9 @@ class TroubleTeller:
         )
         troubles.enter(kernel.seq, kernel.kept.get(SCHEDULES, {}), in_order)
 
-    def _look_back(self, past: _Past) -> None:
-        """Read the latest ticks of the schedules that *past* has not."""
-        for name in [*self._rt.kernel.kept.get(SCHEDULES, {})]:
+    def _look_back(self, past: _Past, names: Iterable[str]) -> None:
+        """Read the latest ticks of the schedules of *names* that *past* has not."""
+        for name in [*names]:
             if name in past or has_segments(name):
                 continue
             gone: list[TaskRow] = []
@@ -1063,6 +1068,16 @@ class TroubleTeller:
             asks = "; tasks wait for more" if row.asked > 0 else ""
             bad.append(f"{row.name}: {', '.join(amounts)}{asks}")
         return _check("budgets", bad)
+
+
+def _is_told(firsts: dict[str, str], judged: Mapping[str, str], task_id: str) -> bool:
+    """Return whether the first of the tasks that one reason blocks was reported."""
+    why = judged[task_id]
+    first = firsts.get(why, task_id)
+    is_told = first != task_id and judged.get(first) == why
+    if not is_told:
+        _remember(firsts, why, task_id)
+    return is_told
 
 
 def _parts(ticks: Iterable[list[str]]) -> Iterator[list[list[str]]]:

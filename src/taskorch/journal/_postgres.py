@@ -11,7 +11,6 @@ Decision: journal-in-postgresql.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -263,7 +262,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         logged = ""
         while not is_over():
             self._check_usable()
-            pause, level = _LONGEST_PAUSE, logging.INFO
+            pause = _LONGEST_PAUSE
             try:
                 with self._speaking("claimed") as db:
                     self._prepare(db)
@@ -285,10 +284,10 @@ class PostgresJournal(PostgresReading, SqlJournal):
                 is_known = self._oid is not None or not is_refusal(error.__cause__)
                 if not (self.standby and is_known):
                     raise
-                why, level = error.message, logging.WARNING
+                why = error.message
             if self.standby and why != logged:
                 logged = why
-                _LOG.log(level, "%s; this one waits until it can have it", visible(why))
+                _LOG.warning("%s; this one waits until it can have it", visible(why))
             time.sleep(max(pause, _AFTER))
         return None
 

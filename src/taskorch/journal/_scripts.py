@@ -86,18 +86,27 @@ def main_named(module: str, name: str) -> ModuleType | None:
             "before the journal is opened"
         )
         raise OtherScriptError(msg)
-    for candidate in list(sys.modules.values()):
-        path = getattr(candidate, "__dict__", {}).get("__file__")
-        if not isinstance(path, str) or _name(path) != _name(file):
-            continue
-        if _is_one_file(file, path):
-            return candidate
+    imported = sys.modules.get(_imported_from(file, len(sys.modules)))
+    if imported is not None:
+        return imported
     who = _seen_from(folder, ours) or "a session without a file"
     msg = (
         f"{name} is a function or class of the script {kept}, and the journal was "
         f"opened by {who}: run {kept} again, or import it before the journal is opened"
     )
     raise OtherScriptError(msg)
+
+
+@lru_cache(64)
+def _imported_from(file: str, _loaded: int) -> str:
+    """Return the module of a *file*, or ""; look anew when others were *loaded*."""
+    for name, candidate in sys.modules.copy().items():
+        path = getattr(candidate, "__dict__", {}).get("__file__")
+        if not isinstance(path, str) or _name(path) != _name(file):
+            continue
+        if _is_one_file(file, path):
+            return name
+    return ""
 
 
 def _script() -> str:

@@ -518,10 +518,21 @@ def imported(path: str) -> Any:
     return target
 
 
+#: By name of a module that is not there, how many others were loaded then.
+_looked_for_module: Final[dict[str, int]] = {}
+
+
 def _module(name: str) -> ModuleType:
+    if _looked_for_module.get(name) == len(sys.modules):
+        msg = f"No module named {name!r}"
+        raise ModuleNotFoundError(msg, name=name)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError:
+    except Exception as error:
+        # It is not imported again for each of its functions, until others are loaded.
+        _looked_for_module[name] = len(sys.modules)
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         room, _, file = name.rpartition(".")
         if not (room.startswith("taskorch.") and file.startswith("_")):
             raise
