@@ -515,13 +515,15 @@ def test_a_schedule_whose_work_is_denied_is_told_once(hook: Hook) -> None:
         eventually(lambda: messages(hook, "skipped"))
         (told,) = messages(hook, "skipped")
         assert told["schedule"] == "nightly"
-        assert "it was refused, and is tried again" in told["reason"]
+        assert told["reason"].startswith("it was refused: ")
+        assert "too much" in told["reason"]
         assert "too much" in told["text"]
         assert "too much" in part(orch, "schedules").detail
         # As the page says, once a reason and hour.
         teller = orch._rt.notices.teller
-        teller.refused("nightly", PolicyDeniedError("too much of 7"))
-        teller.refused("nightly", PolicyDeniedError("too much of 8"))
+        for amount in (7, 8):
+            error = PolicyDeniedError(f"too much of {amount}")
+            teller.refused("nightly", f"schedule nightly: {error}", error)
         eventually(lambda: len(messages(hook, "skipped")) == 2)
         orch.schedules.remove("nightly")
     assert len(messages(hook, "skipped")) == 2
