@@ -8,8 +8,10 @@ import pytest
 from tests.packaging import _chart
 
 ROOT = Path(__file__).parents[2]
-#: So many commits that change the package make figures too old to be shown.
-AT_MOST = 100
+#: So many commits that change the package make figures too old to be shown. What a task
+#: costs in calls is compared at each commit (`fences/ways.txt`), so that these bound what
+#: may have changed unseen; a commit is small, and measuring takes hours.
+AT_MOST = 300
 
 
 def test_the_chart_shows_what_the_page_of_benchmarks_says() -> None:
@@ -31,7 +33,7 @@ def test_the_figures_are_of_an_installation_without_a_compiler() -> None:
     )
 
 
-def test_the_figures_are_not_older_than_a_hundred_commits() -> None:
+def test_the_figures_are_not_older_than_some_hundred_commits() -> None:
     named = re.findall(
         r", commit (\w+)( changed)?$", _chart.PAGE.read_text("utf-8"), re.MULTILINE
     )
