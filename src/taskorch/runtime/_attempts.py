@@ -854,7 +854,7 @@ class Strategies:
         #: number.
         self._called: dict[tuple[str, int], tuple[str, str, int]] = {}
         #: Failed attempts that a strategy had run again.
-        self.repaired = 0
+        self.repaired: int = 0
 
     def add(self, kind: str, strategy: Strategy, level: int) -> None:
         """

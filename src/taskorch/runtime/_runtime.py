@@ -451,7 +451,7 @@ class Runtime(TaskEngine):
     halt: Final = _end.halt
     is_left: ClassVar[Callable[..., bool]] = _end.is_left
     refuse_new: ClassVar[Callable[..., None]] = _end.refuse_new
-    is_left_outside: Final = _end.is_left_outside
+    is_left_outside: ClassVar[Callable[..., bool]] = _end.is_left_outside
 
     def __init__(  # noqa: PLR0915 - it makes all parts
         self,

@@ -15,7 +15,7 @@ from contextvars import Context, ContextVar, copy_context
 from copy import copy
 from threading import Lock
 from types import FrameType, FunctionType, ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -308,6 +308,8 @@ class MakesSteps(Holder, Protocol):
         deciders: Asks the policies.
         loops: Has the loop of coroutines.
         publisher: Publishes events.
+        is_left_outside: Tells whether the caller is no task that goes on, and no
+            listener.
     """
 
     lock: threading.Lock
@@ -323,6 +325,7 @@ class MakesSteps(Holder, Protocol):
     deciders: PolicyDeciders
     loops: LoopHost
     publisher: Publisher
+    is_left_outside: ClassVar[Callable[..., bool]]
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
         """Enter the lock, make *change*, and act on what the kernel decides."""
@@ -346,10 +349,6 @@ class MakesSteps(Holder, Protocol):
 
     def refuse_submission(self) -> None:
         """Raise if no task may come in; hold the lock."""
-        ...
-
-    def is_left_outside(self) -> bool:
-        """Return whether the caller is no task that goes on, and no listener."""
         ...
 
     def fail_stop(self, error: BaseException) -> None:

@@ -360,7 +360,8 @@ def _parts_of(error: Exception) -> dict[str, Any]:
             members = [document_of_error(each) for each in error.exceptions]
             args = [error.message]
         elif reduced[0] is type(error):
-            _, args, state = (*reduced, None)[:3]
+            # Behind them there may be a state.
+            args, state = reduced[1], (*reduced, None)[2]
         parts = {"args": list(args), "state": state or {}, "members": members}
         document(parts)
     except Exception:  # noqa: BLE001 - its values are the user's
