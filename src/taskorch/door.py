@@ -86,9 +86,15 @@ class Door:
         is_kept = self._runtime.committer is not None and not with_queue
         self._runtime.lifecycle.end_service(leaves_queue=is_kept)
 
-    def only_command(self) -> None:
-        """Take up no work of the journal: only commands change it."""
+    def open_for_commands(self) -> None:
+        """
+        Open the journal, but take up no work of it: only commands change it.
+
+        Raises:
+            JournalError: It cannot be used.
+        """
         self._runtime.takes_up = False
+        self._runtime.open()
 
     @property
     def epoch(self) -> int:

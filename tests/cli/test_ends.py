@@ -97,12 +97,14 @@ def test_what_runs_may_end_and_workers_and_probes_are_answered_meanwhile(
     assert "the service ended" not in said
 
 
-@pytest.mark.parametrize(
-    "words", [["serve", "app.py", "--port", "0"], ["mcp", "app.py"]]
-)
+@pytest.mark.parametrize("words", [["serve", "app.py", "--port"], ["mcp", "app.py"]])
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
 def test_what_does_not_end_in_time_is_cut_and_told(tmp_path, made, words):
+    port = free_port()
+    words = [*words, str(port)] if words[0] == "serve" else words
     with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="0") as process:
+        if words[0] == "serve":
+            eventually(lambda: code_of(port, "/livez") == 200)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) in (0, 130)
     said = (tmp_path / "said").read_text()

@@ -156,6 +156,16 @@ def test_declarations_act_in_their_order_before_what_is_submitted(
         assert orch.schedules.status("nightly").when == "0 4 * * *"
 
 
+def test_a_program_that_never_starts_is_told_of_what_it_declared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    orch.schedules.add("nightly", "0 3 * * *", nightly)
+    orch.stop()
+    assert "1 declaration, such as a schedule or a budget, had no effect" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_declaration_that_is_refused_at_the_opening_ends_the_start(
     tmp_path: Path,
 ) -> None:

@@ -437,7 +437,7 @@ BY_HAND = {
     "governance.approve_waiver governance.reject_waiver": "`answer` does it: a waiver is a question",
     "governance.waiver": "`governance.waivers` has it",
     "governance.replay": "`taskorch policy replay` reads a journal",
-    "governance.serve governance.hear_waivers governance.restore_waivers governance.covers": "the work of policies",
+    "governance.serve governance.hear_waivers governance.restore_waivers governance.covers governance.end_for_content": "the work of policies",
     "steps.split steps.forkable": "`taskorch fork --dry-run` and `taskorch fork-many --dry-run` say them",
     "steps.told_by": "`taskorch inspect` has it, of a journal that somebody else may have open",
 }

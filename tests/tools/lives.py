@@ -308,10 +308,10 @@ ACTS: Final = frozenset(
     governance.approve_waiver governance.reject_waiver governance.revoke_waiver
     governance.request_waiver governance.replace governance.serve governance.join
     governance.changed governance.from_dict governance.from_yaml governance.replay
-    governance.hear_waivers governance.restore_waivers
+    governance.hear_waivers governance.restore_waivers governance.end_for_content
     jobs.assign_job jobs.cancel jobs.reset jobs.reward jobs.subscribe jobs.hook
     jobs.objective jobs.orchestrator jobs.from_yaml
-    drivers.add drivers.begin drivers.close drivers.remove drivers.say drivers.wake
+    drivers.add drivers.begin drivers.close drivers.remove drivers.wake
     """.split()  # noqa: SIM905 - to be read
 )
 #: Properties that lead to another room.

@@ -602,9 +602,10 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
         unknown_capability="wait",
         governance=None if named is None else named.value,
     )
-    Door(orch).only_command()
     try:
         with naming_service():
+            # What is declared acts at the opening, and nobody starts this one.
+            Door(orch).open_for_commands()
             yield orch
     finally:
         orch.stop(drain=False)

@@ -147,8 +147,7 @@ def _refuse_part(orch: Any, task_id: str) -> None:
     """
     run_id = run_of(stem_of(task_id))
     with suppress(UnknownTaskError):
-        name = task_id.removeprefix(f"{run_id}/")
-        if run_id and stem_of(name) in orch.workflows.get(run_id).handles:
+        if run_id and name_of(task_id) in orch.workflows.get(run_id).handles:
             msg = f"{task_id} is a task of the run {run_id}, and runs are compared"
             raise InvalidTaskError(msg, hint=f"give {run_id!r}, and the other's run")
 

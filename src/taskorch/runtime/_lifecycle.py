@@ -416,6 +416,12 @@ class Lifecycle:
         given_up: list[str] = []
         if rt.opened:
             unfinished, given_up = self._end_work()
+        elif rt.declared:
+            _LOG.warning(
+                "%s, such as a schedule or a budget, had no effect: the orchestrator was "
+                "stopped before it had started",
+                counted(len(rt.declared), "declaration"),
+            )
         self._report = self._make_report(unfinished, given_up, drained)
         self._end_threads()
         if rt.output is not None:
