@@ -371,6 +371,10 @@ class DriverManager:
             raise InvalidTaskError(msg, hint=hint)
         self._rouse(entry)
 
+    def say(self, name: str, error: Exception) -> None:
+        """Report an error of a controller, as the errors of its commands."""
+        self._fault(f"driver {name}", error)
+
     def begin(self) -> None:
         """Begin to ask, once the orchestrator runs."""
         with self._lock:
@@ -506,6 +510,10 @@ class SimulatedDrivers:
         """Ask all controllers now."""
         for name in self._driven:
             self.wake(name)
+
+    def say(self, name: str, error: Exception) -> None:
+        """Report an error of a controller, as the errors of its commands."""
+        self._fault(f"driver {name}", error)
 
     def begin(self) -> None:
         """Begin an incarnation, with all controllers as they were added."""

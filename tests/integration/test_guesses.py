@@ -28,7 +28,7 @@ def raises(_: int) -> int:
 GUESSES: dict[str, tuple[Callable[[Any], object], str]] = {
     "an option of a map": (
         lambda orch: list(orch.map(f, [1], retry=3)),
-        r"orch.options(retry=3).map(",
+        r"orch.options(id='n/{}').map(f",
     ),
     "cron=": (
         lambda orch: orch.schedules.add("n", f, cron="0 3 * * *"),
@@ -63,7 +63,9 @@ def test_a_call_with_other_arguments_says_how_it_is_called(guess: str) -> None:
 async def test_so_does_a_map_in_a_coroutine() -> None:
     async with TaskOrchestrator() as orch:
         aio: Any = orch.aio
-        with pytest.raises(InvalidTaskError, match=r"orch.aio.options\(retry=3\).map"):
+        with pytest.raises(
+            InvalidTaskError, match=r"orch.aio.options\(id='n/\{\}'\).map"
+        ):
             aio.map(f, [1], retry=3)
 
 

@@ -311,7 +311,7 @@ ACTS: Final = frozenset(
     governance.hear_waivers governance.restore_waivers governance.end_for_content
     jobs.assign_job jobs.cancel jobs.reset jobs.reward jobs.subscribe jobs.hook
     jobs.objective jobs.orchestrator jobs.from_yaml
-    drivers.add drivers.begin drivers.close drivers.remove drivers.wake
+    drivers.add drivers.begin drivers.close drivers.remove drivers.say drivers.wake
     """.split()  # noqa: SIM905 - to be read
 )
 #: Properties that lead to another room.

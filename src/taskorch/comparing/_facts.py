@@ -174,8 +174,8 @@ def facts_of(
     try:
         run = orch.workflows.get(run_id)
     except UnknownTaskError:
-        _refuse_part(orch, run_id)
         handles: Mapping[str, Any] = {"": orch.handle(run_id)}
+        _refuse_part(orch, handles[""].task_id)
         statuses = {"": handles[""].status}
         state = statuses[""].state.value
         causes = {""} if statuses[""].state in _BAD else set()

@@ -418,8 +418,8 @@ class Lifecycle:
             unfinished, given_up = self._end_work()
         elif rt.declared:
             _LOG.warning(
-                "%s, such as a schedule or a budget, had no effect: the orchestrator was "
-                "stopped before it had started",
+                "%s, such as a schedule or a budget, had no effect: the orchestrator "
+                "was stopped before it had started",
                 counted(len(rt.declared), "declaration"),
             )
         self._report = self._make_report(unfinished, given_up, drained)
