@@ -17,6 +17,11 @@ from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.recovery import RecoveryHandler, Rule
 
+pytestmark = pytest.mark.skipif(
+    sys.gettrace() is not None,
+    reason="a tracer, such as that of coverage, takes longer than what is measured",
+)
+
 #: Seconds of processor for which the lock may be held.
 MOST = 0.02
 #: The least of what three rounds measure counts, since the machine has other work.
