@@ -17,11 +17,6 @@ from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.recovery import RecoveryHandler, Rule
 
-pytestmark = pytest.mark.skipif(
-    sys.gettrace() is not None,
-    reason="a tracer, such as that of coverage, takes longer than what is measured",
-)
-
 #: Seconds of processor for which the lock may be held.
 MOST = 0.02
 #: The least of what three rounds measure counts, since the machine has other work.
@@ -64,6 +59,8 @@ REAL_LOCK = threading.Lock
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[MeasuredLock]:
     """All locks that an orchestrator makes for itself, which measure."""
+    if sys.gettrace() is not None:
+        pytest.skip("a tracer, as that of coverage, takes longer than what is measured")
     made: list[MeasuredLock] = []
 
     def make() -> Any:
