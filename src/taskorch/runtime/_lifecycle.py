@@ -178,7 +178,7 @@ class Lifecycle:
         #: The signal that asked for the end, if one came: see `stop_on`.
         self.stop_signal: interrupts.StopSignal | None = None
         #: Whether somebody has said how long the end of a service may take, and that.
-        self.is_limited = False
+        self.is_limited: bool = False
         self._service_timeout: float | None = SERVICE_SECONDS
         #: Seconds that such an end may take, and whether it drains the queue, too.
         self.signal_timeout: float = 0.0
