@@ -64,7 +64,7 @@ def given_out(here):
     with joined(here) as (service, agent):
         service.post(EXECUTE)
         order = agent.order()
-        service.orch.stop(drain=False, timeout=0)
+        service.orch.stop(drain=False)
     yield order
 
 
@@ -169,7 +169,7 @@ def test_an_end_that_counted_counts_in_no_later_life_again(here):
             about = service.get("/api/v1/tasks/suite%2FA")
             assert (about["attempts"], about["state"]) == (1, "retrying")
             assert about["late_results"] == {}
-            service.orch.stop(drain=False, timeout=0)
+            service.orch.stop(drain=False)
     assert ran(here) == ["A"]
 
 
@@ -187,7 +187,7 @@ def test_what_was_judged_when_the_service_died_is_not_judged_again(here):
         service.post(EXECUTE)
         eventually(lambda: agent.service.get("/api/v1/status")["agents"])
         assert fates(agent, said) == ["counted"]
-        service.orch.stop(drain=False, timeout=0)
+        service.orch.stop(drain=False)
     verdict = results(here, "A")
     # As if it had died before that was kept: of the files, nothing was.
     for path in out.glob("journal.db*"):
@@ -287,7 +287,7 @@ def test_an_end_of_another_run_is_none_of_this_one(here):
     with joined(here) as (service, agent):
         service.post(EXECUTE, {"fresh": True})
         assert agent.order()["number"] == 1
-        service.orch.stop(drain=False, timeout=0)
+        service.orch.stop(drain=False)
     fate, report = lost_end(here, said)
     assert fate in (["late"], ["unknown"])
     assert report["tasks"][0]["attempts"] == 2
