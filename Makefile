@@ -164,11 +164,11 @@ build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at)
 	    || { wait; cat $@ $@.more; rm $@; exit 1; }
 
 # Only the fast tests are measured, since measuring doubles their time and the slow ones
-# do at length what these do; but neither those of tests/packaging, which read the sources
-# and run the pages and the examples, nor those of tests/invariants, which do what the
-# others do, and then look for memory and threads that it left, nor those of
-# tests/simulation_open, which draw what tests/integration/test_when.py draws, often:
-# `pages` and the newest Python run those. A few examples of each law reach every line;
+# do at length what these do; but neither those of `pages`, which read the sources, run the
+# pages and the examples, and compare texts, nor those of tests/invariants, which do what
+# the others do, and then look for memory and threads that it left, nor those of
+# tests/simulation_open, which draw what tests/integration/test_when.py draws, often: the
+# newest Python runs those. A few examples of each law reach every line;
 # there are many that may break one. What the tests start as processes of their own is
 # measured only where those end by themselves; so the bound for all rooms is lower than
 # that for the core.
@@ -176,7 +176,8 @@ measured: $(READY)
 	@echo 'the fast tests, with their coverage'
 	@$(BIN)/coverage erase
 	@.ci/twice measured $(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
-	    --ignore=tests/packaging --ignore=tests/invariants --ignore=tests/simulation_open \
+	    --ignore=tests/packaging --ignore=tests/goldens \
+	    --ignore=tests/invariants --ignore=tests/simulation_open \
 	    --hypothesis-profile=few
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
@@ -191,10 +192,10 @@ at-length: build/slow.log
 	    --timeout 600 -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
 
-# The pages, the examples and what is packed: beside other things, where there is a
-# processor left.
+# The pages, the examples, the texts that users see, and what is packed: beside other things,
+# where there is a processor left.
 pages: compiled
-	@.ci/twice pages $(BIN)/python -m pytest -q -m 'not slow' tests/packaging
+	@.ci/twice pages $(BIN)/python -m pytest -q -m 'not slow' tests/packaging tests/goldens
 
 others others-ready: $(READY)
 	@echo 'the newest Python that is here: $@'
