@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count as numbers
-from itertools import islice
+from itertools import count as numbers, islice
 from pathlib import Path
 from statistics import median
 from typing import Any

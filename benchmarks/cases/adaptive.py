@@ -13,8 +13,7 @@ from benchmarks._registry import Run, case
 from taskorch import TaskOrchestrator
 from taskorch.adaptive import UCB1, Learned, LinUCB, Thompson
 from taskorch.frontends.channel import Capabilities, Channel, can_compress, train
-from taskorch.frontends.jobs import Job, JobSystem
-from taskorch.frontends.jobs import Unit as Unit_
+from taskorch.frontends.jobs import Job, JobSystem, Unit as Unit_
 
 _ARMS = 10
 _PULLS = 500

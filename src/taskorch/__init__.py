@@ -22,58 +22,73 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskorch._contexts import TaskContext as TaskContext
-    from taskorch._contexts import current_context as current_context
+    from taskorch._contexts import (
+        TaskContext as TaskContext,
+        current_context as current_context,
+    )
     from taskorch._decorators import task as task
     from taskorch._executor import TaskExecutor as TaskExecutor
-    from taskorch._handles import TaskHandle as TaskHandle
-    from taskorch._handles import as_completed as as_completed
+    from taskorch._handles import TaskHandle as TaskHandle, as_completed as as_completed
     from taskorch._orchestrator import TaskOrchestrator as TaskOrchestrator
-    from taskorch.errors import CycleError as CycleError
-    from taskorch.errors import DependencyFailedError as DependencyFailedError
-    from taskorch.errors import DuplicateTaskError as DuplicateTaskError
-    from taskorch.errors import InvalidTaskError as InvalidTaskError
-    from taskorch.errors import JournalTakenError as JournalTakenError
-    from taskorch.errors import NotRunningError as NotRunningError
-    from taskorch.errors import Permanent as Permanent
-    from taskorch.errors import ProgramFailedError as ProgramFailedError
-    from taskorch.errors import TaskCancelledError as TaskCancelledError
-    from taskorch.errors import TaskFailedError as TaskFailedError
-    from taskorch.errors import TaskorchError as TaskorchError
-    from taskorch.errors import TaskTimeoutError as TaskTimeoutError
-    from taskorch.errors import UnknownTaskError as UnknownTaskError
-    from taskorch.errors import UnwantedResultError as UnwantedResultError
-    from taskorch.errors import ValidationFailedError as ValidationFailedError
-    from taskorch.errors import WorkflowFailedError as WorkflowFailedError
-    from taskorch.journal import MemoryJournal as MemoryJournal
-    from taskorch.journal import PostgresJournal as PostgresJournal
-    from taskorch.journal import SqliteJournal as SqliteJournal
-    from taskorch.model import DEFAULT_ENV as DEFAULT_ENV
-    from taskorch.model import AtLeast as AtLeast
-    from taskorch.model import Elastic as Elastic
-    from taskorch.model import Explanation as Explanation
-    from taskorch.model import Program as Program
-    from taskorch.model import ProgramResult as ProgramResult
-    from taskorch.model import Resources as Resources
-    from taskorch.model import RetryPolicy as RetryPolicy
-    from taskorch.model import StopReport as StopReport
-    from taskorch.model import Task as Task
-    from taskorch.model import TaskState as TaskState
-    from taskorch.model import TaskStatus as TaskStatus
-    from taskorch.protocols import AgentRegistry as AgentRegistry
-    from taskorch.protocols import ResourceAllocator as ResourceAllocator
-    from taskorch.protocols import RetryHandler as RetryHandler
-    from taskorch.protocols import StateMachine as StateMachine
-    from taskorch.protocols import TaskQueue as TaskQueue
-    from taskorch.protocols import TaskRouter as TaskRouter
-    from taskorch.protocols import Validator as Validator
-    from taskorch.runs import WorkflowContext as WorkflowContext
-    from taskorch.runs import WorkflowRun as WorkflowRun
-    from taskorch.simulation._plans._report import ScheduledAttempt as ScheduledAttempt
-    from taskorch.simulation._plans._report import SimulationReport as SimulationReport
-    from taskorch.workflows import Approval as Approval
-    from taskorch.workflows import Workflow as Workflow
-    from taskorch.workflows import workflow as workflow
+    from taskorch.errors import (
+        CycleError as CycleError,
+        DependencyFailedError as DependencyFailedError,
+        DuplicateTaskError as DuplicateTaskError,
+        InvalidTaskError as InvalidTaskError,
+        JournalTakenError as JournalTakenError,
+        NotRunningError as NotRunningError,
+        Permanent as Permanent,
+        ProgramFailedError as ProgramFailedError,
+        TaskCancelledError as TaskCancelledError,
+        TaskFailedError as TaskFailedError,
+        TaskorchError as TaskorchError,
+        TaskTimeoutError as TaskTimeoutError,
+        UnknownTaskError as UnknownTaskError,
+        UnwantedResultError as UnwantedResultError,
+        ValidationFailedError as ValidationFailedError,
+        WorkflowFailedError as WorkflowFailedError,
+    )
+    from taskorch.journal import (
+        MemoryJournal as MemoryJournal,
+        PostgresJournal as PostgresJournal,
+        SqliteJournal as SqliteJournal,
+    )
+    from taskorch.model import (
+        DEFAULT_ENV as DEFAULT_ENV,
+        AtLeast as AtLeast,
+        Elastic as Elastic,
+        Explanation as Explanation,
+        Program as Program,
+        ProgramResult as ProgramResult,
+        Resources as Resources,
+        RetryPolicy as RetryPolicy,
+        StopReport as StopReport,
+        Task as Task,
+        TaskState as TaskState,
+        TaskStatus as TaskStatus,
+    )
+    from taskorch.protocols import (
+        AgentRegistry as AgentRegistry,
+        ResourceAllocator as ResourceAllocator,
+        RetryHandler as RetryHandler,
+        StateMachine as StateMachine,
+        TaskQueue as TaskQueue,
+        TaskRouter as TaskRouter,
+        Validator as Validator,
+    )
+    from taskorch.runs import (
+        WorkflowContext as WorkflowContext,
+        WorkflowRun as WorkflowRun,
+    )
+    from taskorch.simulation._plans._report import (
+        ScheduledAttempt as ScheduledAttempt,
+        SimulationReport as SimulationReport,
+    )
+    from taskorch.workflows import (
+        Approval as Approval,
+        Workflow as Workflow,
+        workflow as workflow,
+    )
 
 __version__ = "0.1.0"
 

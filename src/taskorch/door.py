@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError as _InvalidTaskError
-from taskorch.kit.fence import is_values as _is_values
-from taskorch.kit.fence import log_of as _log_of
+from taskorch.kit.fence import is_values as _is_values, log_of as _log_of
 
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator

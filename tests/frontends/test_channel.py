@@ -6,8 +6,7 @@ import json
 from math import inf, nan
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends import channel

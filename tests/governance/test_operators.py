@@ -8,8 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import InvalidTaskError, Program, Task
 from taskorch.governance import ConstitutionalRuntime, Operation, Policy, Rule

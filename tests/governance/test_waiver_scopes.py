@@ -5,8 +5,7 @@ import time
 from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from taskorch.governance import Operation
 from taskorch.governance._waivers import WaiverBook, WaiverRequest, matcher

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.cli.tools import taskorch
 from tests.frontends.service.tools import Service
 from tests.integration.test_notifying import Asks, Hook

@@ -14,8 +14,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.integration.tools import PATIENCE
 
 from taskorch import InvalidTaskError, TaskOrchestrator

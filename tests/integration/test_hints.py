@@ -7,8 +7,7 @@ import re
 from contextlib import closing
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE, Hold
 from tests.tools.examples import examples
 

@@ -9,8 +9,7 @@ from functools import partial
 from shutil import copytree
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from tests.integration.tools import PATIENCE
 from tests.own_journal import LinesJournal
 from tests.tools.examples import examples

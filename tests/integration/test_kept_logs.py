@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 from tests.integration.tools import PATIENCE, Started
 
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context

@@ -8,8 +8,7 @@ from contextlib import suppress
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE, eventually
 from tests.tools.examples import examples
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from tests.integration.proving import (
     InAFile,
     OnAServer,

@@ -16,8 +16,7 @@ from contextlib import suppress
 from threading import Event
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from tests.integration.tools import PATIENCE, Started, eventually
 from tests.kernel.harness import Machine
 from tests.own_journal import LinesJournal

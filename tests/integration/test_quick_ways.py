@@ -23,8 +23,7 @@ from threading import Event, Lock
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context

@@ -7,8 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 from tests.integration.tools import PATIENCE
 from tests.own_journal import LinesJournal
 from tests.tools.examples import examples

@@ -12,8 +12,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from tests.integration.tools import PATIENCE, eventually, part
 from tests.tools.examples import examples
 

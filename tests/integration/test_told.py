@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.integration.test_notifying import Hook, utc
 from tests.integration.tools import PATIENCE, Hold, eventually, part
 from tests.tools.examples import examples

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.integration.tools import PATIENCE, eventually
 from tests.own_journal import LinesJournal
 from tests.tools.examples import examples

@@ -1,8 +1,7 @@
 """What people take from the pools by hand."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import SEC, Machine
 
 from taskorch.events import ResourcesAllocated, ResourcesReleased, TaskStarted, make

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 from tests.kernel.random_run import Run
 from tests.kernel.sharing import Sharing

@@ -1,8 +1,7 @@
 """Which task starts next, and where."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.events import ComponentFailed, TaskFailed, TaskStarted

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.commands import ChangePools
 from tests.kernel.harness import S, Twin
 from tests.kernel.sharing import MILLION, Sharing

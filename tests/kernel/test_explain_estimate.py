@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import TaskRow, explain
-from taskorch.kernel._explain import _estimate as estimates
-from taskorch.kernel._explain import _explanation
+from taskorch.kernel._explain import _estimate as estimates, _explanation
 from taskorch.model import Estimate, Resources
 
 

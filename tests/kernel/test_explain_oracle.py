@@ -21,10 +21,16 @@ from tests.kernel.harness import SEC, Machine, S, rates_of
 from tests.kernel.random_run import Run
 
 from taskorch.events import TaskDue
-from taskorch.kernel import Kernel, Search, TaskRow, Terms, explain
-from taskorch.kernel import _ends as joins
-from taskorch.kernel import _ends as waits
-from taskorch.kernel import _queue as queue
+from taskorch.kernel import (
+    Kernel,
+    Search,
+    TaskRow,
+    Terms,
+    _ends as joins,
+    _ends as waits,
+    _queue as queue,
+    explain,
+)
 from taskorch.kernel._application import _forget_delay, due
 from taskorch.kernel._control import heard
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting

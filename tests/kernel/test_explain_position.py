@@ -2,8 +2,7 @@
 
 from random import Random
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.harness import AGING, Machine, S
 
 from taskorch.kernel import Bucket, TaskRow, explain

@@ -4,8 +4,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.kernel import TypeRow, assumed, latest_finish_first, typical_ns
 from taskorch.kernel._admission import in_order

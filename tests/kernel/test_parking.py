@@ -1,8 +1,7 @@
 """Buckets that wait, and how they are woken: cheaply, and without a lost wake-up."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.kernel import (

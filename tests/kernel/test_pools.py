@@ -1,7 +1,6 @@
 """How much there is may change while work goes on."""
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import Machine
 
 from taskorch.events import PoolsChanged, TaskStarted, make

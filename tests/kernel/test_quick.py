@@ -10,8 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.commands import CancelTask, EndAttempt
 from tests.kernel.harness import SEC, Machine, Policies, S
 

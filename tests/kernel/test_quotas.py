@@ -1,8 +1,7 @@
 """Quotas: how much all tasks of a type, or all that is of an owner, may have at once."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import Machine
 
 from taskorch.events import QuotasChanged, make

@@ -3,8 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, rates_of
 from tests.kernel.test_snapshot import with_snapshot
 

@@ -3,8 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
 from tests.kernel.random_run import Run, run
 from tests.kernel.sharing import Sharing

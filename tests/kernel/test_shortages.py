@@ -16,8 +16,14 @@ from tests.kernel.explained import Hindered, states
 from tests.kernel.harness import Machine, S
 from tests.kernel.test_explain_oracle import Image
 
-from taskorch.kernel import Kernel, Search, Shortage, TaskRow, shortages
-from taskorch.kernel import _queue as queue
+from taskorch.kernel import (
+    Kernel,
+    Search,
+    Shortage,
+    TaskRow,
+    _queue as queue,
+    shortages,
+)
 from taskorch.kernel._control import heard
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import TOKEN, PoolRow

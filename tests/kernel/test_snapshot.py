@@ -8,8 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from tests.kernel.commands import handle
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run

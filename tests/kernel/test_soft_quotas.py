@@ -1,8 +1,7 @@
 """Soft quotas: who is above theirs starts when nobody else can use what is free."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, Twin
 from tests.kernel.test_elastic import elastic, machine_of
 from tests.tools.examples import examples

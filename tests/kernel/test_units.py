@@ -6,8 +6,7 @@ from random import Random
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, Twin
 from tests.kernel.random_run import Run
 from tests.tools.examples import examples

@@ -4,8 +4,7 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, S, Twin
 
 from taskorch.errors import InvalidTransitionError

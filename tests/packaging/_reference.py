@@ -12,8 +12,7 @@ from textwrap import fill
 import attrs
 
 from taskorch import TaskOrchestrator, errors
-from taskorch._settings.configuration import SETTINGS as WRITTEN
-from taskorch._settings.configuration import as_variable
+from taskorch._settings.configuration import SETTINGS as WRITTEN, as_variable
 from taskorch._settings.fields import SETTINGS, SIMULATED
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name

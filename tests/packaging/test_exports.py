@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import inspect
@@ -71,11 +72,15 @@ def doors() -> list[str]:
 def test_checkers_see_the_names_that_a_door_loads_late(door):
     package = importlib.import_module(door)
     text = Path(package.__file__).read_text(encoding="utf-8")
-    imports = re.compile(
-        rf"^    from {door}\.(\w+) import (?:\(\n +)?(\w+) as \2\b", re.MULTILINE
-    )
-
-    of_checkers = {name: module for module, name in imports.findall(text)}
+    of_checkers = {
+        member.asname: str(imported.module).removeprefix(f"{door}.")
+        for block in ast.parse(text).body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for imported in block.body
+        if isinstance(imported, ast.ImportFrom)
+        for member in imported.names
+        if member.asname == member.name
+    }
 
     assert of_checkers == package._LATE
     assert of_checkers.keys() <= set(dir(package))

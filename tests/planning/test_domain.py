@@ -7,8 +7,7 @@ from contextlib import suppress
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.planning import Domain, GtpyhopDomain, State, read_hddl

@@ -7,8 +7,7 @@ from random import Random
 from statistics import median
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.planning.tools import do
 
 from taskorch import Task, TaskOrchestrator, Workflow

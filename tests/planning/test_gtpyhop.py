@@ -11,8 +11,7 @@ from contextlib import redirect_stdout, suppress
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.tools.examples import examples
 
 from taskorch import TaskOrchestrator

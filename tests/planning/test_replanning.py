@@ -7,8 +7,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.planning.tools import release, request
 from tests.tools.examples import examples
 

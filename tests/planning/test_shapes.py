@@ -6,8 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.tools.examples import examples
 
 from taskorch import Resources, Task, TaskOrchestrator, Workflow

@@ -6,8 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import TaskOrchestrator
 from taskorch.errors import PlanningError, TaskorchError

@@ -1,8 +1,7 @@
 """How long the first that cannot start waits, where small ones may pass it."""
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 from tests.simulation.disasters import run_through_disasters
 

@@ -8,8 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from taskorch import Task, Workflow
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError

@@ -1,8 +1,7 @@
 """Sizes that are measured, in random worlds: nothing fails for want of what it may have."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.tools.examples import examples
 
 from taskorch import current_context

@@ -23,10 +23,10 @@ from taskorch.kernel import (
     _dependencies,
     _ends,
     _fold,
+    _limits as kernel_limits,
     _queue,
     _rates,
 )
-from taskorch.kernel import _limits as kernel_limits
 from taskorch.kernel._rows import Bucket
 from taskorch.runs import (
     WorkflowContext,

@@ -8,8 +8,7 @@ from random import Random
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import Resources, RetryPolicy, Task
 from taskorch.errors import AnswerRefusedError, InvalidTaskError

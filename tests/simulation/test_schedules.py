@@ -7,12 +7,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from tests.tools.examples import examples
 
-from taskorch import Task, TaskState, Workflow
-from taskorch import workflow as written_by
+from taskorch import Task, TaskState, Workflow, workflow as written_by
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,

@@ -13,8 +13,7 @@ than the extra nodes.
 from functools import partial
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from taskorch import InvalidTaskError, Resources, Task, TaskOrchestrator
 from taskorch.policies import (

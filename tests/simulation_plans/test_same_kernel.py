@@ -1,7 +1,6 @@
 """A plan comes to what the simulated orchestrator, whole, makes of it."""
 
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from tests.tools.examples import examples
 
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator

@@ -17,12 +17,10 @@ from typing import Any, NamedTuple
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import InvalidTaskError
-from taskorch.model import Reference
-from taskorch.model import _arguments as walker
+from taskorch.model import Reference, _arguments as walker
 from taskorch.model._arguments import may_refer, references, refuse_in, replaced
 
 A, B = Reference("a"), Reference("b")

@@ -3,8 +3,7 @@
 import graphlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.integration.tools import PATIENCE
 from tests.workflows.functions import BROKEN, CALLS, add, echo, step, total, zero
 from tests.workflows.tools import failures

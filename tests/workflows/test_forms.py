@@ -5,8 +5,7 @@ from __future__ import annotations
 import attrs
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite._keys import CONFIGURATION

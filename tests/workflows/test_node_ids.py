@@ -11,8 +11,7 @@ from fractions import Fraction
 
 import networkx as nx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import (
     DuplicateTaskError,

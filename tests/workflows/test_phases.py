@@ -6,8 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE, Hold, in_loop
 from tests.tools.examples import examples
 from tests.workflows.functions import BROKEN, CALLS, add, echo, step, zero

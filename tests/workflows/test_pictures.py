@@ -6,8 +6,7 @@ import threading
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.integration.tools import PATIENCE
 from tests.pictures import boxes, drawn, texts
 from tests.workflows.functions import FUNCTIONS, step, zero

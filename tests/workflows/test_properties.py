@@ -2,8 +2,7 @@
 
 import threading
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE
 from tests.tools.examples import examples
 

@@ -1,8 +1,7 @@
 """What a status and a report say to people."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.workflows.functions import zero
 
 from taskorch import TaskOrchestrator, TaskState, Workflow

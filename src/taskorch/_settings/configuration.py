@@ -20,8 +20,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._settings.fields import SETTINGS as ALL_SETTINGS
-from taskorch._settings.fields import Description, Written
+from taskorch._settings.fields import SETTINGS as ALL_SETTINGS, Description, Written
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.address import is_address
 from taskorch.kit.limits import MAX_AMOUNT

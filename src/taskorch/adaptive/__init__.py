@@ -18,21 +18,22 @@ would do. What is learnt is a projection of the facts: deleting it changes no ta
 
 from __future__ import annotations
 
-from taskorch.adaptive._arms import Chosen as Chosen
-from taskorch.adaptive._arms import Learning as Learning
-from taskorch.adaptive._bandits import UCB1 as UCB1
-from taskorch.adaptive._bandits import Bandit as Bandit
-from taskorch.adaptive._bandits import LinUCB as LinUCB
-from taskorch.adaptive._bandits import Thompson as Thompson
-from taskorch.adaptive._facts import Value as Value
-from taskorch.adaptive._facts import off_policy as off_policy
-from taskorch.adaptive._learned import Learned as Learned
-from taskorch.adaptive._learned import LearnedAllocator as LearnedAllocator
-from taskorch.adaptive._learned import LearnedQueue as LearnedQueue
-from taskorch.adaptive._learned import LearnedRouter as LearnedRouter
-from taskorch.adaptive._learned import LearnedValue as LearnedValue
-from taskorch.adaptive._learner import SNAPSHOTS as SNAPSHOTS
-from taskorch.adaptive._learner import Learner as Learner
+from taskorch.adaptive._arms import Chosen as Chosen, Learning as Learning
+from taskorch.adaptive._bandits import (
+    UCB1 as UCB1,
+    Bandit as Bandit,
+    LinUCB as LinUCB,
+    Thompson as Thompson,
+)
+from taskorch.adaptive._facts import Value as Value, off_policy as off_policy
+from taskorch.adaptive._learned import (
+    Learned as Learned,
+    LearnedAllocator as LearnedAllocator,
+    LearnedQueue as LearnedQueue,
+    LearnedRouter as LearnedRouter,
+    LearnedValue as LearnedValue,
+)
+from taskorch.adaptive._learner import SNAPSHOTS as SNAPSHOTS, Learner as Learner
 
 __all__ = (
     "SNAPSHOTS",

@@ -19,12 +19,18 @@ knows of it but the faces that ask.
 Decision: dashboard-and-views.
 """
 
-from taskorch.comparing._comparison import Comparison as Comparison
-from taskorch.comparing._comparison import RunDifference as RunDifference
-from taskorch.comparing._comparison import compared as compared
-from taskorch.comparing._comparison import comparison_of as comparison_of
-from taskorch.comparing._facts import RunFacts as RunFacts
-from taskorch.comparing._facts import TaskFacts as TaskFacts
-from taskorch.comparing._facts import facts_of as facts_of
-from taskorch.comparing._surroundings import Around as Around
-from taskorch.comparing._surroundings import Surroundings as Surroundings
+from taskorch.comparing._comparison import (
+    Comparison as Comparison,
+    RunDifference as RunDifference,
+    compared as compared,
+    comparison_of as comparison_of,
+)
+from taskorch.comparing._facts import (
+    RunFacts as RunFacts,
+    TaskFacts as TaskFacts,
+    facts_of as facts_of,
+)
+from taskorch.comparing._surroundings import (
+    Around as Around,
+    Surroundings as Surroundings,
+)

@@ -25,8 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taskorch.executors._engines import dask as dask
-    from taskorch.executors._engines import ray as ray
+    from taskorch.executors._engines import dask as dask, ray as ray
     from taskorch.executors._hosts._engine import RemoteValue as RemoteValue
     from taskorch.executors._processes._attempts import processes as processes
 

@@ -54,8 +54,7 @@ from taskorch.model.scopes import (
     scope_problem,
     scopes_overlap,
 )
-from taskorch.protocols import Context, Finding
-from taskorch.protocols import Verdict as Accepted
+from taskorch.protocols import Context, Finding, Verdict as Accepted
 
 _LOG: Final = log_of("taskorch.governance")
 #: The key of the document in the metadata of a task.

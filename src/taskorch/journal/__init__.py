@@ -38,16 +38,19 @@ from taskorch.journal._memory import MemoryJournal as MemoryJournal
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
-    from taskorch.journal._beside import register as register
-    from taskorch.journal._beside import register_file as register_file
-    from taskorch.journal._codec import Row as Row
-    from taskorch.journal._codec import decode as decode
-    from taskorch.journal._codec import document as document
-    from taskorch.journal._codec import encode as encode
+    from taskorch.journal._beside import (
+        register as register,
+        register_file as register_file,
+    )
+    from taskorch.journal._codec import (
+        Row as Row,
+        decode as decode,
+        document as document,
+        encode as encode,
+    )
     from taskorch.journal._opened import open_journal as open_journal
     from taskorch.journal._postgres import PostgresJournal as PostgresJournal
-    from taskorch.journal._sql import SqlJournal as SqlJournal
-    from taskorch.journal._sql import SqlReading as SqlReading
+    from taskorch.journal._sql import SqlJournal as SqlJournal, SqlReading as SqlReading
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
 #: Names that are loaded when they are first asked for, and their modules.

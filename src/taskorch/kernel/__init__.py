@@ -37,120 +37,144 @@ in `_explain`. The files, from the state up:
 
 from typing import TYPE_CHECKING
 
-from taskorch.kernel._admission import Change as Change
-from taskorch.kernel._admission import assumed as assumed
-from taskorch.kernel._admission import latest_finish_first as latest_finish_first
-from taskorch.kernel._application import DENIED as DENIED
-from taskorch.kernel._application import is_under_way as is_under_way
-from taskorch.kernel._application import rules_ask as rules_ask
+from taskorch.kernel._admission import (
+    Change as Change,
+    assumed as assumed,
+    latest_finish_first as latest_finish_first,
+)
+from taskorch.kernel._application import (
+    DENIED as DENIED,
+    is_under_way as is_under_way,
+    rules_ask as rules_ask,
+)
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
-from taskorch.kernel._control import can_wait as can_wait
-from taskorch.kernel._control import is_unresolvable as is_unresolvable
-from taskorch.kernel._control import refuse_rerun as refuse_rerun
-from taskorch.kernel._deciders import Again as Again
-from taskorch.kernel._deciders import Deciders as Deciders
-from taskorch.kernel._deciders import PolicyFault as PolicyFault
-from taskorch.kernel._deciders import PolicyGone as PolicyGone
-from taskorch.kernel._deciders import Ruling as Ruling
-from taskorch.kernel._dependencies import awaits as awaits
-from taskorch.kernel._dependencies import hangs_on as hangs_on
-from taskorch.kernel._dependencies import is_broken as is_broken
-from taskorch.kernel._dependencies import is_delayed as is_delayed
-from taskorch.kernel._dependencies import is_forgiven as is_forgiven
-from taskorch.kernel._dependencies import is_lost as is_lost
-from taskorch.kernel._dependencies import is_waiting as is_waiting
-from taskorch.kernel._dependencies import may_wait_for as may_wait_for
+from taskorch.kernel._control import (
+    can_wait as can_wait,
+    is_unresolvable as is_unresolvable,
+    refuse_rerun as refuse_rerun,
+)
+from taskorch.kernel._deciders import (
+    Again as Again,
+    Deciders as Deciders,
+    PolicyFault as PolicyFault,
+    PolicyGone as PolicyGone,
+    Ruling as Ruling,
+)
+from taskorch.kernel._dependencies import (
+    awaits as awaits,
+    hangs_on as hangs_on,
+    is_broken as is_broken,
+    is_delayed as is_delayed,
+    is_forgiven as is_forgiven,
+    is_lost as is_lost,
+    is_waiting as is_waiting,
+    may_wait_for as may_wait_for,
+)
 from taskorch.kernel._ends import describe as describe
-from taskorch.kernel._fold import Restoration as Restoration
-from taskorch.kernel._fold import differences as differences
-from taskorch.kernel._fold import fold as fold
-from taskorch.kernel._fold import has_effect as has_effect
-from taskorch.kernel._fold import recover as recover
-from taskorch.kernel._fold import take_snapshot as take_snapshot
-from taskorch.kernel._fold import without_tasks as without_tasks
-from taskorch.kernel._history import Effect as Effect
-from taskorch.kernel._history import HoldAttempt as HoldAttempt
-from taskorch.kernel._history import ReleaseAttempt as ReleaseAttempt
-from taskorch.kernel._history import ReturnSlot as ReturnSlot
-from taskorch.kernel._history import StopAttempt as StopAttempt
-from taskorch.kernel._history import TellAllocation as TellAllocation
-from taskorch.kernel._history import moves_of as moves_of
-from taskorch.kernel._history import past_of as past_of
-from taskorch.kernel._history import remember as remember
-from taskorch.kernel._history import row_extra as row_extra
-from taskorch.kernel._history import typical_ns as typical_ns
+from taskorch.kernel._fold import (
+    Restoration as Restoration,
+    differences as differences,
+    fold as fold,
+    has_effect as has_effect,
+    recover as recover,
+    take_snapshot as take_snapshot,
+    without_tasks as without_tasks,
+)
+from taskorch.kernel._history import (
+    Effect as Effect,
+    HoldAttempt as HoldAttempt,
+    ReleaseAttempt as ReleaseAttempt,
+    ReturnSlot as ReturnSlot,
+    StopAttempt as StopAttempt,
+    TellAllocation as TellAllocation,
+    moves_of as moves_of,
+    past_of as past_of,
+    remember as remember,
+    row_extra as row_extra,
+    typical_ns as typical_ns,
+)
 from taskorch.kernel._kernel import Kernel as Kernel
-from taskorch.kernel._limits import exceeded as exceeded
-from taskorch.kernel._limits import pool_shortage as pool_shortage
-from taskorch.kernel._limits import shortage as shortage
-from taskorch.kernel._limits import wanted as wanted
-from taskorch.kernel._queue import RETAINED as RETAINED
-from taskorch.kernel._queue import is_alive as is_alive
-from taskorch.kernel._rows import BLOCKED_BY as BLOCKED_BY
-from taskorch.kernel._rows import DEPENDENCY as DEPENDENCY
-from taskorch.kernel._rows import GOING as GOING
-from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
-from taskorch.kernel._rows import LESS as LESS
-from taskorch.kernel._rows import LOCAL as LOCAL
-from taskorch.kernel._rows import QUOTA as QUOTA
-from taskorch.kernel._rows import SKIPPED as SKIPPED
-from taskorch.kernel._rows import AgentRow as AgentRow
-from taskorch.kernel._rows import AllocationRow as AllocationRow
-from taskorch.kernel._rows import AttemptOutcome as AttemptOutcome
-from taskorch.kernel._rows import Bucket as Bucket
-from taskorch.kernel._rows import BudgetRow as BudgetRow
-from taskorch.kernel._rows import Candidates as Candidates
-from taskorch.kernel._rows import Claim as Claim
-from taskorch.kernel._rows import PoolRow as PoolRow
-from taskorch.kernel._rows import Record as Record
-from taskorch.kernel._rows import Share as Share
-from taskorch.kernel._rows import Shortage as Shortage
-from taskorch.kernel._rows import Spec as Spec
-from taskorch.kernel._rows import Stop as Stop
-from taskorch.kernel._rows import TaskRow as TaskRow
-from taskorch.kernel._rows import Terms as Terms
-from taskorch.kernel._rows import TypeRow as TypeRow
-from taskorch.kernel._rows import without_quotas as without_quotas
+from taskorch.kernel._limits import (
+    exceeded as exceeded,
+    pool_shortage as pool_shortage,
+    shortage as shortage,
+    wanted as wanted,
+)
+from taskorch.kernel._queue import RETAINED as RETAINED, is_alive as is_alive
+from taskorch.kernel._rows import (
+    BLOCKED_BY as BLOCKED_BY,
+    DEPENDENCY as DEPENDENCY,
+    GOING as GOING,
+    LEFT_RUNNING as LEFT_RUNNING,
+    LESS as LESS,
+    LOCAL as LOCAL,
+    QUOTA as QUOTA,
+    SKIPPED as SKIPPED,
+    AgentRow as AgentRow,
+    AllocationRow as AllocationRow,
+    AttemptOutcome as AttemptOutcome,
+    Bucket as Bucket,
+    BudgetRow as BudgetRow,
+    Candidates as Candidates,
+    Claim as Claim,
+    PoolRow as PoolRow,
+    Record as Record,
+    Share as Share,
+    Shortage as Shortage,
+    Spec as Spec,
+    Stop as Stop,
+    TaskRow as TaskRow,
+    Terms as Terms,
+    TypeRow as TypeRow,
+    without_quotas as without_quotas,
+)
 from taskorch.kernel._scopes import held_in as held_in
 from taskorch.kernel._shortages import shortages as shortages
-from taskorch.kernel._standing import limits_of as limits_of
-from taskorch.kernel._standing import meaning_of as meaning_of
-from taskorch.kernel._state import DIGEST_BITS as DIGEST_BITS
-from taskorch.kernel._state import LEASE as LEASE
-from taskorch.kernel._state import TRANSITIONS as TRANSITIONS
-from taskorch.kernel._state import DecisionContext as DecisionContext
-from taskorch.kernel._state import FaultPoints as FaultPoints
-from taskorch.kernel._state import KernelConfig as KernelConfig
-from taskorch.kernel._state import KernelState as KernelState
-from taskorch.kernel._state import ShareView as ShareView
-from taskorch.kernel._state import diagram as diagram
-from taskorch.kernel._units import declared as declared
-from taskorch.kernel._units import names_of as names_of
-from taskorch.kernel._units import would_fit as would_fit
+from taskorch.kernel._standing import limits_of as limits_of, meaning_of as meaning_of
+from taskorch.kernel._state import (
+    DIGEST_BITS as DIGEST_BITS,
+    LEASE as LEASE,
+    TRANSITIONS as TRANSITIONS,
+    DecisionContext as DecisionContext,
+    FaultPoints as FaultPoints,
+    KernelConfig as KernelConfig,
+    KernelState as KernelState,
+    ShareView as ShareView,
+    diagram as diagram,
+)
+from taskorch.kernel._units import (
+    declared as declared,
+    names_of as names_of,
+    would_fit as would_fit,
+)
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
     from taskorch.kernel._added import AddedLimit as AddedLimit
-    from taskorch.kernel._budgets import change_budget as change_budget
-    from taskorch.kernel._budgets import declare_budget as declare_budget
-    from taskorch.kernel._budgets import drawn_from as drawn_from
-    from taskorch.kernel._budgets import questions_of as questions_of
-    from taskorch.kernel._budgets import recall_spent as recall_spent
-    from taskorch.kernel._budgets import reserved_of as reserved_of
-    from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
-    from taskorch.kernel._explain import Search as Search
-    from taskorch.kernel._explain import Waits as Waits
-    from taskorch.kernel._explain import asked_by_rules as asked_by_rules
-    from taskorch.kernel._explain import call_of_answer as call_of_answer
-    from taskorch.kernel._explain import escalation_of as escalation_of
-    from taskorch.kernel._explain import explain as explain
-    from taskorch.kernel._explain import hold_of_starts as hold_of_starts
-    from taskorch.kernel._explain import holders_of as holders_of
-    from taskorch.kernel._explain import passed_over as passed_over
-    from taskorch.kernel._explain import times_asked as times_asked
-    from taskorch.kernel._explain import words_of_hold as words_of_hold
-    from taskorch.kernel._explain import words_of_holds as words_of_holds
+    from taskorch.kernel._budgets import (
+        change_budget as change_budget,
+        declare_budget as declare_budget,
+        drawn_from as drawn_from,
+        questions_of as questions_of,
+        recall_spent as recall_spent,
+        reserved_of as reserved_of,
+    )
+    from taskorch.kernel._explain import (
+        NOT_STARTED as NOT_STARTED,
+        Search as Search,
+        Waits as Waits,
+        asked_by_rules as asked_by_rules,
+        call_of_answer as call_of_answer,
+        escalation_of as escalation_of,
+        explain as explain,
+        hold_of_starts as hold_of_starts,
+        holders_of as holders_of,
+        passed_over as passed_over,
+        times_asked as times_asked,
+        words_of_hold as words_of_hold,
+        words_of_holds as words_of_holds,
+    )
     from taskorch.kernel._invariants import check_invariants as check_invariants
 
 #: The names that are loaded on first use, each with its module.

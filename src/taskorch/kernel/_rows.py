@@ -10,10 +10,12 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from heapq import heapify as _heapify
-from heapq import heappop as _heappop
-from heapq import heappush as _heappush
-from heapq import heapreplace as _heapreplace
+from heapq import (
+    heapify as _heapify,
+    heappop as _heappop,
+    heappush as _heappush,
+    heapreplace as _heapreplace,
+)
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias

@@ -15,8 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import prod
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as sre, _parser  # type: ignore[attr-defined]
 from typing import Any, Final, TypeAlias
 
 from taskorch.errors import InvalidTaskError

@@ -26,144 +26,166 @@ Frozen values: the input of users, and the answers that they get.
 from typing import TYPE_CHECKING
 
 from taskorch.kit import load_late as _load_late
-from taskorch.model._agent import AGENT_KINDS as AGENT_KINDS
-from taskorch.model._agent import CODING_TYPES as CODING_TYPES
-from taskorch.model._agent import Agent as Agent
-from taskorch.model._agent import AgentHealth as AgentHealth
-from taskorch.model._agent import AgentInstance as AgentInstance
-from taskorch.model._agent import AgentMatch as AgentMatch
-from taskorch.model._agent import AgentState as AgentState
-from taskorch.model._agent import AgentTemplate as AgentTemplate
-from taskorch.model._agent import Breaker as Breaker
-from taskorch.model._agent import Capability as Capability
-from taskorch.model._agent import Performance as Performance
-from taskorch.model._agent import ScalingDecision as ScalingDecision
-from taskorch.model._agent import check_breaker as check_breaker
-from taskorch.model._agent import check_capabilities as check_capabilities
-from taskorch.model._agent import check_labels as check_labels
-from taskorch.model._agent import is_able as is_able
-from taskorch.model._agent import is_label as is_label
-from taskorch.model._agent import level_names as level_names
-from taskorch.model._agent import levels_had as levels_had
-from taskorch.model._agent import levels_of as levels_of
-from taskorch.model._arguments import Reference as Reference
-from taskorch.model._arguments import may_refer as may_refer
-from taskorch.model._arguments import references as references
-from taskorch.model._arguments import refuse_in as refuse_in
-from taskorch.model._arguments import replaced as replaced
-from taskorch.model._cache import Cache as Cache
-from taskorch.model._cache import Retention as Retention
-from taskorch.model._made_for import MadeFor as MadeFor
-from taskorch.model._made_for import inherited as inherited
+from taskorch.model._agent import (
+    AGENT_KINDS as AGENT_KINDS,
+    CODING_TYPES as CODING_TYPES,
+    Agent as Agent,
+    AgentHealth as AgentHealth,
+    AgentInstance as AgentInstance,
+    AgentMatch as AgentMatch,
+    AgentState as AgentState,
+    AgentTemplate as AgentTemplate,
+    Breaker as Breaker,
+    Capability as Capability,
+    Performance as Performance,
+    ScalingDecision as ScalingDecision,
+    check_breaker as check_breaker,
+    check_capabilities as check_capabilities,
+    check_labels as check_labels,
+    is_able as is_able,
+    is_label as is_label,
+    level_names as level_names,
+    levels_had as levels_had,
+    levels_of as levels_of,
+)
+from taskorch.model._arguments import (
+    Reference as Reference,
+    may_refer as may_refer,
+    references as references,
+    refuse_in as refuse_in,
+    replaced as replaced,
+)
+from taskorch.model._cache import Cache as Cache, Retention as Retention
+from taskorch.model._made_for import MadeFor as MadeFor, inherited as inherited
 from taskorch.model._missing import Missing as Missing
-from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
-from taskorch.model._program import LIMITS as LIMITS
-from taskorch.model._program import OUR_VARIABLES as OUR_VARIABLES
-from taskorch.model._program import Enforce as Enforce
-from taskorch.model._program import InheritEnv as InheritEnv
-from taskorch.model._program import Program as Program
-from taskorch.model._program import ProgramResult as ProgramResult
-from taskorch.model._program import ProgramVariables as ProgramVariables
-from taskorch.model._question import ANSWER_TO as ANSWER_TO
-from taskorch.model._question import APPROVAL_OF as APPROVAL_OF
-from taskorch.model._question import RAISE as RAISE
-from taskorch.model._question import Answer as Answer
-from taskorch.model._question import Escalation as Escalation
-from taskorch.model._question import OpenQuestion as OpenQuestion
-from taskorch.model._question import Question as Question
-from taskorch.model._question import Wait as Wait
-from taskorch.model._question import asked_of as asked_of
-from taskorch.model._question import check_emitted as check_emitted
-from taskorch.model._question import check_event as check_event
-from taskorch.model._question import is_for_people as is_for_people
-from taskorch.model._question import question_of as question_of
-from taskorch.model._question import to_question as to_question
-from taskorch.model._quota import BURST as BURST
-from taskorch.model._quota import SOFT as SOFT
-from taskorch.model._quota import STARTS as STARTS
-from taskorch.model._quota import TASKS as TASKS
-from taskorch.model._quota import BudgetUsage as BudgetUsage
-from taskorch.model._quota import PoolUsage as PoolUsage
-from taskorch.model._quota import Quota as Quota
-from taskorch.model._quota import QuotaUsage as QuotaUsage
-from taskorch.model._resources import FALLBACKS as FALLBACKS
-from taskorch.model._resources import Elastic as Elastic
-from taskorch.model._resources import Elasticity as Elasticity
-from taskorch.model._resources import Fallback as Fallback
-from taskorch.model._resources import HeldUnits as HeldUnits
-from taskorch.model._resources import NamedUnits as NamedUnits
-from taskorch.model._resources import Resources as Resources
-from taskorch.model._resources import UnitNames as UnitNames
-from taskorch.model._resources import Units as Units
-from taskorch.model._resources import elasticity_of as elasticity_of
-from taskorch.model._resources import requested as requested
-from taskorch.model._resources import to_units as to_units
-from taskorch.model._resources import units_in as units_in
-from taskorch.model._resources import units_spent as units_spent
+from taskorch.model._program import (
+    DEFAULT_ENV as DEFAULT_ENV,
+    LIMITS as LIMITS,
+    OUR_VARIABLES as OUR_VARIABLES,
+    Enforce as Enforce,
+    InheritEnv as InheritEnv,
+    Program as Program,
+    ProgramResult as ProgramResult,
+    ProgramVariables as ProgramVariables,
+)
+from taskorch.model._question import (
+    ANSWER_TO as ANSWER_TO,
+    APPROVAL_OF as APPROVAL_OF,
+    RAISE as RAISE,
+    Answer as Answer,
+    Escalation as Escalation,
+    OpenQuestion as OpenQuestion,
+    Question as Question,
+    Wait as Wait,
+    asked_of as asked_of,
+    check_emitted as check_emitted,
+    check_event as check_event,
+    is_for_people as is_for_people,
+    question_of as question_of,
+    to_question as to_question,
+)
+from taskorch.model._quota import (
+    BURST as BURST,
+    SOFT as SOFT,
+    STARTS as STARTS,
+    TASKS as TASKS,
+    BudgetUsage as BudgetUsage,
+    PoolUsage as PoolUsage,
+    Quota as Quota,
+    QuotaUsage as QuotaUsage,
+)
+from taskorch.model._resources import (
+    FALLBACKS as FALLBACKS,
+    Elastic as Elastic,
+    Elasticity as Elasticity,
+    Fallback as Fallback,
+    HeldUnits as HeldUnits,
+    NamedUnits as NamedUnits,
+    Resources as Resources,
+    UnitNames as UnitNames,
+    Units as Units,
+    elasticity_of as elasticity_of,
+    requested as requested,
+    to_units as to_units,
+    units_in as units_in,
+    units_spent as units_spent,
+)
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
-from taskorch.model._states import JOINS as JOINS
-from taskorch.model._states import ON_PARENT_FAILURE as ON_PARENT_FAILURE
-from taskorch.model._states import TERMINAL as TERMINAL
-from taskorch.model._states import AtLeast as AtLeast
-from taskorch.model._states import Join as Join
-from taskorch.model._states import OnParentFailure as OnParentFailure
-from taskorch.model._states import TaskState as TaskState
-from taskorch.model._status import SEVERITIES as SEVERITIES
-from taskorch.model._status import AgentStats as AgentStats
-from taskorch.model._status import Durations as Durations
-from taskorch.model._status import FailedRun as FailedRun
-from taskorch.model._status import FailureCause as FailureCause
-from taskorch.model._status import Health as Health
-from taskorch.model._status import HealthCheck as HealthCheck
-from taskorch.model._status import HistoryEntry as HistoryEntry
-from taskorch.model._status import PoolStats as PoolStats
-from taskorch.model._status import QueueStats as QueueStats
-from taskorch.model._status import RecoveryAttempt as RecoveryAttempt
-from taskorch.model._status import RetryStats as RetryStats
-from taskorch.model._status import StateStats as StateStats
-from taskorch.model._status import Stats as Stats
-from taskorch.model._status import StopReport as StopReport
-from taskorch.model._status import TaskStatus as TaskStatus
-from taskorch.model._status import TypeStats as TypeStats
-from taskorch.model._status import Unfinished as Unfinished
-from taskorch.model._status import quantile as quantile
-from taskorch.model._task import LOCAL as LOCAL
-from taskorch.model._task import NO_RESOURCES as NO_RESOURCES
-from taskorch.model._task import NO_RETRY as NO_RETRY
-from taskorch.model._task import OPTIONS as OPTIONS
-from taskorch.model._task import Call as Call
-from taskorch.model._task import FilterFields as FilterFields
-from taskorch.model._task import Task as Task
-from taskorch.model._task import TaskOptions as TaskOptions
-from taskorch.model._task import UntimedOptions as UntimedOptions
-from taskorch.model._task import call_of as call_of
-from taskorch.model._task import call_type as call_type
-from taskorch.model._task import is_plain as is_plain
-from taskorch.model._task import kind_of as kind_of
-from taskorch.model._task import named as named
-from taskorch.model._task import plain_but as plain_but
-from taskorch.model._task import task_of_call as task_of_call
-from taskorch.model.scopes import EVERYTHING as EVERYTHING
-from taskorch.model.scopes import above_of as above_of
-from taskorch.model.scopes import lock_of as lock_of
-from taskorch.model.scopes import prefix_of as prefix_of
-from taskorch.model.scopes import prefixes_of as prefixes_of
-from taskorch.model.scopes import scope_problem as scope_problem
-from taskorch.model.scopes import scopes_overlap as scopes_overlap
+from taskorch.model._states import (
+    JOINS as JOINS,
+    ON_PARENT_FAILURE as ON_PARENT_FAILURE,
+    TERMINAL as TERMINAL,
+    AtLeast as AtLeast,
+    Join as Join,
+    OnParentFailure as OnParentFailure,
+    TaskState as TaskState,
+)
+from taskorch.model._status import (
+    SEVERITIES as SEVERITIES,
+    AgentStats as AgentStats,
+    Durations as Durations,
+    FailedRun as FailedRun,
+    FailureCause as FailureCause,
+    Health as Health,
+    HealthCheck as HealthCheck,
+    HistoryEntry as HistoryEntry,
+    PoolStats as PoolStats,
+    QueueStats as QueueStats,
+    RecoveryAttempt as RecoveryAttempt,
+    RetryStats as RetryStats,
+    StateStats as StateStats,
+    Stats as Stats,
+    StopReport as StopReport,
+    TaskStatus as TaskStatus,
+    TypeStats as TypeStats,
+    Unfinished as Unfinished,
+    quantile as quantile,
+)
+from taskorch.model._task import (
+    LOCAL as LOCAL,
+    NO_RESOURCES as NO_RESOURCES,
+    NO_RETRY as NO_RETRY,
+    OPTIONS as OPTIONS,
+    Call as Call,
+    FilterFields as FilterFields,
+    Task as Task,
+    TaskOptions as TaskOptions,
+    UntimedOptions as UntimedOptions,
+    call_of as call_of,
+    call_type as call_type,
+    is_plain as is_plain,
+    kind_of as kind_of,
+    named as named,
+    plain_but as plain_but,
+    task_of_call as task_of_call,
+)
+from taskorch.model.scopes import (
+    EVERYTHING as EVERYTHING,
+    above_of as above_of,
+    lock_of as lock_of,
+    prefix_of as prefix_of,
+    prefixes_of as prefixes_of,
+    scope_problem as scope_problem,
+    scopes_overlap as scopes_overlap,
+)
 
 if TYPE_CHECKING:
-    from taskorch.model._explanation import Blocker as Blocker
-    from taskorch.model._explanation import Estimate as Estimate
-    from taskorch.model._explanation import Explanation as Explanation
-    from taskorch.model._explanation import Remedy as Remedy
-    from taskorch.model._explanation import Stuck as Stuck
+    from taskorch.model._explanation import (
+        Blocker as Blocker,
+        Estimate as Estimate,
+        Explanation as Explanation,
+        Remedy as Remedy,
+        Stuck as Stuck,
+    )
     from taskorch.model._filter import TaskFilter as TaskFilter
     from taskorch.model._log import TaskLog as TaskLog
-    from taskorch.model._promise import EndChange as EndChange
-    from taskorch.model._promise import InTime as InTime
-    from taskorch.model._promise import Promise as Promise
-    from taskorch.model._promise import TimelyChange as TimelyChange
-    from taskorch.model._promise import WhatIf as WhatIf
+    from taskorch.model._promise import (
+        EndChange as EndChange,
+        InTime as InTime,
+        Promise as Promise,
+        TimelyChange as TimelyChange,
+        WhatIf as WhatIf,
+    )
 
 #: The names that are loaded on first use, each with its module.
 _LATE = {

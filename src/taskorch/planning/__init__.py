@@ -28,50 +28,51 @@ Planning: from a request to a workflow that is estimated and in a good order.
 - `_replanning`: the rest of a plan after some of it was done.
 """
 
-from taskorch.adaptive import Chosen as Chosen
-from taskorch.adaptive import off_policy as off_policy
-from taskorch.planning._domain import Decomposition as Decomposition
-from taskorch.planning._domain import Domain as Domain
+from taskorch.adaptive import Chosen as Chosen, off_policy as off_policy
+from taskorch.planning._domain import Decomposition as Decomposition, Domain as Domain
 from taskorch.planning._estimates import Estimator as Estimator
 from taskorch.planning._gtpyhop import GtpyhopDomain as GtpyhopDomain
-from taskorch.planning._hddl import HddlProblem as HddlProblem
-from taskorch.planning._hddl import read_hddl as read_hddl
+from taskorch.planning._hddl import HddlProblem as HddlProblem, read_hddl as read_hddl
 from taskorch.planning._learning import Bandit as Bandit
-from taskorch.planning._patterns import Proposal as Proposal
-from taskorch.planning._patterns import Template as Template
+from taskorch.planning._patterns import Proposal as Proposal, Template as Template
 from taskorch.planning._planner import Planner as Planner
-from taskorch.planning._scheduling import Problem as Problem
-from taskorch.planning._scheduling import Schedule as Schedule
-from taskorch.planning._schemas import agent_schema as agent_schema
-from taskorch.planning._schemas import plan_schema as plan_schema
-from taskorch.planning._schemas import request_schema as request_schema
-from taskorch.planning._schemas import workflow_schema as workflow_schema
-from taskorch.planning._stages import DependencyResolver as DependencyResolver
-from taskorch.planning._stages import Draft as Draft
-from taskorch.planning._stages import Given as Given
-from taskorch.planning._stages import InterferenceResolver as InterferenceResolver
-from taskorch.planning._stages import LibraryDecomposer as LibraryDecomposer
-from taskorch.planning._stages import PlanOptimizer as PlanOptimizer
-from taskorch.planning._stages import PlanValidator as PlanValidator
-from taskorch.planning._stages import RequestParser as RequestParser
-from taskorch.planning._stages import RuleParser as RuleParser
-from taskorch.planning._stages import SearchOptimizer as SearchOptimizer
-from taskorch.planning._stages import SimulatedValidator as SimulatedValidator
-from taskorch.planning._stages import TaskDecomposer as TaskDecomposer
+from taskorch.planning._scheduling import Problem as Problem, Schedule as Schedule
+from taskorch.planning._schemas import (
+    agent_schema as agent_schema,
+    plan_schema as plan_schema,
+    request_schema as request_schema,
+    workflow_schema as workflow_schema,
+)
+from taskorch.planning._stages import (
+    DependencyResolver as DependencyResolver,
+    Draft as Draft,
+    Given as Given,
+    InterferenceResolver as InterferenceResolver,
+    LibraryDecomposer as LibraryDecomposer,
+    PlanOptimizer as PlanOptimizer,
+    PlanValidator as PlanValidator,
+    RequestParser as RequestParser,
+    RuleParser as RuleParser,
+    SearchOptimizer as SearchOptimizer,
+    SimulatedValidator as SimulatedValidator,
+    TaskDecomposer as TaskDecomposer,
+)
 from taskorch.planning._state import State as State
-from taskorch.planning._values import Before as Before
-from taskorch.planning._values import Choice as Choice
-from taskorch.planning._values import Constraint as Constraint
-from taskorch.planning._values import Deadline as Deadline
-from taskorch.planning._values import Dependency as Dependency
-from taskorch.planning._values import DrawsOn as DrawsOn
-from taskorch.planning._values import ExecutionPlan as ExecutionPlan
-from taskorch.planning._values import MaxCost as MaxCost
-from taskorch.planning._values import MaxPeak as MaxPeak
-from taskorch.planning._values import PlanFinding as PlanFinding
-from taskorch.planning._values import PlannedTask as PlannedTask
-from taskorch.planning._values import Quantity as Quantity
-from taskorch.planning._values import ResourceEstimate as ResourceEstimate
-from taskorch.planning._values import ResourceRequirement as ResourceRequirement
-from taskorch.planning._values import TaskRequest as TaskRequest
-from taskorch.planning._values import ValidationResult as ValidationResult
+from taskorch.planning._values import (
+    Before as Before,
+    Choice as Choice,
+    Constraint as Constraint,
+    Deadline as Deadline,
+    Dependency as Dependency,
+    DrawsOn as DrawsOn,
+    ExecutionPlan as ExecutionPlan,
+    MaxCost as MaxCost,
+    MaxPeak as MaxPeak,
+    PlanFinding as PlanFinding,
+    PlannedTask as PlannedTask,
+    Quantity as Quantity,
+    ResourceEstimate as ResourceEstimate,
+    ResourceRequirement as ResourceRequirement,
+    TaskRequest as TaskRequest,
+    ValidationResult as ValidationResult,
+)

@@ -29,30 +29,44 @@ The policies that come with the library: a default for each protocol, and a seco
 from typing import TYPE_CHECKING
 
 from taskorch.kit import load_late as _load_late
-from taskorch.policies._allocator import PoolAllocator as PoolAllocator
-from taskorch.policies._allocator import ProportionalAllocator as ProportionalAllocator
-from taskorch.policies._queue import DeadlineQueue as DeadlineQueue
-from taskorch.policies._queue import FairShareQueue as FairShareQueue
-from taskorch.policies._queue import FifoQueue as FifoQueue
-from taskorch.policies._queue import PriorityQueue as PriorityQueue
-from taskorch.policies._queue import ScoreQueue as ScoreQueue
-from taskorch.policies._registry import CapabilityRegistry as CapabilityRegistry
-from taskorch.policies._registry import SourceRegistry as SourceRegistry
-from taskorch.policies._retry import BackoffRetryHandler as BackoffRetryHandler
-from taskorch.policies._retry import QuotaRetryHandler as QuotaRetryHandler
-from taskorch.policies._retry import TenacityRetryHandler as TenacityRetryHandler
-from taskorch.policies._router import LeastLoadedRouter as LeastLoadedRouter
-from taskorch.policies._router import PerformanceRouter as PerformanceRouter
-from taskorch.policies._state_machine import FourStateMachine as FourStateMachine
+from taskorch.policies._allocator import (
+    PoolAllocator as PoolAllocator,
+    ProportionalAllocator as ProportionalAllocator,
+)
+from taskorch.policies._queue import (
+    DeadlineQueue as DeadlineQueue,
+    FairShareQueue as FairShareQueue,
+    FifoQueue as FifoQueue,
+    PriorityQueue as PriorityQueue,
+    ScoreQueue as ScoreQueue,
+)
+from taskorch.policies._registry import (
+    CapabilityRegistry as CapabilityRegistry,
+    SourceRegistry as SourceRegistry,
+)
+from taskorch.policies._retry import (
+    BackoffRetryHandler as BackoffRetryHandler,
+    QuotaRetryHandler as QuotaRetryHandler,
+    TenacityRetryHandler as TenacityRetryHandler,
+)
+from taskorch.policies._router import (
+    LeastLoadedRouter as LeastLoadedRouter,
+    PerformanceRouter as PerformanceRouter,
+)
 from taskorch.policies._state_machine import (
+    FourStateMachine as FourStateMachine,
     StandardStateMachine as StandardStateMachine,
 )
-from taskorch.policies._validator import StructuralValidator as StructuralValidator
-from taskorch.policies._validator import ValidatorChain as ValidatorChain
+from taskorch.policies._validator import (
+    StructuralValidator as StructuralValidator,
+    ValidatorChain as ValidatorChain,
+)
 
 if TYPE_CHECKING:
-    from taskorch.policies._agent_pool import AgentPool as AgentPool
-    from taskorch.policies._agent_pool import PoolSample as PoolSample
+    from taskorch.policies._agent_pool import (
+        AgentPool as AgentPool,
+        PoolSample as PoolSample,
+    )
     from taskorch.policies._foreseeing import ForeseeingAllocator as ForeseeingAllocator
     from taskorch.policies._json_schema import (
         JsonSchemaValidator as JsonSchemaValidator,

@@ -19,13 +19,14 @@ Signatures need the extra `audit`. The hashes are in `kit.tree`.
 - `_tree`: proofs by the tree over the rows.
 """
 
-from taskorch.proofs._notes import Checkpoint as Checkpoint
-from taskorch.proofs._notes import make_key as make_key
-from taskorch.proofs._proving import CheckedCheckpoint as CheckedCheckpoint
-from taskorch.proofs._proving import Proved as Proved
-from taskorch.proofs._proving import Verification as Verification
-from taskorch.proofs._proving import check_proof as check_proof
-from taskorch.proofs._proving import make_checkpoint as make_checkpoint
-from taskorch.proofs._proving import prove_event as prove_event
-from taskorch.proofs._proving import prove_extension as prove_extension
-from taskorch.proofs._proving import verify as verify
+from taskorch.proofs._notes import Checkpoint as Checkpoint, make_key as make_key
+from taskorch.proofs._proving import (
+    CheckedCheckpoint as CheckedCheckpoint,
+    Proved as Proved,
+    Verification as Verification,
+    check_proof as check_proof,
+    make_checkpoint as make_checkpoint,
+    prove_event as prove_event,
+    prove_extension as prove_extension,
+    verify as verify,
+)

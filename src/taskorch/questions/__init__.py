@@ -10,12 +10,14 @@ package.
 Decisions: questions, rooms-and-loading.
 """
 
-from taskorch.questions._asked import answer as answer
-from taskorch.questions._asked import approval_of as approval_of
-from taskorch.questions._asked import check as check
-from taskorch.questions._asked import failure_of as failure_of
-from taskorch.questions._asked import open_questions as open_questions
-from taskorch.questions._asked import opened_questions as opened_questions
-from taskorch.questions._asked import refuse_bypass as refuse_bypass
-from taskorch.questions._asked import vote as vote
-from taskorch.questions._asked import why_unsure as why_unsure
+from taskorch.questions._asked import (
+    answer as answer,
+    approval_of as approval_of,
+    check as check,
+    failure_of as failure_of,
+    open_questions as open_questions,
+    opened_questions as opened_questions,
+    refuse_bypass as refuse_bypass,
+    vote as vote,
+    why_unsure as why_unsure,
+)

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
-    from taskorch.reading._reader import JournalOwner as JournalOwner
-    from taskorch.reading._reader import JournalReader as JournalReader
-    from taskorch.reading._reader import Outcomes as Outcomes
+    from taskorch.reading._reader import (
+        JournalOwner as JournalOwner,
+        JournalReader as JournalReader,
+        Outcomes as Outcomes,
+    )
 
 #: Names that are loaded at their first use, with their modules.
 _LATE = dict.fromkeys(("JournalOwner", "JournalReader", "Outcomes"), "_reader")

@@ -18,23 +18,31 @@ orchestrator: nothing here changes a task by itself.
 - `_alerts`: rules with actions that are undone.
 """
 
-from taskorch.recovery._alerts import ACTIONS as ACTIONS
-from taskorch.recovery._alerts import Alert as Alert
-from taskorch.recovery._alerts import AlertRule as AlertRule
-from taskorch.recovery._alerts import Alerts as Alerts
-from taskorch.recovery._alerts import default_rules as default_rules
-from taskorch.recovery._classes import CLASSES as CLASSES
-from taskorch.recovery._classes import FailureClass as FailureClass
-from taskorch.recovery._classes import Rule as Rule
-from taskorch.recovery._classes import class_of as class_of
-from taskorch.recovery._classes import classify as classify
+from taskorch.recovery._alerts import (
+    ACTIONS as ACTIONS,
+    Alert as Alert,
+    AlertRule as AlertRule,
+    Alerts as Alerts,
+    default_rules as default_rules,
+)
+from taskorch.recovery._classes import (
+    CLASSES as CLASSES,
+    FailureClass as FailureClass,
+    Rule as Rule,
+    class_of as class_of,
+    classify as classify,
+)
 from taskorch.recovery._corrections import Corrections as Corrections
 from taskorch.recovery._handler import RecoveryHandler as RecoveryHandler
-from taskorch.recovery._matrix import Avoid as Avoid
-from taskorch.recovery._matrix import Grow as Grow
-from taskorch.recovery._matrix import Reset as Reset
-from taskorch.recovery._matrix import Row as Row
-from taskorch.recovery._matrix import Times as Times
-from taskorch.recovery._metrics import METRICS as METRICS
-from taskorch.recovery._metrics import from_stats as from_stats
-from taskorch.recovery._metrics import metrics_of as metrics_of
+from taskorch.recovery._matrix import (
+    Avoid as Avoid,
+    Grow as Grow,
+    Reset as Reset,
+    Row as Row,
+    Times as Times,
+)
+from taskorch.recovery._metrics import (
+    METRICS as METRICS,
+    from_stats as from_stats,
+    metrics_of as metrics_of,
+)

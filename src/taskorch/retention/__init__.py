@@ -9,7 +9,9 @@ journal removes rows, and can still be checked, is in `journal/_forgetting`.
 Decisions: retention, rooms-and-loading.
 """
 
-from taskorch.retention._pruning import Pruned as Pruned
-from taskorch.retention._pruning import Pruner as Pruner
-from taskorch.retention._pruning import foreseen as foreseen
-from taskorch.retention._pruning import prune as prune
+from taskorch.retention._pruning import (
+    Pruned as Pruned,
+    Pruner as Pruner,
+    foreseen as foreseen,
+    prune as prune,
+)

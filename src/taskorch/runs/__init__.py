@@ -30,10 +30,14 @@ from typing import TYPE_CHECKING, Final
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
-    from taskorch.runs._inside import AsyncWorkflowContext as AsyncWorkflowContext
-    from taskorch.runs._inside import WorkflowContext as WorkflowContext
-    from taskorch.runs._manager import WorkflowManager as WorkflowManager
-    from taskorch.runs._manager import manager_of as manager_of
+    from taskorch.runs._inside import (
+        AsyncWorkflowContext as AsyncWorkflowContext,
+        WorkflowContext as WorkflowContext,
+    )
+    from taskorch.runs._manager import (
+        WorkflowManager as WorkflowManager,
+        manager_of as manager_of,
+    )
     from taskorch.runs._run import WorkflowRun as WorkflowRun
 
 #: The module of each name: a module is loaded when somebody asks for its name.

@@ -25,8 +25,14 @@ from taskorch.errors import (
 )
 from taskorch.kernel import can_wait
 from taskorch.kit.visible import show
-from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, inherited
-from taskorch.model import ids as task_ids
+from taskorch.model import (
+    DEFAULT_ENV,
+    Task,
+    TaskOptions,
+    TaskState,
+    ids as task_ids,
+    inherited,
+)
 from taskorch.model.ids import check_task_id, ids_in_run, in_run, name_of, run_of
 from taskorch.runs import _limits, _members
 from taskorch.runs._gates import is_gate

@@ -13,8 +13,14 @@ from taskorch.errors import TaskFailure
 from taskorch.kit.raised import told_of
 from taskorch.kit.visible import show
 from taskorch.model import TaskState
-from taskorch.model.ids import ids_in_run, in_run, joined, names_in_run, stem_of
-from taskorch.model.ids import is_below as begins_below
+from taskorch.model.ids import (
+    ids_in_run,
+    in_run,
+    is_below as begins_below,
+    joined,
+    names_in_run,
+    stem_of,
+)
 from taskorch.runtime import adder_of, names_above
 
 if TYPE_CHECKING:

@@ -63,8 +63,7 @@ from taskorch.model import (
     TaskState,
     Units,
 )
-from taskorch.protocols import Attempt as AnyAttempt
-from taskorch.protocols import AttemptExecutor, Failure
+from taskorch.protocols import Attempt as AnyAttempt, AttemptExecutor, Failure
 from taskorch.runtime._asyncio import is_cancellation
 from taskorch.runtime._context import (
     CURRENT,

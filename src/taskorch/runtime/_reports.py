@@ -27,6 +27,7 @@ from taskorch.kernel import (
     TaskRow,
     awaits,
     call_of_answer,
+    explain as explain_row,
     hold_of_starts,
     moves_of,
     names_of,
@@ -35,7 +36,6 @@ from taskorch.kernel import (
     words_of_hold,
     words_of_holds,
 )
-from taskorch.kernel import explain as explain_row
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
 from taskorch.kit.raised import place_of, told_of

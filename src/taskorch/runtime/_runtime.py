@@ -68,8 +68,7 @@ from taskorch.runtime._attempts import (
     usage_of,
 )
 from taskorch.runtime._committer import Committer
-from taskorch.runtime._context import LOCAL as THREAD_LOCAL
-from taskorch.runtime._context import AttemptContext, signed
+from taskorch.runtime._context import LOCAL as THREAD_LOCAL, AttemptContext, signed
 from taskorch.runtime._deciders import PolicyDeciders, check_chunks
 from taskorch.runtime._directory import (
     Directory,

@@ -25,16 +25,19 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.kit import load_late as _load_late
 from taskorch.schedules._backfill import Backfilled as Backfilled
-from taskorch.schedules._definition import Importable as Importable
-from taskorch.schedules._definition import read_definition as read_definition
-from taskorch.schedules._times import SlotTimes as SlotTimes
-from taskorch.schedules._times import slot_name as slot_name
+from taskorch.schedules._definition import (
+    Importable as Importable,
+    read_definition as read_definition,
+)
+from taskorch.schedules._times import SlotTimes as SlotTimes, slot_name as slot_name
 
 if TYPE_CHECKING:
     from taskorch.schedules._host import SimulationHost as SimulationHost
-    from taskorch.schedules._manager import ScheduleManager as ScheduleManager
-    from taskorch.schedules._manager import schedules_of as schedules_of
-    from taskorch.schedules._manager import wait_for_backfills as wait_for_backfills
+    from taskorch.schedules._manager import (
+        ScheduleManager as ScheduleManager,
+        schedules_of as schedules_of,
+        wait_for_backfills as wait_for_backfills,
+    )
     from taskorch.schedules._standing import ScheduleStatus as ScheduleStatus
 
 #: The module of each name that is loaded once somebody asks for it.

@@ -24,9 +24,10 @@ The kernel in virtual time: forecasts of plans, and tests of the code under faul
 
 from taskorch.simulation._journal import SimulatedJournal as SimulatedJournal
 from taskorch.simulation._life import Setup as Setup
-from taskorch.simulation._nature import Fate as Fate
-from taskorch.simulation._nature import Nature as Nature
-from taskorch.simulation._run import Attempt as Attempt
-from taskorch.simulation._run import Outcome as Outcome
-from taskorch.simulation._run import What as What
+from taskorch.simulation._nature import Fate as Fate, Nature as Nature
+from taskorch.simulation._run import (
+    Attempt as Attempt,
+    Outcome as Outcome,
+    What as What,
+)
 from taskorch.simulation._world import World as World

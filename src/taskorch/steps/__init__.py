@@ -18,16 +18,19 @@ stands between the steps runs again. It is an extension: see `taskorch.runtime._
 Decision: steps.
 """
 
-from taskorch.steps._calls import AsyncStepCaller as AsyncStepCaller
-from taskorch.steps._calls import StepCaller as StepCaller
+from taskorch.steps._calls import (
+    AsyncStepCaller as AsyncStepCaller,
+    StepCaller as StepCaller,
+)
 from taskorch.steps._manager import Steps as Steps
 from taskorch.steps._marked import step as step
-from taskorch.steps._sleep import AsyncSleeper as AsyncSleeper
-from taskorch.steps._sleep import Sleeper as Sleeper
+from taskorch.steps._sleep import AsyncSleeper as AsyncSleeper, Sleeper as Sleeper
 from taskorch.steps._step import Step as Step
-from taskorch.steps._waits import AsyncChildCaller as AsyncChildCaller
-from taskorch.steps._waits import AsyncEventWaiter as AsyncEventWaiter
-from taskorch.steps._waits import AsyncPeopleAsker as AsyncPeopleAsker
-from taskorch.steps._waits import ChildCaller as ChildCaller
-from taskorch.steps._waits import EventWaiter as EventWaiter
-from taskorch.steps._waits import PeopleAsker as PeopleAsker
+from taskorch.steps._waits import (
+    AsyncChildCaller as AsyncChildCaller,
+    AsyncEventWaiter as AsyncEventWaiter,
+    AsyncPeopleAsker as AsyncPeopleAsker,
+    ChildCaller as ChildCaller,
+    EventWaiter as EventWaiter,
+    PeopleAsker as PeopleAsker,
+)

@@ -21,8 +21,7 @@ import attrs
 from taskorch.errors import InvalidTaskError, StepError, TaskFailedError
 from taskorch.journal import document
 from taskorch.kit.checks import is_name
-from taskorch.kit.digests import described_function
-from taskorch.kit.digests import digest_of as named_digest
+from taskorch.kit.digests import described_function, digest_of as named_digest
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH, NS

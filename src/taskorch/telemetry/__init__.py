@@ -13,5 +13,4 @@ nothing here may read a clock, change a task, or decide.
   import it.
 """
 
-from taskorch.telemetry._trace import Slice as Slice
-from taskorch.telemetry._trace import Trace as Trace
+from taskorch.telemetry._trace import Slice as Slice, Trace as Trace

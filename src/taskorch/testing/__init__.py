@@ -38,34 +38,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskorch.simulation import Attempt as Attempt
-    from taskorch.simulation import Outcome as Outcome
-    from taskorch.simulation import SimulatedJournal as SimulatedJournal
-    from taskorch.testing._builders import make_agent as make_agent
-    from taskorch.testing._builders import make_context as make_context
-    from taskorch.testing._builders import make_failure as make_failure
-    from taskorch.testing._builders import make_owner as make_owner
-    from taskorch.testing._builders import make_pool as make_pool
-    from taskorch.testing._builders import make_task as make_task
-    from taskorch.testing._capture import Capture as Capture
-    from taskorch.testing._capture import capture_events as capture_events
-    from taskorch.testing._crash import CrashFailure as CrashFailure
-    from taskorch.testing._crash import CrashPoints as CrashPoints
-    from taskorch.testing._crash import crash_at as crash_at
-    from taskorch.testing._crash import for_every_crash_point as for_every_crash_point
-    from taskorch.testing._faults import Faults as Faults
-    from taskorch.testing._faults import Hit as Hit
-    from taskorch.testing._faults import Schedule as Schedule
-    from taskorch.testing._faults import minimise as minimise
-    from taskorch.testing._matchers import EventMatcher as EventMatcher
-    from taskorch.testing._matchers import TextMatcher as TextMatcher
-    from taskorch.testing._matchers import assert_events as assert_events
-    from taskorch.testing._matchers import event as event
-    from taskorch.testing._matchers import matching as matching
-    from taskorch.testing._simulation import Observer as Observer
-    from taskorch.testing._simulation import Simulation as Simulation
-    from taskorch.testing._watch import Breach as Breach
-    from taskorch.testing._watch import Watch as Watch
+    from taskorch.simulation import (
+        Attempt as Attempt,
+        Outcome as Outcome,
+        SimulatedJournal as SimulatedJournal,
+    )
+    from taskorch.testing._builders import (
+        make_agent as make_agent,
+        make_context as make_context,
+        make_failure as make_failure,
+        make_owner as make_owner,
+        make_pool as make_pool,
+        make_task as make_task,
+    )
+    from taskorch.testing._capture import (
+        Capture as Capture,
+        capture_events as capture_events,
+    )
+    from taskorch.testing._crash import (
+        CrashFailure as CrashFailure,
+        CrashPoints as CrashPoints,
+        crash_at as crash_at,
+        for_every_crash_point as for_every_crash_point,
+    )
+    from taskorch.testing._faults import (
+        Faults as Faults,
+        Hit as Hit,
+        Schedule as Schedule,
+        minimise as minimise,
+    )
+    from taskorch.testing._matchers import (
+        EventMatcher as EventMatcher,
+        TextMatcher as TextMatcher,
+        assert_events as assert_events,
+        event as event,
+        matching as matching,
+    )
+    from taskorch.testing._simulation import (
+        Observer as Observer,
+        Simulation as Simulation,
+    )
+    from taskorch.testing._watch import Breach as Breach, Watch as Watch
 
 _WHERE = {
     "taskorch.simulation": ("Attempt", "Outcome", "SimulatedJournal"),

@@ -43,8 +43,7 @@ from taskorch.events import (
     TaskSubmitted,
     details_of,
 )
-from taskorch.kernel import Kernel, PolicyFault
-from taskorch.kernel import explain as explain_row
+from taskorch.kernel import Kernel, PolicyFault, explain as explain_row
 from taskorch.kit.checks import check_count, check_seconds, check_there, check_word
 from taskorch.kit.extension import Limit, named_limits
 from taskorch.kit.kept import kept_by

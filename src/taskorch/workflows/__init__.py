@@ -24,17 +24,25 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 - `_pictures`: for Mermaid and notebooks.
 """
 
-from taskorch.workflows._functions import WorkflowFunction as WorkflowFunction
-from taskorch.workflows._functions import current_workflow as current_workflow
-from taskorch.workflows._functions import workflow as workflow
+from taskorch.workflows._functions import (
+    WorkflowFunction as WorkflowFunction,
+    current_workflow as current_workflow,
+    workflow as workflow,
+)
 from taskorch.workflows._phases import Approval as Approval
 from taskorch.workflows._reading import document_schema as document_schema
-from taskorch.workflows._report import PhaseReport as PhaseReport
-from taskorch.workflows._report import TaskReport as TaskReport
-from taskorch.workflows._report import Verdict as Verdict
-from taskorch.workflows._report import WorkflowReport as WorkflowReport
-from taskorch.workflows._status import PhaseStatus as PhaseStatus
-from taskorch.workflows._status import WorkflowStatus as WorkflowStatus
-from taskorch.workflows._workflow import Node as Node
-from taskorch.workflows._workflow import Phase as Phase
-from taskorch.workflows._workflow import Workflow as Workflow
+from taskorch.workflows._report import (
+    PhaseReport as PhaseReport,
+    TaskReport as TaskReport,
+    Verdict as Verdict,
+    WorkflowReport as WorkflowReport,
+)
+from taskorch.workflows._status import (
+    PhaseStatus as PhaseStatus,
+    WorkflowStatus as WorkflowStatus,
+)
+from taskorch.workflows._workflow import (
+    Node as Node,
+    Phase as Phase,
+    Workflow as Workflow,
+)

@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.frontends.service.tools import orchestrator
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, current_context

@@ -9,8 +9,7 @@ import sys
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.frontends.service import suites
 from tests.frontends.service.tools import JSON, orchestrator, served
 from tests.tools.examples import examples

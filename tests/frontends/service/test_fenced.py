@@ -8,8 +8,7 @@ from contextlib import suppress
 
 import pytest
 from tests.frontends.service.tools import JSON, orchestrator, served
-from tests.hostile import JSON as VALUES
-from tests.hostile import VALUES as HOSTILE
+from tests.hostile import JSON as VALUES, VALUES as HOSTILE
 from tests.integration.tools import PATIENCE
 
 from taskorch import (

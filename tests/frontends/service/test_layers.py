@@ -9,8 +9,7 @@ from typing import Any, get_args
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.frontends.service.tools import served
 from tests.integration.tools import eventually
 

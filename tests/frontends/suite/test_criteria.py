@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.frontends.suite import Criteria
 from taskorch.frontends.suite._judging import Counts, Measures, judge

@@ -8,8 +8,7 @@ from xml.etree import ElementTree as ET
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.frontends.suite import load
 from taskorch.frontends.suite._folder import History, RunFolder

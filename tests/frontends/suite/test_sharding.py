@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import InvalidTaskError, ValidationFailedError
 from taskorch.frontends.suite import _sharding, load, run

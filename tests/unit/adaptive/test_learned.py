@@ -9,8 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.adaptive import UCB1, Learned, LinUCB, Thompson

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.executors.tools import eventually, is_gone
 
 from taskorch.executors._programs import _guard, _guardian

@@ -6,8 +6,7 @@ from contextlib import closing
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import (

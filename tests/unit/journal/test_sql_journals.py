@@ -7,8 +7,7 @@ from functools import partial
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.tables_journal import TablesJournal
 from tests.tools.examples import examples
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact

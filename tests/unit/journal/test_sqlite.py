@@ -18,8 +18,7 @@ from random import Random
 from zlib import crc32
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.kernel.harness import Policies
 from tests.kernel.random_run import Run
 from tests.unit.journal.tools import ENTRIES, GROUPS, Flaky, edit, entries, fact, filled

@@ -6,8 +6,7 @@ import math
 from itertools import islice
 from random import Random
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.kit.backoff import Backoff
 

@@ -6,8 +6,7 @@ from datetime import UTC, timedelta, timezone
 from math import inf, nan
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.hostile import VALUES
 
 from taskorch.errors import InvalidTaskError

@@ -9,8 +9,7 @@ from enum import StrEnum
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.hostile import VALUES
 
 from taskorch.kit.plain import fields_of, plain, pythons, read_plain, taken_apart

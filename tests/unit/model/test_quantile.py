@@ -1,7 +1,6 @@
 """Quantiles: their definition, down to one value."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.model._status import quantile
 from taskorch.runtime._reports import _durations

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import permutations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeContext, FakeView
 
 from taskorch.errors import InvalidTaskError

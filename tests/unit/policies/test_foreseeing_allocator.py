@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeAgent, FakeContext, FakePool, FakeView
 
 from taskorch.errors import InvalidTaskError, NotRunningError

@@ -10,8 +10,7 @@ from types import MappingProxyType
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeContext
 from tests.unit.policies.test_imports import loaded_by
 

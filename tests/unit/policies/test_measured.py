@@ -6,8 +6,7 @@ import copy
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeAgent, FakeContext, FakePool, FakeView
 
 from taskorch import TaskOrchestrator

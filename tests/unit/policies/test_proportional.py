@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeAgent, FakeContext, FakePool, FakeView
 
 from taskorch.errors import InvalidTaskError

@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeAgent, FakeContext
 
 from taskorch.model import Task

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 from urllib.error import HTTPError
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch.policies._retry import retry_after
 

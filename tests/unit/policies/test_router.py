@@ -6,8 +6,7 @@ import re
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.tools.examples import examples
 from tests.unit.policies.fakes import FakeAgent, FakeContext, NoRandom
 

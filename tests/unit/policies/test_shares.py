@@ -7,8 +7,7 @@ from itertools import chain, permutations
 from math import floor
 
 import pytest
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 from tests.tools.examples import examples
 
 from taskorch.policies._shares import (

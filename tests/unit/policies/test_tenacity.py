@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import tenacity
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeContext, NoRandom, failure
 
 from taskorch.errors import InvalidTaskError, Permanent

@@ -23,8 +23,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskorch import Permanent, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError, ProgramFailedError, TaskFailedError

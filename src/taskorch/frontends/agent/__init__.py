@@ -12,7 +12,9 @@ and no tasks: the service decides on retries, waits and cancelling.
 """
 
 from taskorch.frontends.agent._agent import Agent as Agent
-from taskorch.frontends.agent._runs import Abilities as Abilities
-from taskorch.frontends.agent._runs import progress as progress
-from taskorch.frontends.agent._runs import spent as spent
-from taskorch.frontends.agent._runs import units as units
+from taskorch.frontends.agent._runs import (
+    Abilities as Abilities,
+    progress as progress,
+    spent as spent,
+    units as units,
+)

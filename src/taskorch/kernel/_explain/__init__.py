@@ -15,14 +15,20 @@ modules below decide whether a task starts.
 
 from taskorch.kernel._explain._explanation import explain as explain
 from taskorch.kernel._explain._holders import holders_of as holders_of
-from taskorch.kernel._explain._holds import hold_of_starts as hold_of_starts
-from taskorch.kernel._explain._holds import words_of_hold as words_of_hold
-from taskorch.kernel._explain._holds import words_of_holds as words_of_holds
-from taskorch.kernel._explain._people import asked_by_rules as asked_by_rules
-from taskorch.kernel._explain._people import call_of_answer as call_of_answer
-from taskorch.kernel._explain._people import escalation_of as escalation_of
-from taskorch.kernel._explain._people import times_asked as times_asked
-from taskorch.kernel._explain._stuck import Search as Search
-from taskorch.kernel._explain._stuck import Waits as Waits
-from taskorch.kernel._explain._stuck import passed_over as passed_over
+from taskorch.kernel._explain._holds import (
+    hold_of_starts as hold_of_starts,
+    words_of_hold as words_of_hold,
+    words_of_holds as words_of_holds,
+)
+from taskorch.kernel._explain._people import (
+    asked_by_rules as asked_by_rules,
+    call_of_answer as call_of_answer,
+    escalation_of as escalation_of,
+    times_asked as times_asked,
+)
+from taskorch.kernel._explain._stuck import (
+    Search as Search,
+    Waits as Waits,
+    passed_over as passed_over,
+)
 from taskorch.kernel._explain._words import NOT_STARTED as NOT_STARTED

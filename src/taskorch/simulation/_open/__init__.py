@@ -16,7 +16,5 @@ out again and again with durations that are drawn from measured ones.
 Decision: forecasts.
 """
 
-from taskorch.simulation._open._changes import in_time as in_time
-from taskorch.simulation._open._changes import what_if as what_if
-from taskorch.simulation._open._promise import at_risk as at_risk
-from taskorch.simulation._open._promise import promise as promise
+from taskorch.simulation._open._changes import in_time as in_time, what_if as what_if
+from taskorch.simulation._open._promise import at_risk as at_risk, promise as promise

@@ -37,19 +37,17 @@ from taskorch.testing.laws._journal import check_journal as check_journal
 from taskorch.testing.laws._limit import check_limit as check_limit
 from taskorch.testing.laws._policies import (
     check_agent_registry as check_agent_registry,
-)
-from taskorch.testing.laws._policies import (
     check_retry_handler as check_retry_handler,
-)
-from taskorch.testing.laws._policies import (
     check_state_machine as check_state_machine,
+    check_task_queue as check_task_queue,
+    check_task_router as check_task_router,
 )
-from taskorch.testing.laws._policies import check_task_queue as check_task_queue
-from taskorch.testing.laws._policies import check_task_router as check_task_router
 from taskorch.testing.laws._resource_allocator import (
     check_resource_allocator as check_resource_allocator,
 )
-from taskorch.testing.laws._told import check_alert_rule as check_alert_rule
-from taskorch.testing.laws._told import check_receiver as check_receiver
-from taskorch.testing.laws._told import check_recovery as check_recovery
+from taskorch.testing.laws._told import (
+    check_alert_rule as check_alert_rule,
+    check_receiver as check_receiver,
+    check_recovery as check_recovery,
+)
 from taskorch.testing.laws._validator import check_validator as check_validator
