@@ -73,7 +73,7 @@ class Door:
         """Start no more tasks, as at the beginning of a stop; running ones go on."""
         self._runtime.step(lambda _: self._runtime.kernel.pause())
 
-    def end_service(self, *, with_queue: bool = False) -> None:
+    def end_service(self, *, with_queue: bool = False) -> str:
         """
         Stop a service within its `stop_timeout`, or else within ten seconds.
 
@@ -81,9 +81,13 @@ class Door:
 
         Args:
             with_queue: Whether a queue that a journal keeps may end, too.
+
+        Returns:
+            The tasks that were left, with reasons, as a text.
         """
         is_kept = self._runtime.committer is not None and not with_queue
-        self._runtime.lifecycle.end_service(leaves_queue=is_kept)
+        text: str = self._runtime.lifecycle.end_service(leaves_queue=is_kept)
+        return text
 
     def open_for_commands(self) -> None:
         """

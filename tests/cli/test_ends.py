@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +10,11 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tests.frontends.agent.tools import free_port
+from tests.frontends.jobs.test_jobs import body
 from tests.frontends.service.suites import SUITE, served
 from tests.integration.tools import PATIENCE, Started, eventually
 
@@ -20,12 +23,13 @@ from taskorch.frontends.service import create_app, recorded_app, serve
 from taskorch.frontends.service._suites import metrics_app
 from taskorch.reading import JournalReader
 
-APP = """\
+WORK = """\
+import signal
 import time
 from pathlib import Path
 from taskorch import Task, TaskOrchestrator, current_context
 
-def work():
+def work(*_):
     Path("began").touch()
     while not Path("go").exists():
         if current_context().cancelled:
@@ -33,24 +37,54 @@ def work():
         time.sleep(0.01)
     Path("ended").touch()
 
-orch = {made}
+"""
+APP = f"""\
+{WORK}orch = {{made}}
 orch.submit_task(Task.call(work, id="at-work"))
 """
+#: A signal comes when what was kept has begun, and nothing is served yet.
+EARLY = f"""\
+{WORK}class Early(TaskOrchestrator):
+    def start(self):
+        super().start()
+        while not Path("began").exists():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGTERM)
+
+orch = Early(journal="runs.db", stop_timeout=0)
+orch.submit_task(Task.call(work, id="at-work"))
+"""
+JOBS = Path(__file__).parents[1] / "frontends/jobs/adaptive.yaml"
+SUITE_AT_WORK = """\
+templates:
+  sh:
+    command:
+      - sh
+      - -c
+      - touch $HERE/began; until [ -e $HERE/go ]; do sleep 0.05; done; touch $HERE/ended
+orchestrator: {task_definitions: {unit_tests: [{id: at-work, template: sh}]}}
+"""
+RUNS = {
+    "jobs": ["jobs", "run", JOBS, "job.json", "--objective", "count=app:work"],
+    "suite": ["suite", "run", "s.yaml"],
+}
 MADE = {
-    "a program's own": "TaskOrchestrator(journal='runs.db')",
-    "by a configuration": "TaskOrchestrator.from_config(journal='runs.db')",
+    "a program's own": APP.format(made="TaskOrchestrator(journal='runs.db')"),
+    "by a configuration": APP.format(
+        made="TaskOrchestrator.from_config(journal='runs.db')"
+    ),
 }
 
 
 @contextmanager
-def at_work(folder, made, *words, **variables):
-    """A service of which one task runs, until there is a file named `go`."""
-    (folder / "app.py").write_text(APP.format(made=made))
+def at_work(folder, text, *words, **variables):
+    """A command of which one task runs, until there is a file named `go`."""
+    (folder / "app.py").write_text(text)
     environment = {**os.environ, "TASKORCH_TOKEN": "t" * 40, **variables}
     with (
         (folder / "said").open("w") as said,
         Started(
-            [sys.executable, "-W", "ignore", "-m", "taskorch", *words],
+            [sys.executable, "-W", "ignore", "-m", "taskorch", *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
@@ -113,12 +147,12 @@ def test_what_does_not_end_in_time_is_cut_and_told(tmp_path, made, words):
 
 
 def test_what_a_program_has_said_stands(tmp_path):
-    made = "TaskOrchestrator(journal='runs.db', stop_timeout=0)"
+    made = APP.format(made="TaskOrchestrator(journal='runs.db', stop_timeout=0)")
     words = ["serve", "app.py", "--port", "0"]
     with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="none") as process:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(PATIENCE) == 2
     said = (tmp_path / "said").read_text()
+    assert not (tmp_path / "began").exists()
     assert "without effect in app.py" in said
     assert "stop_timeout (TASKORCH_STOP_TIMEOUT)" in said
 
@@ -135,6 +169,41 @@ def test_by_default_it_has_a_limit_and_a_second_signal_ends_it_at_once(tmp_path)
         eventually(lambda: "waits for 1 task" in (tmp_path / "said").read_text())
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) in (0, 130)
+
+
+def test_what_began_before_anything_is_served_is_told_when_it_is_cut(tmp_path):
+    with at_work(tmp_path, EARLY, "serve", "app.py", "--port", "0") as process:
+        assert process.wait(PATIENCE) == 0
+    said = (tmp_path / "said").read_text()
+    assert "the service ended; 1 task was left, and is kept for the next" in said
+    assert "at-work (running)" in said
+    assert "page: " not in said
+
+
+@pytest.mark.parametrize("limit", ["600", "0"])
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_run_lets_running_tasks_end_at_sigterm_and_tells_what_it_cuts(
+    tmp_path, kind, limit
+):
+    (tmp_path / "s.yaml").write_text(SUITE_AT_WORK.replace("$HERE", str(tmp_path)))
+    (tmp_path / "job.json").write_text(json.dumps(body(tadpole_count=1)))
+    words = RUNS[kind]
+    with at_work(tmp_path, WORK, *words, TASKORCH_STOP_TIMEOUT=limit) as process:
+        process.send_signal(signal.SIGTERM)
+        if limit == "600":
+            (tmp_path / "go").touch()
+        assert process.wait(PATIENCE) == (143 if kind == "suite" else 130)
+    said = (tmp_path / "said").read_text()
+    assert (tmp_path / "ended").exists() == (limit == "600")
+    assert ("It was still running." in said) == (limit == "0")
+    assert "Traceback" not in said
+    if kind == "suite":
+        report = (tmp_path / ".taskorch" / "s" / "report.md").read_text()
+        assert "(interrupted: the same command goes on)" in report
+        assert ("1 of 1 task" in report) == (limit == "600")
+        assert said.endswith("stopped: the same command goes on from here\n")
+    else:
+        assert "j1: " in said
 
 
 def test_probes_need_no_token_in_each_kind_of_service(tmp_path):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 from tests.cli.tools import forget, taskorch, told
+from tests.frontends.jobs.test_jobs import body
+
+from taskorch import InvalidTaskError, TaskOrchestrator
+from taskorch._settings.configuration import SETTINGS, as_variable, read_configuration
+from taskorch.frontends import service
+from taskorch.frontends.service import _suites
 
 SECRET = "hunter2-of-the-vault"
 FLOW = """
@@ -117,3 +124,113 @@ def test_doctor_says_of_a_setting_that_it_has_no_effect(capsys):
     assert "without a journal" in found["detail"]
     write('durability = "process"\njournal = "runs.db"')
     assert findings(capsys)[1]["durability"]["status"] == "ok"
+
+
+# -- each setting, in each kind of service ---------------------------------------------
+
+FILES = {
+    "configured.py": "from taskorch import TaskOrchestrator as T\no = T.from_config()\n",
+    "own.py": "from taskorch import TaskOrchestrator as T\no = T()\n",
+    "counts.py": "def count(unit, job):\n    return 1\n",
+    "job.json": json.dumps(body()),
+    "s.yaml": """\
+templates: {sh: {command: ["true"]}}
+orchestrator: {task_definitions: {unit_tests: [{id: A, template: sh}]}}
+""",
+    "tasks/a/1.md": "---\noutputs: []\n---\n",
+}
+JOBS = Path(__file__).parents[1] / "frontends/jobs/adaptive.yaml"
+#: Policies have a law of their own: tests/governance/test_front_ends.py.
+EACH = SETTINGS.keys() - {"governance"}
+OF_SUITES = {"durability", "monitor_interval", "seed", "stop_timeout"}
+OF_JOBS = EACH - {"resources", "max_queued"}
+RUN_JOBS = ["jobs", "run", JOBS, "job.json", "--objective", "count=counts:count"]
+SERVE_SUITE = ["serve", "--config", "s.yaml", "--metrics-port", "0"]
+#: For each kind of service, its command, and the settings that act there.
+KINDS = {
+    "serve": (["serve", "configured.py", "--port", "0"], EACH),
+    "serve, of a program's own": (["serve", "own.py", "--port", "0"], {"stop_timeout"}),
+    "mcp": (["mcp", "configured.py"], EACH),
+    "mcp, of a program's own": (["mcp", "own.py"], {"stop_timeout"}),
+    "jobs": (RUN_JOBS, OF_JOBS),
+    "jobs, served": ([*RUN_JOBS, "--port", "0"], OF_JOBS),
+    "suite": (["suite", "run", "s.yaml"], OF_SUITES),
+    "suite, served": ([*SERVE_SUITE, "--port", "0"], OF_SUITES),
+    "task files": (["workspace", "run", "--agent", "true"], set()),
+}
+
+
+@pytest.fixture
+def made(here, monkeypatch):
+    """The arguments of all orchestrators, and of runs of suites; no server stays."""
+    for name, text in FILES.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    monkeypatch.delitem(sys.modules, "counts", raising=False)
+    said = []
+
+    class Runs(_suites.SuiteRuns):
+        def __init__(self, suite, folder, tell, settings):
+            said.append(settings)
+            super().__init__(suite, folder, tell, settings)
+
+    def making(self, _make=TaskOrchestrator.__init__, **settings):
+        said.append(settings)
+        _make(self, **settings)
+
+    def ended(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TaskOrchestrator, "__init__", making)
+    monkeypatch.setattr(_suites, "SuiteRuns", Runs)
+    monkeypatch.setattr(service, "serve", ended)
+    return said
+
+
+def set_all(names, monkeypatch):
+    for name in names:
+        variable, _, text = as_variable(name, SETTINGS[name][1]).partition("=")
+        monkeypatch.setenv(variable, text)
+    return {name: each.value for name, each in read_configuration().settings.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_setting_acts_in_each_kind_of_service(kind, made, capsys, monkeypatch):
+    words, acting = KINDS[kind]
+    values = set_all(acting, monkeypatch)
+    code, _, err = taskorch(capsys, *words)
+    assert code == (130 if "serve" in kind else 0), err
+    if not kind.endswith("own"):
+        together = {name: value for each in made for name, value in each.items()}
+        assert {name: together[name] for name in values} == values
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind][1] != EACH])
+def test_or_is_refused_there(kind, made, capsys, monkeypatch):
+    words, acting = KINDS[kind]
+    others = EACH - acting
+    set_all(others, monkeypatch)
+    code, out, err = taskorch(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "without effect in " in err
+    assert "leave it out" in err
+    assert not Path(".taskorch").exists()
+    for name in others:
+        assert f"{name} (TASKORCH_{name.upper()})" in err
+
+
+def test_who_looks_at_a_journal_asks_no_setting(made, capsys, monkeypatch):
+    with TaskOrchestrator(journal="runs.db"):
+        pass
+    set_all(EACH, monkeypatch)
+    assert taskorch(capsys, "serve", "--journal", "runs.db", "--port", "0")[0] == 130
+
+
+@pytest.mark.parametrize("name", ["durability=process", "keep_logs_mb=3"])
+def test_a_setting_of_a_journal_needs_one(name, monkeypatch):
+    variable, _, value = name.partition("=")
+    monkeypatch.setenv(f"TASKORCH_{variable.upper()}", value)
+    with pytest.raises(InvalidTaskError, match=f"{variable}= is for a journal"):
+        TaskOrchestrator.from_config()
+    monkeypatch.setenv("TASKORCH_JOURNAL", "none")
+    TaskOrchestrator.from_config()

@@ -151,21 +151,19 @@ def test_a_program_that_asks_the_same_policies_runs(folder, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name", ["suite", "task files", "program"])
-def test_a_setting_that_does_not_act_in_a_front_end_is_named(
+def test_a_setting_that_does_not_act_in_a_front_end_is_refused(
     name, folder, monkeypatch, capsys
 ):
     (folder / "taskorch.toml").write_text("max_queued = 5\n")
-    _, _, err = taskorch(capsys, *FRONT_ENDS[name])
+    code, _, err = taskorch(capsys, *FRONT_ENDS[name])
+    assert code == 2
     assert "without effect in" in err
     assert "max_queued (taskorch.toml:1)" in err
+    assert not (folder / "ran").exists()
+    monkeypatch.setenv("TASKORCH_CONFIG", "/dev/null")
+    forget(folder)
+    assert taskorch(capsys, *FRONT_ENDS[name])[0] == 0
     assert (folder / "ran").exists()
-
-
-def test_settings_of_jobs_act_but_for_those_that_jobs_say(folder, capsys):
-    (folder / "taskorch.toml").write_text('max_queued = 5\njournal = "jobs.db"\n')
-    _, _, err = taskorch(capsys, *FRONT_ENDS["jobs"])
-    assert "without effect in jobs: max_queued (taskorch.toml:1)\n" in err
-    assert (folder / "jobs.db").exists()
 
 
 def test_a_file_of_settings_names_policies_beside_it(folder, monkeypatch, capsys):

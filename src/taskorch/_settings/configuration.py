@@ -133,8 +133,8 @@ class Configuration:
         passed = in_our_words("from_config()", passed, SETTINGS)
         arguments = {name: setting.value for name, setting in self.settings.items()}
         arguments |= passed
-        if arguments.get("journal") is None:
-            # Both settings are about the journal, and there is none.
+        if arguments.get("journal", "") is None:
+            # Both settings are about the journal, and there is to be none.
             for name in {"durability", "keep_logs_mb"}.difference(passed):
                 arguments.pop(name, None)
         return arguments

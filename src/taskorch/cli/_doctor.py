@@ -274,7 +274,7 @@ def _settings() -> Iterator[DoctorFinding]:
     yield DoctorFinding("ok", "configuration", where)
     for name, setting in configuration.settings.items():
         text = f"{_said(setting.value)} (from {setting.source})"
-        if name == "durability" and configuration.arguments({}).get(name) is None:
+        if name == "durability" and configuration.arguments({}).get("journal") is None:
             advice = "set journal, or give one where the orchestrator is made"
             yield DoctorFinding("warning", name, f"{text}: without a journal", advice)
             continue

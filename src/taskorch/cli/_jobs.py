@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -14,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskorch._settings.configuration import SETTINGS, TOKEN_VARIABLE
-from taskorch.cli import FAILED, OK
+from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import (
     add_json,
     add_listen,
+    asked_by_sigterm,
     coloured,
     hosts_of,
+    interrupted_at_sigterm,
     is_url,
-    on_signals,
     read_json,
     tell,
     tell_listening,
@@ -30,7 +29,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client
 from taskorch.door import Door
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.visible import counted
 from taskorch.runtime import SLICE
 
@@ -104,18 +103,33 @@ def _run(args: argparse.Namespace) -> int:
     settings = settings_for("jobs", SETTINGS.keys() - {"resources", "max_queued"})
     if args.journal is not None:
         settings["journal"] = args.journal
-    with jobs.orchestrator(**settings) as orch:
-        for line in () if args.json else _introduction(jobs.about()):
-            print(line)
-        for body in bodies:
-            jobs.assign_job(body)
-        if args.port is not None:
-            _serve(jobs, orch, args)
-        orch.wait()
-        statuses = [jobs.status(body["job_id"]) for body in bodies]
+    is_cut = False
+    with interrupted_at_sigterm(), jobs.orchestrator(**settings) as orch:
+        try:
+            for line in () if args.json else _introduction(jobs.about()):
+                print(line)
+            for body in bodies:
+                jobs.assign_job(body)
+            if args.port is not None:
+                _serve(jobs, orch, args)
+            orch.wait()
+        except KeyboardInterrupt:
+            is_cut = True
+            unfinished = Door(orch).end_service()
+            print(f"taskorch: interrupted; {unfinished}", file=sys.stderr)
+        statuses = list(_statuses(jobs, bodies))
     for status in statuses:
         _tell(status, args)
+    if is_cut:
+        return INTERRUPTED
     return OK if all(one["state"] == "completed" for one in statuses) else FAILED
+
+
+def _statuses(jobs: JobSystem, bodies: list[Any]) -> Iterator[dict[str, Any]]:
+    for body in bodies:
+        # An interrupt may have come before it was assigned.
+        with suppress(UnknownTaskError):
+            yield jobs.status(body["job_id"])
 
 
 def _serve(jobs: JobSystem, orch: Any, args: argparse.Namespace) -> None:
@@ -125,10 +139,9 @@ def _serve(jobs: JobSystem, orch: Any, args: argparse.Namespace) -> None:
     token = preset or new_token()
     # A program reads standard output.
     tell = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
-    asked = threading.Event()
     app = create_app(orch, token=token, hosts=hosts_of(args), jobs=jobs)
     with (
-        on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        asked_by_sigterm() as asked,
         serve(app, host=args.listen, port=args.port) as server,
     ):
         tell(f"jobs: {server.url}{jobs.endpoint}")

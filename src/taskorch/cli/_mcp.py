@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,9 +15,9 @@ from taskorch.cli._control import touched
 from taskorch.cli._source import ServiceReader
 from taskorch.cli._terminal import (
     add_allow,
+    interrupted_at_sigterm,
     is_url,
     logged,
-    on_signals,
     token_of_environment,
 )
 from taskorch.door import Door
@@ -66,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
         # Loaded modules may print, so that the streams are taken over before.
         taken_streams() as (incoming, outgoing),
         # Interrupts end the command before it is served and afterwards.
-        on_signals(_interrupt, signal.SIGTERM),
+        interrupted_at_sigterm(),
         logged("WARNING"),
         _opened(args.place) as place,
     ):
@@ -79,10 +78,6 @@ def _run(args: argparse.Namespace) -> int:
         )
         serve_streams(server, incoming, outgoing)
     return OK
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _secret(place: Any) -> bytes | None:

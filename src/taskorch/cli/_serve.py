@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 import threading
@@ -18,10 +17,10 @@ from taskorch.cli._terminal import (
     add_allow,
     add_at,
     add_listen,
+    asked_by_sigterm,
     hosts_of,
     is_terminal,
     logged,
-    on_signals,
     port,
     tell_left_out,
     tell_listening,
@@ -170,9 +169,8 @@ def _serve_journal(args: argparse.Namespace) -> int:
         tokens=args.tokens,
     )
     number = _PORT if args.port is None else args.port
-    asked = threading.Event()
     with (
-        on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        asked_by_sigterm() as asked,
         serve(app, host=args.listen, port=number) as server,
     ):
         tell_served(args, name, server, token, is_new=is_new)
@@ -208,24 +206,23 @@ def _serve_suite(args: argparse.Namespace) -> int:
 
     _refuse_tools(args, "a suite")
     suite = load(*args.config)
+    settings = settings_for("a suite", ACTING)
     folder = folder_of(args)
     # This fails now, and not in the first run, if the file cannot be written.
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
-    settings = settings_for("a suite", ACTING)
     runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)), settings)
     token, is_new = token_of(args)
     tokens = tokens_of(args.tokens)
     watch = suite.monitoring
     number = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
-    asked = threading.Event()
     apps = (
         make(runs, token=token, hosts=hosts_of(args), tokens=tokens)
         for make in (suite_app, metrics_app)
     )
     with (
         # This comes before the service announces itself.
-        on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        asked_by_sigterm() as asked,
         logged(watch.log_level),
         serve(next(apps), host=args.listen, port=number) as api,
         serve(next(apps), host=args.listen, port=metrics) as numbers,

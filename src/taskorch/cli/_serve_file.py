@@ -30,6 +30,7 @@ from taskorch.door import Door
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.kit.described import declared
 from taskorch.kit.fence import log_of
+from taskorch.kit.interrupts import interrupt
 from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.runtime import SLICE
 
@@ -59,6 +60,7 @@ def serve_file(args: argparse.Namespace) -> int:
     waiting = ProbesWhileWaiting(str(source), port, args.listen)
 
     with on_signals(_ending(asked, waiting), signal.SIGTERM), logged("INFO"):
+        orch: TaskOrchestrator | None = None
         try:
             with waiting:
                 orch, modules = (
@@ -72,6 +74,9 @@ def serve_file(args: argparse.Namespace) -> int:
                 orch._teller().page = at  # noqa: SLF001 - as `create_app` says it
                 orch.start()
         except KeyboardInterrupt:
+            if orch is not None:
+                # Tasks that were kept may have begun.
+                Door(orch).end_service()
             if not asked.is_set():
                 raise
             return OK
@@ -121,13 +126,11 @@ def _ending(asked: threading.Event, waiting: ProbesWhileWaiting) -> Callable[...
     """Return what a signal does: the first asks for the end, the second hurries it."""
 
     def end(*_: object) -> None:
-        if asked.is_set():
-            # As with Ctrl-C, the interrupt never comes in the middle of a step.
-            signal.raise_signal(signal.SIGINT)
+        is_second = asked.is_set()
         asked.set()
-        if not waiting.is_over:
-            # A process that waits for its turn has no other output.
-            raise KeyboardInterrupt
+        # A process that waits for its turn does not look whether it was asked.
+        if is_second or not waiting.is_over:
+            interrupt()
 
     return end
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -20,7 +19,7 @@ from taskorch.cli._terminal import (
     LISTEN,
     add_listen,
     hosts_of,
-    on_signals,
+    interrupted_at_sigterm,
     port,
     tell_listening,
 )
@@ -114,14 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _do(arguments: argparse.Namespace) -> int:
     """Carry out the command, and return the exit code."""
     came: list[int] = []
-
-    def interrupt(number: int, _frame: object) -> None:
-        # As with Ctrl-C, the interrupt never comes in the middle of a step.
-        came.append(number)
-        signal.raise_signal(signal.SIGINT)
-
     try:
-        with on_signals(interrupt, signal.SIGTERM):
+        with interrupted_at_sigterm() as came:
             code: int = arguments.act(arguments)
     except JournalTakenError as error:
         what_now = "wait for its end, or stop it: the same command goes on from there"
@@ -177,6 +170,7 @@ def _run(arguments: argparse.Namespace) -> int:
             failed=arguments.failed,
             fresh=arguments.fresh,
             answered=arguments.page,
+            late=partial(print, file=sys.stderr),
             statement=arguments.statement,
             key=arguments.key,
             tell=tell,

@@ -134,21 +134,23 @@ def settings_for(place: str, acting: Collection[str]) -> dict[str, Any]:
     """
     Return the *acting* settings of the configuration for a *place*.
 
-    A line of output names the others, so that none is ignored silently.
+    Raises:
+        InvalidTaskError: There are others.
     """
     settings = read_configuration().settings.values()
-    _tell_ignored(place, (one for one in settings if one.name not in acting))
-    return {one.name: one.value for one in settings if one.name in acting}
+    others = (one for one in settings if one.name not in acting)
+    _refuse(place, others, "say it in its own file, if that has it")
+    return {one.name: one.value for one in settings}
 
 
 def check_settings(orch: TaskOrchestrator, where: str) -> None:
     """
-    Report settings without an effect, because a program has made *orch* without them.
+    Refuse settings without an effect, because a program has made *orch* without them.
 
     Its `stop_timeout` has one, unless the program has said another.
 
     Raises:
-        InvalidTaskError: Policies are among them.
+        InvalidTaskError: There are some.
     """
     if orch._configured is not None:  # noqa: SLF001 - it was made with them
         return
@@ -168,14 +170,16 @@ def check_settings(orch: TaskOrchestrator, where: str) -> None:
         lifecycle.limit_service(limit.value)
         acting.add("stop_timeout")
     rest = (one for one in settings.values() if one.name not in acting)
-    _tell_ignored(f"{where}, which makes an orchestrator", rest)
+    place = f"{where}, which makes an orchestrator"
+    _refuse(place, rest, "make it by TaskOrchestrator.from_config()")
 
 
-def _tell_ignored(place: str, settings: Iterable[Setting]) -> None:
+def _refuse(place: str, settings: Iterable[Setting], remedy: str) -> None:
     names = [f"{one.name} ({one.source})" for one in settings]
     if names:
-        text = f"taskorch: without effect in {place}: {', '.join(names)}"
-        print(text, file=sys.stderr)
+        msg = f"without effect in {place}: {', '.join(names)}"
+        hint = f"{remedy}; or leave it out: TASKORCH_CONFIG=/dev/null reads no file"
+        raise InvalidTaskError(msg, hint=hint)
 
 
 def module_of(where: str, *, is_module: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Any, Final, TextIO
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.interrupts import interrupt
 from taskorch.kit.people import NAMED_TOKEN
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.visible import cut, visible, width
@@ -349,6 +351,33 @@ def on_signals(handle: Callable[[int, Any], object], *numbers: int) -> Iterator[
     finally:
         for number, each in before.items():
             signal.signal(number, each)
+
+
+@contextmanager
+def interrupted_at_sigterm() -> Iterator[list[int]]:
+    """Let SIGTERM interrupt the block as Ctrl-C does; yield the list of those."""
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        came.append(number)
+        interrupt()
+
+    with on_signals(note, signal.SIGTERM):
+        yield came
+
+
+@contextmanager
+def asked_by_sigterm() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets; a second one interrupts, as Ctrl-C does."""
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            interrupt()
+        asked.set()
+
+    with on_signals(ask, signal.SIGTERM):
+        yield asked
 
 
 def pairs(texts: Iterable[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from taskorch.cli import FAILED, OK
 from taskorch.cli._target import settings_for
-from taskorch.cli._terminal import on_signals
+from taskorch.cli._terminal import interrupted_at_sigterm
 from taskorch.errors import UsageError
 from taskorch.frontends.workspace import Workspace
 from taskorch.frontends.workspace._config import FILE
@@ -118,15 +118,9 @@ def _run(args: argparse.Namespace) -> int:
         # The folder is most likely a wrong one, in which nothing must be made.
         print("There are no tasks.")
         return FAILED
-    # As with Ctrl-C, the interrupt never comes in the middle of a step.
     came: list[int] = []
-
-    def interrupt(number: int, _frame: object) -> None:
-        came.append(number)
-        signal.raise_signal(signal.SIGINT)
-
     try:
-        with on_signals(interrupt, signal.SIGTERM):
+        with interrupted_at_sigterm() as came:
             report = workspace.run(**how)
     except KeyboardInterrupt:
         print("taskorch: interrupted; run it again, and it goes on", file=sys.stderr)

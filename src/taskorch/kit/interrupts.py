@@ -288,6 +288,18 @@ def stop_on(lifecycle: Any, number: int) -> None:
     _stopping_at[number][1].add(lifecycle)
 
 
+def interrupt() -> None:
+    """
+    Interrupt the main thread, which calls this in a handler, as Ctrl-C does.
+
+    A step ends first. A shell has background commands ignore Ctrl-C, and not this.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _install()
+    signal.raise_signal(signal.SIGINT)
+
+
 def no_more(lifecycle: object) -> None:
     """Note that *lifecycle* has ended, and needs no signal to stop."""
     for _, waiting in list(_stopping_at.values()):

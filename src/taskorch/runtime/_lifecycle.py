@@ -193,8 +193,13 @@ class Lifecycle:
         """Let the end of a service take so long; None is for ever."""
         self.is_limited, self._service_timeout = True, timeout
 
-    def end_service(self, *, leaves_queue: bool) -> None:
-        """Stop what a command serves: what runs may end, maybe the queue, too."""
+    def end_service(self, *, leaves_queue: bool) -> str:
+        """
+        Stop what a command serves: what runs may end, maybe the queue, too.
+
+        Returns:
+            A text on what was left.
+        """
         if leaves_queue:
             self.leave_queue()
         timeout = self._service_timeout
@@ -203,6 +208,7 @@ class Lifecycle:
         except INTERRUPTS:
             report = self.stop(drain=False, timeout=timeout)
         self.say_left(report, "the service ended")
+        return self.text_of_left(report)
 
     @property
     def is_stopping(self) -> bool:

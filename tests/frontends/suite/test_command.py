@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -204,14 +205,17 @@ def test_what_is_wrong_is_said_and_exits_with_2(arguments, part, here, capsys):
 def test_sigterm_leaves_a_report_and_the_same_command_goes_on(here, capsys):
     (here / "B.sh").write_text("echo > began; sleep 600")
     command = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    at_once = {**os.environ, "TASKORCH_STOP_TIMEOUT": "0"}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stderr=pipe, text=True, env=at_once)
     try:
         eventually((here / "began").exists)
     finally:
         process.terminate()
         _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
-    assert said == "stopped: the same command goes on from here\n"
+    assert "B (running): It was still running." in said
+    assert said.endswith("\nstopped: the same command goes on from here\n")
     assert main(["report", "suite.yaml"]) == 0
     assert "(interrupted: the same command goes on)" in capsys.readouterr().out
     # It has not ended, so it is neither begun anew nor run again.
@@ -240,7 +244,8 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(here):
     assert process.returncode == 130
     # B has not failed: it goes on in the next life.
     assert "B " not in told
-    assert said == "stopped: the same command goes on from here\n"
+    assert "B (running): It was still running." in said
+    assert said.endswith("\nstopped: the same command goes on from here\n")
     (here / "B.sh").unlink()
     assert main(["run", "suite.yaml"]) == 0
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.door import Door
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -101,7 +102,7 @@ def run(
             from its beginning.
         key: The file of the private key (Ed25519, PEM) by which that is signed; None:
             it is not.
-        late: Is called, with why, when that was so.
+        late: Is called, with why, when that was so; or with what Ctrl-C has cut off.
         tell: Is called with each task that has ended.
         phase: Is called with a line when a phase begins, or goes on.
         begun: Is called, before anything begins, with the orchestrator that has started
@@ -165,7 +166,9 @@ def run(
                 elsewhere=elsewhere,
                 is_scaled=suite.limits.is_pool,
             )
-            report = _run(orchestrator, suite, place, teller, clock, answered=answered)
+            report = _run(
+                orchestrator, suite, place, teller, clock, late, answered=answered
+            )
             if receiver is not None:
                 receiver.tell_memory(report.over_memory)
                 receiver.flush(_PATIENCE)
@@ -204,6 +207,7 @@ def _run(
     place: RunFolder,
     teller: SuiteTeller,
     clock: PhaseClock,
+    late: Callable[[str], object],
     *,
     answered: bool,
 ) -> SuiteReport:
@@ -237,10 +241,10 @@ def _run(
         # The report says it all.
         pass
     except KeyboardInterrupt:
-        # The report in JSON says that the run has ended.
-        so_far = report()
-        name = f"{so_far.suite} (interrupted: the same command goes on)"
-        _write(place, attrs.evolve(so_far, suite=name), but="json")
+        # Nobody knows how long the process has: it reports before the drain, too.
+        _write_interrupted(place, report())
+        late(Door(orchestrator).end_service())
+        _write_interrupted(place, report())
         raise
     finally:
         clock.stop()
@@ -252,6 +256,12 @@ def _run(
     _learn(suite, place, since)
     _write(place, final)
     return final
+
+
+def _write_interrupted(place: RunFolder, so_far: SuiteReport) -> None:
+    name = f"{so_far.suite} (interrupted: the same command goes on)"
+    # The report in JSON says that the run has ended.
+    _write(place, attrs.evolve(so_far, suite=name), but="json")
 
 
 def _write(place: RunFolder, report: SuiteReport, but: str = "") -> None:
