@@ -195,6 +195,32 @@ def many(run: Run) -> Iterator[Row]:
     )
 
 
+@case("unit-message")
+def told(run: Run) -> Iterator[Row]:
+    """From `unit.tell` to its return, when the message was heard."""
+    jobs = JobSystem({})
+    times: list[float] = []
+
+    @jobs.objective("tell")
+    def tell(unit: Unit_, job: Job) -> None:
+        for number in range(run.size(5_000, quick=100)):
+            began = perf_counter()
+            unit.tell({"words": number, "part": "index"})
+            times.append(perf_counter() - began)
+
+    asked = {"compute_units": 0, "memory_mb": 0, "bandwidth_mbps": 0}
+    body = {"job_id": "j", "objective": "tell", "tadpole_count": 1}
+    with jobs.orchestrator():
+        jobs.assign_job({**body, "requested_resources": asked})
+        jobs.result("j")
+    taken = Samples.of(times, Unit.SECONDS)
+    yield Row(
+        what="a message of a unit, until it was heard",
+        ours=taken,
+        goal=Goal.no_more(0.3e-3, Unit.SECONDS, aim=0.1e-3),
+    )
+
+
 @case("bytes-a-message", needs=("msgpack",))
 def messages(run: Run) -> Iterator[Row]:
     """Events of a run, the second half, with what was learnt from the first."""

@@ -18,6 +18,7 @@ from taskorch.governance import (
     Rule,
     Severity,
 )
+from taskorch.governance._cel import FUNCTIONS
 
 GOOD = """\
 policies:
@@ -269,3 +270,83 @@ def test_a_condition_that_fails_is_not_lost_among_others() -> None:
     verdict = ConstitutionalRuntime([*others, fails]).validate_operation(Task("t", {}))
     assert verdict.decision == "deny"
     assert [one.policy_id for one in verdict.violations] == ["fails"]
+
+
+def _with_when(condition: str) -> ConstitutionalRuntime:
+    policy = {"id": "p", "principle": "x", "severity": "critical", "when": condition}
+    return ConstitutionalRuntime.from_dict({"policies": [policy]})
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        ("task.priority", "the condition is int, not true or false"),
+        ("task.type", "the condition is str"),
+        ("task.timeout + 1.0", "the condition is float"),
+        ("has(task.owner) ? task.owner : task.type", "the condition is str"),
+        ("sum(task.resources) > 3.0", "no function sum .*Task.budget="),
+        ("task.payload.args.sum() > 3", "no function sum"),
+        ("task.type.startswith('a')", "did you mean 'startsWith'"),
+        ("task.prioritty > 3", "did you mean 'priority'"),
+        ("task.type == 'a' || operation.colour == 'red'", "no 'colour'"),
+    ],
+)
+def test_a_condition_that_can_have_no_answer_is_refused_with_its_file(
+    condition: str, why: str
+) -> None:
+    with pytest.raises(ValidationFailedError, match=why):
+        _with_when(condition)
+    with pytest.raises(InvalidTaskError, match=why):
+        Policy(id="p", principle="x", severity=Severity.LOW, when=condition)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "task.metadata.urgent",
+        "task.result",
+        "task.payload.args.size() > 3",
+        "task.resources.cpu > 3.0",
+        "task.owner.startsWith('a') && 'task.colour' != \"\"",
+        "task.priority > 3 // and no task.colour",
+        'task.type != """a "task.colour" b"""',
+        "task.writes.exists(path, path.endsWith('.py'))",
+        "timestamp('2026-01-01T00:00:00Z').getFullYear() > task.priority",
+    ],
+)
+def test_a_condition_that_may_have_an_answer_is_taken(condition: str) -> None:
+    assert _with_when(condition).validate_operation(Task("t")).decision
+
+
+#: A call of each function of conditions.
+CALLS = {
+    "size": "size('a')",
+    "contains": "'a'.contains('a')",
+    "startsWith": "'a'.startsWith('a')",
+    "endsWith": "'a'.endsWith('a')",
+    "matches": "'a'.matches('a')",
+    "type": "type(1)",
+    "dyn": "dyn(1)",
+    "int": "int('1')",
+    "uint": "uint(1)",
+    "double": "double(1)",
+    "string": "string(1)",
+    "bytes": "bytes('a')",
+    "timestamp": "timestamp('2026-01-01T00:00:00Z')",
+    "duration": "duration('1s')",
+    "of": "optional.of(1)",
+    "none": "optional.none()",
+    "ofNonZeroValue": "optional.ofNonZeroValue(1)",
+    "hasValue": "optional.of(1).hasValue()",
+    "value": "optional.of(1).value()",
+    "or": "optional.of(1).or(optional.of(1))",
+    "orValue": "optional.of(1).orValue(1)",
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_function_of_conditions_is_one_of_the_library(name: str) -> None:
+    call = CALLS.get(name, f"timestamp('2026-01-01T00:00:00Z').{name}()")
+    rt = _with_when(f"task.type == 't' && {call} == {call}")
+    (violation,) = rt.validate_operation(Task("t")).violations
+    assert "cannot be evaluated" not in violation.text

@@ -1,12 +1,20 @@
 """Foresight in a whole orchestrator: what is kept, in lives that end anyhow."""
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.integration.tools import eventually
+from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import Elastic, Resources, Task, TaskOrchestrator, current_context
+from taskorch import (
+    Elastic,
+    Resources,
+    Task,
+    TaskOrchestrator,
+    TaskState,
+    current_context,
+)
 from taskorch.model import AgentTemplate
 from taskorch.policies import AgentPool, ForeseeingAllocator
 from taskorch.testing import Faults, Simulation
@@ -16,6 +24,15 @@ DAY = 86_400
 
 def cpus():
     return current_context().allocation["cpu"]
+
+
+#: Until it is set, `waits` runs.
+GO = threading.Event()
+
+
+def waits():
+    GO.wait(PATIENCE)
+    return cpus()
 
 
 WORKER = AgentTemplate("worker", capabilities={"x": 1}, handler=print)
@@ -115,4 +132,10 @@ def test_an_allocator_leaves_room_by_what_the_journal_has(tmp_path):
         orch.kept("foresight").update(days)
     with orchestrator() as orch:
         wants = Elastic(Resources(cpu=8), min={"cpu": 1})
-        assert orch.submit_task(Task.call(cpus, resources=wants)).result() == 3
+        handle = orch.submit_task(Task.call(waits, resources=wants))
+        eventually(lambda: handle.status.state is TaskState.RUNNING)
+        told = str(orch.explain(handle.task_id))
+        GO.set()
+        assert handle.result() == 3
+    assert "It holds 3 cpu: of 8 cpu, by the latest grant: " in told
+    assert "5 cpu left free, at " in told

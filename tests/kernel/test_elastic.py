@@ -46,7 +46,7 @@ def test_why_it_holds_less_by_now_is_told_until_it_holds_all_again():
     assert cpus(machine) == {"a": 4, "b": 4}
     told = machine.why("a").granted
     why = "4 of 8 cpu: 2 requests contend"
-    assert told == f"It holds 4 cpu: of 8 cpu, by the latest change: {why}."
+    assert told == f"It holds 4 cpu: of 8 cpu, by the latest grant: {why}."
     machine.end("b")
     assert machine.why("a").granted == "It holds 8 cpu, as it asked for."
 

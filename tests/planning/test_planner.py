@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import attrs
@@ -17,9 +18,11 @@ from taskorch import Program, Task, TaskOrchestrator, Workflow
 from taskorch.errors import (
     InvalidTaskError,
     PlanningError,
+    TaskorchError,
     ValidationFailedError,
 )
 from taskorch.events import TaskRewarded, TaskStarted
+from taskorch.model._task import OPTIONS
 from taskorch.planning import (
     Bandit,
     Before,
@@ -660,3 +663,22 @@ def test_memory_is_estimated_from_what_programs_were_seen_to_use():
     assert (None if found is None else round(float(found))) == (
         None if used is None else round(used)
     )
+
+
+WRONG = (None, -1, float("nan"), "no such", [1], {"a": "b"}, object(), True)
+
+
+@pytest.mark.parametrize("option", [each for each in OPTIONS if each != "payload"])
+def test_a_wrong_option_of_a_task_in_a_template_is_an_error_that_names_it(orch, option):
+    for wrong in WRONG:
+        flow = Workflow("flow")
+        with suppress(TaskorchError):
+            flow.add(Task(**{"type": "t", "id": "a", option: wrong}))
+        planner = TaskOrchestrator().planner
+        planner.template("press")(lambda made=flow: made)
+        said = option
+        try:
+            planner.plan(TaskRequest("r", "press"))
+        except TaskorchError as error:
+            said = str(error)
+        assert option in said

@@ -218,8 +218,8 @@ class TaskStarted(TaskEvent):
         attempt: The number of the attempt, from 1.
         agent_id: The id of the worker.
         allocation: The amounts that it holds of the pools, in millionths.
-        reason: The reason for this worker; and the reason if a request that is not
-            elastic got less than it asked for.
+        reason: The reason for this worker; and the reason if it got less than it
+            asked for.
         choice: The choice of a policy that learns: the name of the arm, and the
             probability of that choice; None if no policy learns.
         permit: The rules that allowed it, if rules were asked: the hash of the set of

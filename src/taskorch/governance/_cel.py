@@ -6,6 +6,7 @@ Decision: policies-as-data.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -14,6 +15,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.governance._operators import UnfitError, fenced
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import show
+from taskorch.kit.vocabulary import remedy_of_key
 
 #: An operation in the form for conditions: see `seen_of`.
 Seen: TypeAlias = Any
@@ -28,6 +30,28 @@ _MOST_LETTERS: Final = 10_000
 #: product.
 _MOST_LOOPS: Final = 2
 _LOOPS: Final = ("all", "exists", "exists_one", "filter", "map")
+#: The functions that conditions may call: those of the library.
+FUNCTIONS: Final = (
+    *("size", "contains", "startsWith", "endsWith", "matches", "type", "dyn"),
+    *("int", "uint", "double", "string", "bytes", "timestamp", "duration"),
+    *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek"),
+    *("getDayOfYear", "getHours", "getMinutes", "getSeconds", "getMilliseconds"),
+    *("of", "none", "ofNonZeroValue", "hasValue", "value", "or", "orValue"),
+)
+
+#: Patterns for texts and comments in a condition; and for its paths, with the
+#: parenthesis of a call.
+_TEXTS: Final = re.compile(
+    r"\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}"
+    r"|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|//[^\n]*"
+)
+_PATHS: Final = re.compile(
+    r"(?<![\w.])((?:task|operation)(?:\.[A-Za-z_]\w*|\[\d+\])+)(\s*\()?"
+)
+
+
+class NoConditionError(UnfitError):
+    """A condition gives another value than true and false."""
 
 
 def seen_of(document: Callable[[], Mapping[str, Any]]) -> Seen:
@@ -78,6 +102,10 @@ def condition_of(text: str) -> Condition:
     if not {*program.variables()} & {*_NAMES}:
         msg = f"when: {show(text)} says nothing of an operation"
         raise InvalidTaskError(msg, hint="operation.type == 'deploy'")
+    for name in program.functions():
+        if name.isidentifier() and name not in FUNCTIONS:
+            msg = f"when: {show(text)}: conditions have no function {name}"
+            raise InvalidTaskError(msg, hint=remedy_of_key(name, FUNCTIONS))
 
     def holds(seen: Seen) -> bool:
         try:
@@ -92,7 +120,7 @@ def condition_of(text: str) -> Condition:
             raise UnfitError(msg) from None
         if not isinstance(answer, bool):
             msg = f"the condition is {type(answer).__name__}, not true or false"
-            raise UnfitError(msg)
+            raise NoConditionError(msg)
         return answer
 
     return holds
@@ -115,12 +143,12 @@ def any_of(texts: Iterable[str]) -> Condition:
     return may_hold
 
 
-def checked_condition(text: str) -> str:
-    """
-    Check that *text* is a condition, and return it.
-
-    Raises:
-        InvalidTaskError: It is none.
-    """
-    condition_of(text)
-    return text
+def paths_in(condition: str) -> list[str]:
+    """Return the paths that a *condition* names, each once."""
+    paths: dict[str, None] = {}
+    for path, call in _PATHS.findall(_TEXTS.sub("''", condition)):
+        # The value of `task.type.startsWith('a')` is that of `task.type`.
+        text = path.rpartition(".")[0] if call else path
+        if text not in ("task", "operation"):
+            paths[text] = None
+    return [*paths]

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from taskorch.governance._cel import paths_in
 from taskorch.governance._operators import NOWHERE, UnfitError, fenced, getter
 from taskorch.governance._policies import (
     SECRET,
@@ -40,12 +41,6 @@ _MOST_SHOWN: Final = 200
 _MOST_VALUES: Final = 10
 #: Types of values that are shown whole.
 _PLAIN: Final = (str, int, float, bool, type(None))
-#: Patterns for texts in a condition of CEL; and for its paths, with the parenthesis of
-#: a call.
-_TEXTS: Final = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
-_PATHS: Final = re.compile(
-    r"(?<![\w.])((?:task|operation)(?:\.[A-Za-z_]\w*|\[\d+\])+)(\s*\()?"
-)
 
 
 def hides(
@@ -121,7 +116,7 @@ def evidence_of(
     if isinstance(rule, Rule):
         steps = steps_of(rule.condition)
         return _said(steps, lambda: actual, masked, rule.secret)
-    values = _values(_paths_in(rule), operation, masked)
+    values = _values(paths_in(rule), operation, masked)
     words = "; ".join(text for text, _ in values[:_MOST_VALUES])
     are_whole = len(values) <= _MOST_VALUES and all(whole for _, whole in values)
     return words, are_whole
@@ -170,14 +165,3 @@ def _path_of(steps: Steps) -> str:
         else:
             text += f".{step}" if text else step
     return text
-
-
-def _paths_in(condition: str) -> list[str]:
-    """The paths that a *condition* in CEL names, each once."""
-    paths: dict[str, None] = {}
-    for path, call in _PATHS.findall(_TEXTS.sub("''", condition)):
-        # The value of `task.type.startsWith('a')` is that of `task.type`.
-        text = path.rpartition(".")[0] if call else path
-        if text not in ("task", "operation"):
-            paths[text] = None
-    return [*paths]

@@ -16,8 +16,8 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias, cast, get_args
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.governance._cel import checked_condition
-from taskorch.governance._operators import test_of
+from taskorch.governance._cel import NoConditionError, condition_of, paths_in, seen_of
+from taskorch.governance._operators import UnfitError, test_of
 from taskorch.kit.checks import check_seconds, to_seconds
 from taskorch.kit.forms import (
     AnyNames,
@@ -177,6 +177,27 @@ def steps_of(path: str) -> tuple[str | int, ...]:
 def _checked_path(path: str) -> str:
     steps_of(path)
     return path
+
+
+def _checked_condition(text: str) -> str:
+    """
+    Check that *text* is a condition about an operation, and return it.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    holds = condition_of(text)
+    for path in paths_in(text):
+        steps_of(path)
+    values = dict.fromkeys(("timeout", "deadline", "progress"), 0.0)
+    sample = Operation(owner="", budget="", payload=True, result=True, **values)
+    try:
+        holds(seen_of(sample.to_dict))
+    except UnfitError as error:
+        # Other operations may have what this one lacks.
+        if isinstance(error, NoConditionError):
+            _refuse(f"when: {show(text)}: {error}", "operation.type == 'deploy'")
+    return text
 
 
 @frozen
@@ -375,7 +396,7 @@ class Policy:
         default=(), converter=tuple, metadata=may_be(Each(_RULE))
     )
     when: str | None = attrs.field(
-        default=None, metadata=may_be(Maybe(Text(check=checked_condition)))
+        default=None, metadata=may_be(Maybe(Text(check=_checked_condition)))
     )
     history: tuple[HistoryRule, ...] = attrs.field(
         default=(), converter=tuple, metadata=may_be(Each(_HISTORY))
@@ -418,7 +439,7 @@ class Policy:
             _word("then", self.then, DECISIONS)
         _word("revoked", self.revoked, ("finish", "stop"))
         if self.when is not None:
-            checked_condition(self.when)
+            _checked_condition(self.when)
         self._check_demands()
         self._check_change()
         if self.decision == "ask" and "submit" in self.at and "start" not in self.at:

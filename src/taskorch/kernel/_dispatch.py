@@ -215,7 +215,11 @@ def _try(
                     bucket.quota_route = agent
                 bucket.route_reason = reason
                 bucket.route_version = kernel.agents_version
-            if granted != pooled and bucket.spec.elastic is None:
+            if granted != (
+                pooled
+                if bucket.spec.elastic is None
+                else _shortages.in_pools(kernel, bucket.spec.resources)
+            ):
                 reason = f"{reason}{LESS}{refusal or 'no reason given'}"
             if len(pooled) < len(asked):
                 own = (pair for pair in asked if pair[0] not in kernel.pools)
@@ -235,15 +239,16 @@ def _try(
 def _fitting(
     kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, asked: Units
 ) -> tuple[Units | None, str]:
-    """Return the part of *granted* that *agent* has room for, or None and why not."""
+    """Return the part of *granted* that *agent* has room for, or None; and why."""
     if not kernel.rigid and _limits.shortage(agent, granted) is not None:
         return None, _shortages.NO_ROOM
     if not kernel.has_units:
         return granted, ""
-    granted = _shortages.of_units(kernel, row, agent, granted, asked)
+    part = _shortages.of_units(kernel, row, agent, granted, asked)
     own = tuple([pair for pair in asked if pair[0] not in kernel.pools])
-    has_units = _units.chosen(kernel, agent, (*granted, *own)) is not None
-    return (granted, "") if has_units else (None, _shortages.NO_UNIT)
+    has_units = _units.chosen(kernel, agent, (*part, *own)) is not None
+    why = "" if part == granted else "no other unit has more room"
+    return (part, why) if has_units else (None, _shortages.NO_UNIT)
 
 
 def start(

@@ -148,7 +148,9 @@ def ask(
         allowed = _backfill.within(kernel, backfill, row, agent, allowed, now)
     if allowed != granted and spec.elastic[2] == "all_or_nothing":
         return None, "its quota, or a reservation, leaves less than that", False
-    return allowed, answer[1], answer[2]
+    if allowed != granted:
+        return allowed, "its quota, or a reservation, leaves no more", answer[2]
+    return answer
 
 
 # -- shortages -------------------------------------------------------------------------

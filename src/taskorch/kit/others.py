@@ -649,6 +649,13 @@ _TABLE: Final[tuple[tuple[str, str], ...]] = (
         "now random uuid4 sideeffect patched deprecatepatch patch",
     ),
     (
+        (
+            "a budget adds up amounts: orch.budget('release', eur=15) limits them, and "
+            "Task(budget='release') draws on it"
+        ),
+        "sum spend spending spendlimit costlimit maxcost",
+    ),
+    (
         "a schedule makes the next run; a history does not grow in a run",
         "continueasnew",
     ),

@@ -104,6 +104,7 @@ from taskorch.planning._values import (
     rates_of,
 )
 from taskorch.planning._ways import Ways
+from taskorch.policies import StructuralValidator
 from taskorch.policies._router import PINNED
 from taskorch.runtime import after_of, listed
 from taskorch.simulation._plans._plan import Means, means_of
@@ -440,6 +441,7 @@ class Planner:
         budget = budget_of(request.constraints)
         for name in draft.workflow:
             task = draft.workflow[name].task
+            StructuralValidator().check(task)
             changes: dict[str, Any] = {}
             if request.priority:
                 changes["priority"] = task.priority + request.priority

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, cast
 
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.described import Form
 from taskorch.kit.fence import is_values
@@ -92,6 +92,20 @@ class StructuralValidator:
         if findings:
             return Verdict(tuple(findings))
         return _ALL_ACCEPTED if is_plain(task) else _ACCEPTED
+
+    def check(self, task: Task) -> None:
+        """
+        Check the form of *task*, without a validator of the user.
+
+        Raises:
+            ValidationFailedError: It is not well formed.
+        """
+        findings = tuple((f.path, f.message) for f in findings_of(task))
+        if findings:
+            lines = "; ".join(f"{path}: {message}" for path, message in findings)
+            name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+            msg = f"{name} is not well formed: {lines}"
+            raise ValidationFailedError(msg, findings=findings, task_id=task.id)
 
     def __repr__(self) -> str:
         return "StructuralValidator()"

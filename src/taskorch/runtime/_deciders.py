@@ -930,9 +930,11 @@ def _less(row: TaskRow) -> str:
     """
     Return why the first attempt of *row* had less than it asked for, or "".
 
-    It is "" for a task that is not idempotent, too, since it is not attempted again.
+    It is "" for a task that is not idempotent, too, since it is not attempted again,
+    and for an elastic one, since that may get less again.
     """
-    is_first = row.attempt == 1 and row.bucket.spec.idempotent
+    spec = row.bucket.spec
+    is_first = row.attempt == 1 and spec.idempotent and spec.elastic is None
     return row.reason.partition(LESS)[2] if is_first else ""
 
 

@@ -149,7 +149,7 @@ def test_a_worker_id_is_a_specialisation():
         for number in range(8):
             jobs.assign_job(one(f"j{number}", worker_id="b"))
         assert {jobs.result(f"j{n}", PATIENCE)[0] for n in range(8)} == {"b"}
-        with pytest.raises(InvalidTaskError, match="nobody is c"):
+        with pytest.raises(InvalidTaskError, match="no specialisation c: there are "):
             jobs.assign_job(one("j9", worker_id="c"))
 
 
@@ -504,6 +504,7 @@ def test_the_diary_can_be_read_in_a_later_life(tmp_path):
             command.apply(orch)
         page = jobs.diary()
     assert page["about"] == jobs.about()
+    assert page["workers"]["generalist.count"] == {"completed": 4, "failed": 0}
     later = counting()
     with later.orchestrator(journal=path):
         assert later.diary()["learned"] == json.loads(json.dumps(page["learned"]))
@@ -724,3 +725,22 @@ def test_a_job_that_has_begun_is_asked_no_more_whatever_is_learnt():
         go.set()
         for name in names:
             jobs.result(name, PATIENCE)
+
+
+def test_a_bus_of_ones_own_gets_each_message_once_its_hook_is_declared():
+    jobs = small()
+    with pytest.raises(InvalidTaskError, match="integration_points"):
+        jobs.hook("message_bus_infrastructure", print)
+    points = {"integration_points": ["bus.txt#message_bus_infrastructure"]}
+    jobs = small({"task_orchestration_metadata": points})
+    jobs.objective("do")(lambda unit, job: "done")
+    sent = []
+    jobs.hook("message_bus_infrastructure", sent.append)
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(one("j"))
+        assert jobs.result("j", PATIENCE) == ["done"]
+        orch.wait(PATIENCE)
+    events = [each["event"] for each in sent if each.get("job_id") == "j"]
+    assert "started" in events
+    assert events[-1] == "completed"
+    assert {each["topic"] for each in sent} >= {"control_plane.job_events"}

@@ -195,7 +195,7 @@ def test_units_that_run_give_threads_back_while_a_pool_is_nearly_full():
             assert orch.resources.usage()["threads"].used == 6
             said = str(orch.explain(unit))
             why = "2 of 4 threads, while compute_units is nearly full"
-            assert f", by the latest change: {why}." in said
+            assert f", by the latest grant: {why}." in said
             # One that is made meanwhile asks for half, and keeps it.
             jobs.assign_job(body("k"))
             eventually(lambda: len(jobs.status("k")["threads_held"]) == 4)

@@ -24,7 +24,7 @@ from taskorch.client import Client
 from taskorch.errors import NotRunningError
 from taskorch.frontends.service import new_token, serve
 from taskorch.frontends.service._suites import SuiteRuns, metrics_app
-from taskorch.frontends.suite import load
+from taskorch.frontends.suite import load, run
 
 #: What the script of a team sends.
 REQUEST = {
@@ -335,6 +335,26 @@ def test_before_a_run_there_is_nothing_to_ask_for(here):
             answer = service.ask("GET", f"/api/v1/{path}")
             assert (answer.status, answer.said["code"]) == (409, "no_run"), path
             assert "execute-suite" in answer.said["hint"]
+
+
+def test_while_a_run_is_prepared_its_tasks_are_asked_for_again(here, monkeypatch):
+    prepared = threading.Event()
+
+    def slow(*args, **options):
+        prepared.wait(PATIENCE)
+        return run(*args, **options)
+
+    monkeypatch.setattr("taskorch.frontends.service._suites.run", slow)
+    with served(here) as service:
+        service.post(EXECUTE)
+        assert status(service) == "running"
+        for path in ASKED:
+            answer = service.ask("GET", f"/api/v1/{path}")
+            assert (answer.status, answer.said["code"]) == (503, "run_begins"), path
+            assert answer.headers["retry-after"] == "1"
+        prepared.set()
+        assert end(service) == "completed"
+        assert service.ask("GET", "/api/v1/tasks").status == 200
 
 
 def test_no_work_comes_in_but_that_of_the_suite(here):

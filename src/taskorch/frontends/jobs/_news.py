@@ -47,7 +47,8 @@ class News:
         """
         if name not in self._config.hooks:
             msg = f"{name} is no hook of this configuration"
-            raise InvalidTaskError(msg + nearest(name, self._config.hooks))
+            hint = f"integration_points: [FILE#{name}] declares it"
+            raise InvalidTaskError(msg + nearest(name, self._config.hooks), hint=hint)
         self._hooks[name] = function
 
     def bound(self, name: str) -> Callable[..., Any] | None:

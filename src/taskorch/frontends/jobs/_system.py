@@ -259,7 +259,11 @@ class JobSystem:
         return {name: text for name, text in texts.items() if text is not None}
 
     def told(self) -> dict[str, Any]:
-        """Return the name, learnt values, metrics and hooks of the jobs, as JSON."""
+        """
+        Return the name, learnt values, metrics, hooks and workers of the jobs, as JSON.
+
+        Of each worker it has the attempts that completed and failed, in this run.
+        """
         return self._page(self._book.all())
 
     def _page(self, records: list[JobRecord]) -> dict[str, Any]:
@@ -267,18 +271,24 @@ class JobSystem:
             name: [attrs.asdict(one) for one in learnings]
             for name, learnings in self.learned().items()
         }
+        orch = self._book.orch
+        stats = {} if orch is None else orch.get_stats().agents
         return {
             "about": self.about(),
             "learned": learnt,
             "metrics": self._metrics.together(records),
             "hooks": self.hooks(),
+            "workers": {
+                name: {"completed": one.completed, "failed": one.failed}
+                for name, one in stats.items()
+            },
         }
 
     def diary(self) -> dict[str, Any] | None:
         """
         Return the last result of `told` in the journal, maybe of an earlier run.
 
-        Its metrics are of the jobs of that run. None: nothing was stored, or the
+        Its metrics and workers are of that run. None: nothing was stored, or the
         configuration does not store it.
         """
         return self._improvement.diary
@@ -484,8 +494,10 @@ class JobSystem:
         elif job.worker_id is not None:
             kinds = self._objectives[job.objective].handlers
             if job.worker_id not in kinds:
-                near = nearest(job.worker_id, kinds)
-                faults.append(f"worker_id: nobody is {job.worker_id}{near}")
+                near = (
+                    nearest(job.worker_id, kinds) or f": there are {', '.join(kinds)}"
+                )
+                faults.append(f"worker_id: no specialisation {job.worker_id}{near}")
         if faults:
             hint = "@jobs.objective(name) registers a function, as does --objective"
             raise InvalidTaskError("; ".join(faults), hint=hint)

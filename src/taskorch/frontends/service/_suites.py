@@ -79,8 +79,8 @@ _STATES: Final = {STATUS[state]: state for state in TERMINAL} | {
     "blocked": TaskState.BLOCKED
 }
 _T = TypeVar("_T")
-#: The errors of an operation on a run if there is none.
-_NO_RUN: Final = (409,)
+#: The errors of an operation on a run if there is none, or one that begins.
+_NO_RUN: Final = (409, 503)
 _MB_OF_GB: Final = 1024.0
 _SEPARATOR: Final = re.compile(r"[\W_]+")
 
@@ -344,10 +344,10 @@ class SuiteRuns:
         The orchestrator of the present or the latest run, which still answers.
 
         Raises:
-            HttpProblem: No run has begun since the service started.
+            HttpProblem: No run has begun since the service started, or one begins now.
         """
         with self._lock:
-            return _begun(self._orch)
+            return self._begun(self._orch)
 
     def check_not_over(self) -> None:
         """
@@ -369,20 +369,34 @@ class SuiteRuns:
         The events of the same run.
 
         Raises:
-            HttpProblem: No run has begun since the service started.
+            HttpProblem: No run has begun since the service started, or one begins now.
         """
         with self._lock:
-            return _begun(self._feed)
+            return self._begun(self._feed)
 
     def board(self) -> Board:
         """
         Return the board of the same run, for the dashboard.
 
         Raises:
-            HttpProblem: No run has begun since the service started.
+            HttpProblem: No run has begun since the service started, or one begins now.
         """
         with self._lock:
-            return _begun(self._board)
+            return self._begun(self._board)
+
+    def _begun(self, of_run: _T | None) -> _T:
+        if of_run is None and self._thread is not None:
+            raise HttpProblem(
+                *(503, "run_begins", "the run begins, and has no tasks yet"),
+                hint="ask again in a second",
+                headers={"Retry-After": "1"},
+            )
+        if of_run is None:
+            raise HttpProblem(
+                *(_NO_RUN[0], "no_run", "no run of the suite has begun yet"),
+                hint="POST /api/v1/execute-suite begins one",
+            )
+        return of_run
 
     @property
     def is_ready(self) -> bool:
@@ -467,15 +481,6 @@ def _await_run(
     """Start *idle*, an orchestrator without tasks, and let an agent wait in it."""
     idle.start()
     admit(idle, agent, executor)
-
-
-def _begun(of_run: _T | None) -> _T:
-    if of_run is None:
-        raise HttpProblem(
-            *(_NO_RUN[0], "no_run", "no run of the suite has begun yet"),
-            hint="POST /api/v1/execute-suite begins one",
-        )
-    return of_run
 
 
 def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:

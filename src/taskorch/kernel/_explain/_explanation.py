@@ -382,7 +382,7 @@ def _granted(kernel: KernelState, row: TaskRow) -> str:
     if spec.resources:
         why = "as it asked for"
     if less and spec.elastic is not None:
-        return f"{told}: of {_amounts(need)}, by the latest change: {less}."
+        return f"{told}: of {_amounts(need)}, by the latest grant: {less}."
     if less:
         return f"{told}, less than it asked for: {less}."
     if granted != need:

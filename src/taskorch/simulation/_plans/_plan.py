@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -14,7 +14,6 @@ from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
     UnknownTaskError,
-    ValidationFailedError,
 )
 from taskorch.kernel import (
     KernelConfig,
@@ -52,7 +51,6 @@ from taskorch.workflows._graph import refuse_rings
 from taskorch.workflows._names import stem_of, unused
 
 if TYPE_CHECKING:
-    from taskorch.protocols import Context
     from taskorch.runtime import Runtime
 
 #: The beginning of the name of the pool of a phase.
@@ -348,28 +346,11 @@ def _spec_of(task: Task, budgets: Callable[[str], Container[str]]) -> Spec:
     return attrs.evolve(drawing(spec, "", budgets(task.budget)), spends=())
 
 
-def _check(task: Task) -> None:
-    """
-    Check the form of a task, without a validator of the user.
-
-    Raises:
-        ValidationFailedError: It is not well formed.
-    """
-    # The validator of structures ignores the context.
-    verdict = _STRUCTURE.validate(task, cast("Context", None))
-    if not verdict.accepted:
-        findings = tuple((f.path, f.message) for f in verdict.findings)
-        lines = "; ".join(f"{path}: {message}" for path, message in findings)
-        name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
-        msg = f"{name} is not well formed: {lines}"
-        raise ValidationFailedError(msg, findings=findings, task_id=task.id)
-
-
 def _read_workflow(plan: SimulatedPlan, workflow: Workflow) -> None:
     place = {name: number for number, name in enumerate(workflow)}
     for name, above in workflow.dependencies.items():
         task = workflow[name].task
-        _check(task)
+        _STRUCTURE.check(task)
         limit = workflow._limits.get(name)
         if limit is not None:
             phase = f"{PHASE}{limit[0]}"
@@ -438,7 +419,7 @@ def _check_all(tasks: Iterable[Any]) -> None:
         )
         key = kind_of(task) if is_common else None
         if key is None or key not in seen:
-            _check(task)
+            _STRUCTURE.check(task)
             if key is not None:
                 seen[key] = None
 
