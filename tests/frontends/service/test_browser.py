@@ -914,6 +914,38 @@ def test_a_page_without_the_token_asks_for_it(browser):
         context.close()
 
 
+def test_a_token_in_a_field_that_seeks_is_in_no_address(browser):
+    """Nothing but the token can be typed before the login; and it is not sent later."""
+    with shown() as service:
+        service.orch.submit_task(Task.call(int, "7", id="x" * 50))
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE * 1_000)
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{service.server.url}/")
+        page.wait_for_selector("#token")
+        for part in ("#nav", "#search", "#open-palette"):
+            assert page.locator(part).is_hidden()
+        page.keyboard.press("Control+k")
+        assert page.locator("#palette").count() == 0
+        page.fill("#token", service.token)
+        page.click("text=Open")
+        page.wait_for_selector("#count-completed")
+        page.fill("#wanted", service.token)
+        page.press("#wanted", "Enter")
+        page.wait_for_selector("#notice:has-text('looks like a token')")
+        page.keyboard.press("Control+k")
+        page.fill("#palette input", service.token)
+        page.press("#palette input", "Enter")
+        page.fill("#wanted", "x" * 50 + "*")
+        page.press("#wanted", "Enter")
+        page.wait_for_selector(f"a:text-is('{'x' * 50}')")
+        assert not [url for url in asked if service.token in url]
+        assert service.token not in page.url
+        context.close()
+
+
 def test_who_is_logged_in_is_shown_and_is_offered_what_they_may_do(browser, tmp_path):
     tokens = Tokens(tmp_path / "tokens.json")
     holders = {

@@ -43,6 +43,14 @@ def test_the_page_is_for_all_and_tells_nothing():
         assert service.token not in service.server.page
 
 
+def test_nothing_can_be_sought_before_somebody_is_let_in():
+    """A browser without the script would put a field that seeks into the address."""
+    with shown() as service:
+        assert b'<body class="locked">' in service.send("GET", "/").body
+        style = service.send("GET", "/page/page.css").body
+        assert b".locked :is(#nav, #search, #open-palette) { display: none; }" in style
+
+
 def test_a_link_to_the_page_lets_in_once():
     """What a browser keeps of it is no way in, and neither is what others make up."""
     with shown() as service:

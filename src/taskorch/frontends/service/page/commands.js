@@ -1,5 +1,5 @@
 // What the keyboard can do: a palette of commands, a list of keys, and the keys themselves.
-import { ask, el, find, go, isThere } from "/page/page.js";
+import { ask, el, find, go, isLocked, isThere, maySeek } from "/page/page.js";
 import { clip } from "/page/parts.js";
 import { TITLES } from "/page/views.js";
 
@@ -62,7 +62,7 @@ export function openPalette() {
     const task = text ? [{ kind: "find task", text, run: () => find(text) }] : [];
     shown = [...fits, ...can, ...task].slice(0, MOST);
     draw();
-    if (!text) return;
+    if (!text || !maySeek(text)) return;
     const found = await named(text).catch(() => []);
     if (mine !== asked) return;
     shown = [...fits, ...found, ...can, ...task].slice(0, MOST);
@@ -92,7 +92,7 @@ export function listen() {
     const isOpen = document.querySelector("dialog[open]");
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
       event.preventDefault();
-      if (!isOpen) openPalette();
+      if (!isOpen && !isLocked()) openPalette();
       return;
     }
     if (isOpen || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea")) return;

@@ -35,13 +35,27 @@ async function useCode() {
   }
 }
 
+// Nothing can be typed but the token until somebody is let in: what is sought stands in
+// addresses, which histories and logs keep.
+const lock = (is) => document.body.classList.toggle("locked", is);
+export const isLocked = () => document.body.classList.contains("locked");
+// Whether what somebody has typed may stand there: it may be a token, in the wrong field.
+export function maySeek(...texts) {
+  const is = !isLocked() && !texts.some((text) => /^tko_|^[\w-]{40,}$/.test(text.trim()));
+  if (!is) say("This looks like a token, and was not sent. To seek an id that looks so, write a * behind it.");
+  return is;
+}
+
 async function learnWho() {
+  let is = false;
   try {
     me = await ask("/api/v1/me");
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     me = null;
+    is = error.status === 401;
   }
+  lock(is);
   drawn = "";
   document.getElementById("who").textContent = me?.name ? `${me.name} (${me.roles.join(", ")})` : "";
   document.getElementById("log-out").hidden = !me || me.open;
@@ -149,6 +163,7 @@ function showNav(view) {
 export const news = () => last ? `${last.board} ${last.heard}` : "";
 
 function askToken() {
+  lock(true);
   const field = el("input", { id: "token", type: "password", autocomplete: "off", required: true });
   const form = el("form", {
     class: "row",
@@ -291,7 +306,7 @@ async function follow() {
 // The task of this id, or those whose ids have it in them.
 let searches = 0;
 export async function find(text) {
-  if (!text) return;
+  if (!text || !maySeek(text)) return;
   const mine = ++searches;
   if (!text.includes("*")) {
     try {

@@ -1,5 +1,5 @@
 // What pages are made of: texts, tables, marks of states, and buttons that act.
-import { ask, el, fail, href, may, me, news, Refused, say } from "/page/page.js";
+import { ask, el, fail, href, may, maySeek, me, news, Refused, say } from "/page/page.js";
 
 export const STATES = ["running", "queued", "pending", "retrying", "blocked", "suspended",
   "completed", "failed", "cancelled"];
@@ -122,7 +122,8 @@ export function filterForm(view, fields, button = "Find") {
     class: "row filters",
     onsubmit: (event) => {
       event.preventDefault();
-      location.hash = href(view, "", Object.fromEntries(new FormData(event.target)));
+      const sought = Object.fromEntries(new FormData(event.target));
+      if (maySeek(...Object.values(sought))) location.hash = href(view, "", sought);
     },
   }, fields, el("button", {}, button));
 }

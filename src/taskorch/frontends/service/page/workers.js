@@ -1,5 +1,5 @@
 // What is done, by whom, and how much: the timeline, workers and resources, metrics, events.
-import { ask, el, fail, go, href, say } from "/page/page.js";
+import { ask, el, fail, go, href, maySeek, say } from "/page/page.js";
 import { alertsTable, canvasOf, prepared } from "/page/overview.js";
 import {
   amount, below, card, cell, colour, count, counted, every, field, keeper, lasting, link, meter, name, oneRunLink, runOf, share, state, table, when, whenText,
@@ -202,7 +202,8 @@ export async function eventsPage(route) {
     class: "row",
     onsubmit: (event) => {
       event.preventDefault();
-      go("events", "", { task: new FormData(event.target).get("task") });
+      const task = new FormData(event.target).get("task");
+      if (maySeek(task)) go("events", "", { task });
     },
   }, field("Task, with *", el("input", { id: "by-task", name: "task", value: task })),
   el("button", {}, "Show"));
