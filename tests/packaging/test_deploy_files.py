@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -31,11 +32,16 @@ def image() -> tuple[list[str], dict[str, str], str]:
     return json.loads(command), named, probe
 
 
-def pod() -> dict:
-    """The template of the pods of `kubernetes.yaml`."""
+def manifest(kind: str, name: str = "tasks") -> dict:
+    """One of the objects of `kubernetes.yaml`."""
     documents = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
-    (deployment,) = [each for each in documents if each["kind"] == "Deployment"]
-    return deployment["spec"]["template"]["spec"]
+    named = {(each["kind"], each["metadata"]["name"]): each for each in documents}
+    return named[kind, name]
+
+
+def pod(name: str = "tasks") -> dict:
+    """The template of the pods of `kubernetes.yaml`."""
+    return manifest("Deployment", name)["spec"]["template"]["spec"]
 
 
 def unit() -> dict[str, str]:
@@ -101,7 +107,8 @@ def test_ports_paths_and_users_of_the_files_agree():
         name: container[f"{name}Probe"]["httpGet"]["path"]
         for name in ("startup", "liveness", "readiness")
     }
-    assert probes == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    # A rollout waits until each pod is ready: a standby is, once it lives.
+    assert set(probes.values()) == {"/livez"}
     user = pod()["securityContext"]["runAsUser"]
     assert f"useradd --uid {user} " in text
     assert f"\nUSER {user}\n" in text
@@ -141,7 +148,66 @@ def test_compose_builds_the_image_of_the_folder_without_its_secrets():
     assert set(lines[1:]) == {"!*.whl", "!app.py", "!requirements.txt"}
 
 
+def test_requests_go_to_the_leader_alone():
+    """A proxy asks each service whether it is ready, and nobody goes past it."""
+    files = {
+        "compose": (FOLDER / "haproxy.cfg").read_text(),
+        "kubernetes": manifest("ConfigMap", "tasks-proxy")["data"]["haproxy.cfg"],
+    }
+    for text in files.values():
+        assert "http-check send meth GET uri /readyz" in text
+    found = manifest("Service", "tasks-all")["spec"]
+    assert found["clusterIP"] == "None"
+    assert 'tasks-all.${NAMESPACE}.svc.cluster.local:8080"' in files["kubernetes"]
+    of_proxies = {"app.kubernetes.io/name": "tasks-proxy"}
+    assert manifest("Service")["spec"]["selector"] == of_proxies
+    policy = manifest("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    (way,) = policy["ingress"]
+    assert [one["podSelector"]["matchLabels"] for one in way["from"]] == [of_proxies]
+    selected = policy["podSelector"]["matchLabels"]
+    assert selected == found["selector"]
+
+
+def test_images_have_the_tags_of_one_version():
+    text = (FOLDER / "Containerfile").read_text()
+    images = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    images += [one["image"] for one in compose()["services"].values()]
+    images += [pod(name)["containers"][0]["image"] for name in ("tasks", "tasks-proxy")]
+    for name in set(images) - {"tasks"}:
+        assert re.search(r":(\d+\.\d+|trixie-\d{8})", name), name
+
+
+def test_a_unit_of_systemd_is_held_to_what_it_needs():
+    text = (FOLDER / "tasks.service").read_text()
+    for line in [
+        *("NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateUsers=yes"),
+        *("RestrictNamespaces=yes", "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"),
+        *("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged"),
+        *("CapabilityBoundingSet=", "MemoryMax=2G", "TasksMax=512"),
+    ]:
+        assert f"\n{line}\n" in text
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        return
+    words = [program, "security", "--offline=true", FOLDER / "tasks.service"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    exposure = re.search(r"exposure level for \S+: (\S+)", done.stdout)
+    # An older systemd knows no --offline.
+    assert exposure is None or float(exposure[1]) < 2
+
+
 def test_each_container_has_few_rights_and_limits():
+    for name in ("tasks", "tasks-proxy"):
+        assert pod(name)["securityContext"]["runAsNonRoot"]
+        assert not pod(name)["automountServiceAccountToken"]
+        (container,) = pod(name)["containers"]
+        assert container["resources"]["limits"]["memory"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
     for service in compose()["services"].values():
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
