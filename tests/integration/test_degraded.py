@@ -25,6 +25,7 @@ from taskorch import (
     JournalTakenError,
     NotRunningError,
     Task,
+    TaskorchError,
     TaskOrchestrator,
     TaskState,
     Workflow,
@@ -1249,3 +1250,26 @@ def test_a_stop_ends_the_patience_of_tasks(path: Path) -> None:
     CALLER[:] = [TaskOrchestrator(journal=path)]
     with CALLER[0] as again:
         assert again.handle("one").result(PATIENCE) == 1
+
+
+def test_a_stop_ends_the_patience_of_listeners(path: Path) -> None:
+    journal, errors = Ailing(path), list[TaskorchError]()
+    orch = TaskOrchestrator(journal=journal, stop_timeout=0.1)
+
+    def listen(_: object) -> None:
+        BEGAN.set()
+        assert GO.wait(PATIENCE)
+        try:
+            orch.submit(echo, 2)
+        except TaskorchError as error:
+            errors.append(error)
+
+    with orch, impatience():
+        orch.signals.task_completed.connect(listen)
+        orch.submit(echo, 1)
+        assert BEGAN.wait(PATIENCE)
+        degrade(orch, journal)
+        GO.set()
+        journal.wait_for(5)
+    eventually(lambda: errors)
+    journal.mend()

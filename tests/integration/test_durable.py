@@ -1553,6 +1553,20 @@ def test_a_checkpoint_that_cannot_be_kept_is_refused(path: Path) -> None:
         assert isinstance(orch.get_task_status("p").progress, Thing)
 
 
+def progress_at_length() -> None:
+    current_context().progress("x" * 100_000)
+
+
+def test_the_event_of_a_long_progress_has_its_beginning_alone(path: Path) -> None:
+    """The status has all of it."""
+    with open_at(path) as orch:
+        recorder = Recorder(orch, "task_progressed")
+        orch.submit_task(Task.call(progress_at_length, id="p")).result(PATIENCE)
+        assert len(orch.get_task_status("p").progress) == 100_000
+        eventually(lambda: recorder.events)
+        assert len(recorder.events[0].value) < 10_000
+
+
 class BadStrError(Exception):
     """An error that cannot say what it is."""
 

@@ -1,6 +1,7 @@
 """Beginning and end: with, start, stop, drain, reports, threads, quiet."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -729,10 +730,32 @@ def test_a_start_without_the_timer_is_refused_and_may_be_tried_again(monkeypatch
     orch = TaskOrchestrator()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
+        before = signal.getsignal(signal.SIGINT)
         with pytest.raises(NotRunningError):
             orch.start()
+        assert signal.getsignal(signal.SIGINT) is before
     with orch:
         assert orch.submit(int, "4").result(PATIENCE) == 4
+
+
+def test_a_stop_that_comes_during_a_start_lets_nothing_begin(monkeypatch):
+    start, ran = threading.Thread.start, []
+    orch = TaskOrchestrator()
+    orch.submit(ran.append, 1)
+    stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
+
+    def meanwhile(thread):
+        start(thread)
+        if thread.name.endswith("timer"):
+            start(stopping)
+            eventually(lambda: "stopped" in repr(orch))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", meanwhile)
+        with pytest.raises(NotRunningError):
+            orch.start()
+    stopping.join(PATIENCE)
+    assert ran == []
 
 
 @pytest.mark.parametrize("durable", [False, True])

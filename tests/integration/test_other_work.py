@@ -869,6 +869,15 @@ def test_the_code_of_a_step_counts_as_deployed_alone(tmp_path, begun, act):
         assert f"are used if they are of the same {which}" in told
 
 
+def test_the_code_of_another_python_counts_as_unchanged(tmp_path, begun):
+    folder = copytree(begun[False], tmp_path / "life")
+    second = APP.replace("FACTOR", "2").replace("FAILS", "False")
+    called, _ = lives(
+        folder, f"{second}\nsys.implementation.cache_tag = 'later'", RERUN
+    )
+    assert {*called} <= {"last"}
+
+
 def preview_of(act):
     """The preview of an act, as an expression."""
     definition = '"as_it_was"' if "as_it_was" in act else None

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Permanent, Resources, RetryPolicy, Task, TaskOrchestrator
 from taskorch.errors import (
@@ -565,6 +566,23 @@ def test_what_a_row_recommends_is_what_people_are_told():
         assert asked.recommended_actions[0] == "Call the team of the parser"
         assert "Call the team of the parser" in asked.question
         orch.cancel_task("t")
+
+
+def test_one_error_that_is_raised_again_is_of_the_class_that_it_says_then():
+    error, names = Exception("busy"), iter(["network_error", "logic_error"])
+    seen = []
+
+    def job():
+        error.failure_class = next(names)
+        raise error
+
+    with TaskOrchestrator() as orch:
+        for signal in (orch.signals.task_retrying, orch.signals.task_failed):
+            signal.connect(lambda event: seen.append(event.failure_class))
+        again = RetryPolicy(max_attempts=2, base=0)
+        orch.submit_task(Task.call(job, retry=again)).exception(PATIENCE)
+        eventually(lambda: len(seen) == 2)
+    assert seen == ["network_error", "logic_error"]
 
 
 def test_the_severity_of_an_escalation_is_that_of_its_class():

@@ -486,6 +486,35 @@ def test_what_fails_on_its_own_is_no_trouble_of_a_run(hook: Hook) -> None:
         assert part(orch, "runs").status == "ok"
 
 
+def test_a_run_that_failed_as_the_block_ends_is_in_the_log(caplog: Any) -> None:
+    """The end of the block cancels what is blocked, and hides no failure."""
+    OUTCOMES.update(first="", second="no disk")
+    flow = Workflow("flow")
+    too_few(flow)
+    with TaskOrchestrator() as orch:
+        orch.workflows.start(flow, id="by-hand")
+        eventually(lambda: orch.workflows.status("by-hand").state == "failed")
+    assert "by-hand/load failed" in caplog.text
+
+
+def test_a_run_of_which_somebody_has_cancelled_a_task_has_not_failed(
+    hook: Hook,
+) -> None:
+    """Whatever waits for that task is blocked, and nobody is told of it."""
+    OUTCOMES["first"] = "no rows"
+    flow = Workflow("flow")
+    flow.task(load, id="load", after=[flow.wait_for("go", id="go")])
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.workflows.start(flow, id="by-hand")
+        orch.cancel_task("by-hand/go")
+        eventually(lambda: orch.workflows.status("by-hand").state == "cancelled")
+        orch.submit_task(Task.call(first, id="alone"))
+        eventually(lambda: messages(hook, "failure"))
+        assert part(orch, "runs").status == "ok"
+    assert [each["id"] for each in messages(hook)] == ["alone"]
+
+
 def test_who_is_given_the_error_is_not_told_besides(hook: Hook) -> None:
     """Nor is anybody told of what a person has decided, or what follows from others."""
     OUTCOMES["first"] = "bad"

@@ -779,6 +779,18 @@ def test_a_clock_that_is_set_far_back_holds_nothing_up_and_doubles_nothing(steps
     assert {reason for _, reason in skipped(sim)} <= {again}
 
 
+def test_ticks_that_a_program_that_was_held_up_has_missed_are_said_to_be_that():
+    """It was here, so that nobody looks for a program that did not run."""
+    sim = simulation()
+    sim.schedules.add("s", "every 10m", Task("job"))
+    sim.run(until=HOUR + 1)
+    sim.set_clock(3 * HOUR)
+    sim.run(until=HOUR + 2)
+    [(count, reason)] = skipped(sim)
+    assert count == 17
+    assert reason.endswith("the program was held up, or the clock was set")
+
+
 @pytest.mark.parametrize("then", ["resume", "other times", "remove"])
 def test_what_was_made_and_not_noted_is_not_passed_over_as_skipped(then):
     sim = simulation()

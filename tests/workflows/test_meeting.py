@@ -648,6 +648,23 @@ def test_a_shortage_that_comes_while_they_wait_is_told(later, fn):
         hold.release()
 
 
+def test_a_quota_that_keeps_out_one_who_is_queued_is_told_though_nothing_ends():
+    hold = Hold()
+    with TaskOrchestrator(resources={"cpu": 3}) as orch:
+        orch.submit_task(Task.call(hold, resources={"cpu": 1}))
+        wf = Workflow("w")
+        for n in range(3):
+            wf.task(meet, 3, id=f"t{n}", resources={"cpu": 1}, owner="o")
+        run = orch.workflows.start(wf)
+        wait_for_parties(orch, 2)
+        orch.resources.set_quotas(Quota(owner="o", max_parallel=2))
+        (queued,) = orch.tasks("queued")
+        here = [each for each in run.handles.values() if each.task_id != queued.task_id]
+        errors = [each.exception(PATIENCE) for each in here]
+        assert [type(error) for error in errors] == [WouldDeadlockError] * 2
+        hold.release()
+
+
 def test_one_who_ends_without_coming_was_the_last_who_could_start():
     """So many are left as are to come, but one of them has no room."""
     hold = Hold()
