@@ -14,7 +14,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -45,6 +52,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskRenewed,
     TaskResumed,
     TaskSubmitted,
     TaskSuspended,
@@ -57,7 +65,7 @@ from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import counted, visible
-from taskorch.kit.words import outcome, stamp
+from taskorch.kit.words import outcome, some, stamp
 from taskorch.model import TERMINAL, FailureCause, HealthCheck, TaskState
 from taskorch.model.ids import (
     beginnings_of_ticks,
@@ -99,6 +107,8 @@ AGE: Final = 86_400.0
 _AGAIN: Final = 3_600.0
 #: Seconds between two records of one part that fails.
 _PAUSE: Final = 10.0
+#: The name of the error of tasks that others block.
+_BLOCKED: Final = DependencyFailedError.__name__
 #: The most troubles that are kept.
 _MOST: Final = 10_000
 #: The most troubles that a line of the health names.
@@ -167,7 +177,11 @@ class Troubles:
         self._causes: dict[Cause, int] = {}
 
     def enter(
-        self, seq: int, schedules: Mapping[str, str], rows: Iterable[TaskRow]
+        self,
+        seq: int,
+        schedules: Mapping[str, str],
+        rows: Iterable[TaskRow],
+        left: Collection[str],
     ) -> None:
         """
         Enter the tasks that schedules have made, from memory.
@@ -176,12 +190,13 @@ class Troubles:
             seq: The number of the latest event in it.
             schedules: The documents of the schedules.
             rows: The tasks that they have made.
+            left: Those that are no part of their runs any more.
         """
         with self._lock:
             self._entered = seq
             for key, document in schedules.items():
                 self._index.declare(key, document)
-            self._index.enter_rows(rows)
+            self._index.enter_rows(rows, left)
 
     def take(self, event: Any) -> None:
         """Take an event about a task of a schedule, or one that has failed."""
@@ -222,7 +237,7 @@ class Troubles:
             trouble.
         """
         cause = FailureCause.common(task_id, *error)
-        is_own = error[0] != DependencyFailedError.__name__
+        is_own = error[0] != _BLOCKED
         with self._lock:
             self._index.note_failure(task_id, at_ns, error, is_own=is_own)
             trouble = self._about(key, task_id, cause, at_ns, is_past=is_past)
@@ -264,7 +279,7 @@ class Troubles:
             _remember(self._causes, cause, at_ns)
         if kind == "schedule":
             good, bad = self._index.standing(name)
-            is_open = any(new.task_id in line.errors for line in bad)
+            is_open = any(line.has_failed(new.task_id) for line in bad)
             if good is not None and not is_open and (is_past or not bad):
                 over, late = self._late.get(name, ("", new))
                 if over != good.run_id:
@@ -417,6 +432,7 @@ class TroubleTeller:
             TaskCompleted: self._ended,
             TaskCancelled: self._ended,
             TaskFailed: self._ended,
+            TaskRenewed: self._moved,
             TaskSubmitted: self._moved,
             TaskSuspended: self._moved,
             TaskResumed: self._moved,
@@ -436,7 +452,7 @@ class TroubleTeller:
             self._schedules_check,
             self._runs_check,
             self._decisions_check,
-            self._budgets_check,
+            lambda: _budgets_check(runtime.kernel.budgets),
             self._policies_check,
         ]
         self._put(self._started, None)
@@ -530,7 +546,7 @@ class TroubleTeller:
         name = event.task_id
         if has_segments(name) and self._schedule_of(name)[0]:
             return True
-        if isinstance(event, TaskBlocked | TaskUnblocked):
+        if isinstance(event, TaskBlocked | TaskUnblocked | TaskRenewed):
             return True
         is_end = isinstance(event, TaskCompleted | TaskCancelled | TaskFailed)
         is_told = name in self._judged or self._troubles.is_bad(name)
@@ -629,7 +645,12 @@ class TroubleTeller:
         if schedule and run in ("", schedule) and state != "failed":
             _LOG.info("schedule %s: %s has %s", schedule, name, _been(state))
         if not (schedule and run) and state == "completed":
-            self._mended(self._troubles.over(self._key(name)), name)
+            trouble = self._troubles.over(self._key(name))
+            blocked = None if trouble is None else _blocked_in(self._rt, run)
+            if blocked is None:
+                self._mended(trouble, name)
+            else:
+                self._note_failure(*blocked, self._rt.now(), is_told=True)
 
     def _moved(self, event: Any) -> None:
         """Take an event about a task; report it if it ends a schedule's run."""
@@ -886,7 +907,7 @@ class TroubleTeller:
             stem_of(row.task_id): row
             for row in sorted(rows, key=lambda row: number_of(row.task_id))
         }
-        news: list[tuple[Trouble, _Before]] = []
+        news: dict[str, tuple[Trouble, _Before]] = {}
         for row in rows:
             stem = stem_of(row.task_id)
             if row.error is not None:
@@ -894,14 +915,16 @@ class TroubleTeller:
                     row.task_id, row.error, row.at_ns, is_told=False
                 )
                 if trouble is not None:
-                    news.append((trouble, row))
+                    # Of the runs of one task, the latest with a new cause counts.
+                    news.pop(stem, None)
+                    news[stem] = trouble, row
             elif row.state is TaskState.COMPLETED:
                 self._troubles.mend(stem)
                 self._troubles.over(self._key(row.task_id))
             elif row.reason and latest[stem] is row:
                 self._note_judged(row.task_id, row.cause, row.reason)
         in_trouble = self._troubles.told(self._rt.now())
-        for trouble, row in news:
+        for trouble, row in news.values():
             assert row.error is not None  # noqa: S101 - it has failed
             cause = FailureCause.common(row.task_id, *row.error)
             stem = stem_of(row.task_id)
@@ -924,7 +947,8 @@ class TroubleTeller:
         in_order = sorted(
             rows.values(), key=lambda row: (row.submitted_ns, number_of(row.id))
         )
-        troubles.enter(kernel.seq, kernel.kept.get(SCHEDULES, {}), in_order)
+        left_out = self._rt.directory.reruns.left
+        troubles.enter(kernel.seq, kernel.kept.get(SCHEDULES, {}), in_order, left_out)
 
     def _look_back(self, past: _Past, names: Iterable[str]) -> None:
         """Read the latest ticks of the schedules of *names* that *past* has not."""
@@ -1056,19 +1080,6 @@ class TroubleTeller:
             ],
         )
 
-    def _budgets_check(self) -> HealthCheck:
-        bad = []
-        for row in list(self._rt.kernel.budgets.values()):
-            if row.is_open or not (row.is_low or row.asked > 0):
-                continue
-            amounts = [
-                _spent_of(spent, row.pools[name].total, name)
-                for name, spent in row.spent.copy().items()
-            ]
-            asks = "; tasks wait for more" if row.asked > 0 else ""
-            bad.append(f"{row.name}: {', '.join(amounts)}{asks}")
-        return _check("budgets", bad)
-
 
 def _is_told(firsts: dict[str, str], judged: Mapping[str, str], task_id: str) -> bool:
     """Return whether the first of the tasks that one reason blocks was reported."""
@@ -1107,6 +1118,29 @@ def _check(component: str, bad: list[str]) -> HealthCheck:
     more = f"; and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
     detail = "; ".join(bad[:_NAMED]) + more
     return HealthCheck(component, "degraded", visible(detail))
+
+
+def _blocked_in(rt: Runtime, run: str) -> tuple[str, tuple[str, str]] | None:
+    """Return a task of *run* that a failure blocks, and its error; or None."""
+    for name, row in rt.kernel.tasks.copy().items() if run else ():
+        by = () if row.extra is None else row.extra.blocked_by
+        if row.run == run and row.state is TaskState.BLOCKED and by:
+            return name, (_BLOCKED, f"it is blocked: {some([*by])} did not complete")
+    return None
+
+
+def _budgets_check(rows: Mapping[str, BudgetRow]) -> HealthCheck:
+    bad = []
+    for row in list(rows.values()):
+        if row.is_open or not (row.is_low or row.asked > 0):
+            continue
+        amounts = [
+            _spent_of(spent, row.pools[name].total, name)
+            for name, spent in row.spent.copy().items()
+        ]
+        asks = "; tasks wait for more" if row.asked > 0 else ""
+        bad.append(f"{row.name}: {', '.join(amounts)}{asks}")
+    return _check("budgets", bad)
 
 
 def _been(state: str) -> str:

@@ -606,10 +606,13 @@ class TaskRenewed(TaskEvent):
         since: The id of the first run of the task whose added tasks still belong to it:
             this one, or an earlier one, after which only failed tasks were added again.
         caller: The proved name of the caller, or "".
+        left: Once it completes, ids of tasks that earlier runs of it had added, and it
+            has not: they are no part of the run any more.
     """
 
     since: str
     caller: str = ""
+    left: tuple[str, ...] = ()
 
 
 @frozen

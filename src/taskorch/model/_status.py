@@ -138,6 +138,8 @@ class TaskStatus:
         stale: True if a task that it depends on, however indirectly, was run again
             since: it used the result of the earlier run.
         rerun: The id of the latest run of the task, if this is an earlier one; or "".
+            For a task that is no part of its run any more, it is that of the task which
+            had added it, and which completed without it.
         mended_by: The id of the first later run that has completed; or "".
         units: The named units that it holds now, by resource: of `agent_id`, if the
             worker names units, else of the pool.

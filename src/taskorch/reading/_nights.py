@@ -388,7 +388,8 @@ class RunViews:
             stem_of(each.task_id): each
             for each in orch.tasks(id=in_run(escape(run_id), "*"))
         }
-        return [*latest.values()]
+        left = () if line is None else line.left
+        return [each for stem, each in latest.items() if stem not in left]
 
     def _above(
         self, orch: Any, run_id: str, statuses: Mapping[str, TaskStatus]

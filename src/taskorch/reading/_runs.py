@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -43,6 +43,7 @@ from taskorch.events import (
     TaskFailed,
     TaskRecalled,
     TaskReleased,
+    TaskRenewed,
     TaskResumed,
     TaskRetrying,
     TaskStarted,
@@ -54,7 +55,7 @@ from taskorch.kit.checks import zone_of
 from taskorch.kit.plain import GONE, SCHEDULES, VERSIONS
 from taskorch.kit.ticks import read_progress, ticks_of
 from taskorch.kit.visible import masked
-from taskorch.kit.words import outcome, some
+from taskorch.kit.words import outcome
 from taskorch.model import FailedRun, FailureCause, MadeFor, TaskState
 from taskorch.model.ids import (
     first_of,
@@ -210,6 +211,7 @@ class RunLine:
         counts: The number of these tasks in each state.
         held: The earlier state of each suspended task.
         errors: The failures in it that no later run has mended.
+        left: Its tasks that are no part of it any more.
         spans: Begin and end of each time of work, in order; the first ones may be
             counted in `worked_ns` already.
         worked_ns: Time of work that `spans` has no more.
@@ -236,6 +238,7 @@ class RunLine:
     held: dict[str, str] = attrs.field(factory=dict[str, str])
     counts: Counter[str] = attrs.field(factory=Counter[str])
     errors: dict[str, Broken] = attrs.field(factory=dict[str, Broken])
+    left: set[str] = attrs.field(factory=set[str])
     spans: list[tuple[int, int]] = attrs.field(factory=list[tuple[int, int]])
     worked_ns: int = 0
     noted: tuple[str, ...] = ()
@@ -281,9 +284,24 @@ class RunLine:
 
     @property
     def error(self) -> Broken | None:
-        """The latest open failure in it that no other one caused; or else any."""
+        """
+        The latest open failure in it that no other one caused; or else any.
+
+        If no task has failed, it is the first blocked one of a run that cannot go on.
+        """
         own = (each for each in reversed(self.errors.values()) if each.is_own)
-        return next(own, next(iter(self.errors.values()), None))
+        error = next(own, next(iter(self.errors.values()), None))
+        # A run in which a task was cancelled, and none failed, is cancelled.
+        if error is None and self.counts[STUCK] and not self.counts[_S.CANCELLED]:
+            task_id = next(filter(self.has_failed, self.open))
+            text = "it is blocked: what it needs did not complete"
+            at_ns = self.ended_ns or self.submitted_ns
+            error = Broken(task_id, at_ns, "DependencyFailedError", text, is_own=False)
+        return error
+
+    def has_failed(self, stem: str) -> bool:
+        """Return whether a task has failed, or is blocked by one that did."""
+        return stem in self.errors or self.open.get(stem, (0, ""))[1] == STUCK
 
     def begin(self, task_id: str, at_ns: int) -> None:
         """Note that an attempt begins."""
@@ -427,6 +445,7 @@ class RunIndex:
             TaskCompleted: self._completed,
             TaskBlocked: self._blocked,
             TaskCancelled: self._cancelled,
+            TaskRenewed: self._renewed,
             OrchestratorStarted: self._began,
             ScheduleFired: self._fired,
             ScheduleSkipped: self._was_skipped,
@@ -524,14 +543,18 @@ class RunIndex:
         line.ended_ns = max(line.ended_ns, ended_ns) if line.is_over() else 0
         return line
 
-    def enter_rows(self, rows: Iterable[TaskRow]) -> None:
-        """Enter the tasks in memory; failures in the order in which they came."""
+    def enter_rows(self, rows: Iterable[TaskRow], left: Collection[str]) -> None:
+        """
+        Enter the tasks in memory; failures in the order in which they came.
+
+        Those that are *left* out, by ids without numbers, are no part of their runs.
+        """
         failed: list[TaskRow] = []
         #: The number of the latest run of each task that has completed.
         completed: dict[str, int] = {}
         for row in rows:
             state = _state_of(row)
-            if state in (_S.FAILED, STUCK):
+            if state == _S.FAILED:
                 failed.append(row)
             elif state == _S.COMPLETED:
                 completed[stem_of(row.id)] = number_of(row.id)
@@ -548,20 +571,16 @@ class RunIndex:
             if made_for.schedule and made_for.slot and not line.schedule:
                 slot_ns = int(made_for.slot.timestamp()) * _NS
                 self.assign(line, made_for.schedule, slot_ns, "schedule")
+            is_gone = row.extra is not None and row.extra.stop_reason == GONE
+            if is_gone or stem_of(row.id) in left:
+                completed[stem_of(row.id)] = number_of(row.id) + 1
+                self._leave_out(line, stem_of(row.id))
         for row in sorted(failed, key=attrgetter("ended_ns")):
             if number_of(row.id) >= completed.get(stem_of(row.id), 0):
-                self._enter_failed(row)
-
-    def _enter_failed(self, row: TaskRow) -> None:
-        """Enter a task that has failed, or that others block."""
-        extra, line = row.extra, self._line_of(row.id)
-        roots = () if extra is None else extra.first_roots
-        if row.state is _S.FAILED:
-            error = extra.error[:2] if extra is not None and extra.error else ("", "")
-            self.fail(row.id, row.ended_ns, error, is_own=not roots)
-        elif extra is not None and line is not None:
-            at_ns = line.ended_ns or row.submitted_ns
-            self._note_stuck(line, row.id, extra.blocked_by, roots, at_ns)
+                extra = row.extra
+                error = extra.error[:2] if extra and extra.error else ("", "")
+                is_own = extra is None or not extra.first_roots
+                self.fail(row.id, row.ended_ns, error, is_own=is_own)
 
     @staticmethod
     def has_completed(rows: Iterable[TaskRow]) -> bool:
@@ -668,8 +687,9 @@ class RunIndex:
         before = line.open.get(stem)
         if number > 1:
             line.reruns += 1
-        if before is None and number == 1:
+        if before is None and (number == 1 or stem in line.left):
             line.total += 1
+            line.left.discard(stem)
         if before is None or before[0] <= number:
             line.put(stem, number, state)
 
@@ -738,39 +758,29 @@ class RunIndex:
         line = self._line_of(event.task_id)
         if line is not None:
             self._put(line, event, STUCK if event.blocked_by else _S.BLOCKED)
-            by, roots = event.blocked_by, event.root_causes
-            self._note_stuck(line, event.task_id, by, roots, event.at_ns)
-
-    @staticmethod
-    def _note_stuck(
-        line: RunLine,
-        task_id: str,
-        by: Iterable[str],
-        roots: Iterable[str],
-        at_ns: int,
-    ) -> None:
-        """Note that a task is blocked, unless a bad end in its run is the cause."""
-        causes = {line.open.get(stem_of(root), (0, ""))[1] for root in roots}
-        if by and causes.isdisjoint((_S.FAILED, _S.CANCELLED)):
-            text = f"it is blocked: {some([*by])} did not complete"
-            error = Broken(task_id, at_ns, "DependencyFailedError", text, is_own=False)
-            line.errors[stem_of(task_id)] = error
 
     def _cancelled(self, event: TaskCancelled) -> None:
         line = self._line_of(event.task_id)
         if event.reason == GONE:
-            self.mend(stem_of(event.task_id))
-        if line is not None:
+            self._leave_out(line, stem_of(event.task_id))
+        elif line is not None:
             is_skipped = event.reason.startswith(SKIPPED)
             self._put(line, event, SKIPPED if is_skipped else _S.CANCELLED)
-            error = line.errors.get(stem_of(event.task_id))
-            if error is not None and error.task_id == event.task_id:
-                # It was blocked.
-                del line.errors[stem_of(event.task_id)]
-            if event.reason == GONE:
-                line.complete(stem_of(event.task_id))
-                line.total -= 1
-                self._note_end(line, event.at_ns)
+        if line is not None:
+            self._note_end(line, event.at_ns)
+
+    def _renewed(self, event: TaskRenewed) -> None:
+        line = self._line_of(event.task_id)
+        for stem in event.left:
+            self._leave_out(line, stem)
+
+    def _leave_out(self, line: RunLine | None, stem: str) -> None:
+        """Note that a task is no part of its run any more."""
+        self.mend(stem)
+        if line is not None and stem not in line.left:
+            line.left.add(stem)
+            line.complete(stem)
+            line.total -= 1
 
     def _put(self, line: RunLine, event: Any, state: str) -> None:
         stem, number = stem_of(event.task_id), number_of(event.task_id)
@@ -945,7 +955,7 @@ class RunIndex:
         if schedule is None or schedule.is_removed:
             return Standing(None, ())
         for line in reversed(schedule.runs):
-            if line.errors:
+            if line.error is not None:
                 bad.append(line)
             elif line.state in ("completed", "mended"):
                 return Standing(line, tuple(bad))
@@ -957,7 +967,7 @@ class RunIndex:
         for line in dropwhile(lambda line: line is not good, runs):
             if line is good:
                 count += line.state == "mended"
-            elif line.errors:
+            elif line.error is not None:
                 count += 1
             elif line.state in ("completed", "mended"):
                 break

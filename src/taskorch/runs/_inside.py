@@ -364,6 +364,7 @@ class WorkflowContext:
         later = [*gates, *(work for work in later if work not in gates)]
         self._check(fresh, again, later, record, now)
         works = rt.submission.admit_entries(entries, now, renewing=renewing)
+        rt.directory.reruns.adders.add(task_ids.stem_of(row.id))
         record.added += len(fresh)
         run = self._known.runs.get(self.workflow_id)
         for entry in entries:

@@ -469,7 +469,7 @@ class _Listing:
         if which.mended is None:
             return True
         is_allowed = state is TaskState.FAILED and allowed_error(work) is not None
-        return which.mended is (is_allowed or bool(later_of(self._rt, row.id)[1]))
+        return which.mended is (is_allowed or bool(later_of(self._rt, row.id, work)[1]))
 
 
 def _pages(

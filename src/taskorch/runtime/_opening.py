@@ -50,6 +50,7 @@ from taskorch.runtime._work import (
     NEVER,
     Emitted,
     Work,
+    added_by,
     extra_of,
     note_bonds,
     set_result,
@@ -160,6 +161,8 @@ class Folding:
         if fact.trace is not None:
             extra_of(work).trace = fact.trace
         self._rt.directory.reruns.note(fact.task_id)
+        if adder := added_by(work):
+            self._rt.directory.reruns.adders.add(stem_of(adder))
         if task.idempotency_key is not None:
             self._rt.directory.keys[task.idempotency_key] = fact.task_id
         rt = self._rt

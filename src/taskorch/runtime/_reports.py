@@ -69,10 +69,11 @@ from taskorch.model import (
 from taskorch.model.ids import stem_of
 from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
-from taskorch.runtime._stale import Cause, Staleness
+from taskorch.runtime._stale import Cause, Staleness, is_left_out
 from taskorch.runtime._waiting import blockade, some_of
 from taskorch.runtime._work import (
     Work,
+    added_by,
     allowed_error,
     give_error,
     is_cached,
@@ -247,7 +248,7 @@ def status_of(
             error = blockade(row)
             note_given(work, error)
     metadata = None if work._task is None else work._task.metadata
-    rerun, mended_by = later_of(runtime, row.id)
+    rerun, mended_by = later_of(runtime, row.id, work)
     return TaskStatus(
         task_id=row.id,
         type=row.bucket.spec.type,
@@ -302,11 +303,24 @@ def spent_by(rows: Iterable[TaskRow]) -> Mapping[str, float] | None:
     return ReadOnly({name: units / 1e6 for name, units in spent.items()})
 
 
-def later_of(runtime: Runtime, task_id: str) -> tuple[str, str]:
-    """Return the latest run after this one, and the first completed; hold the lock."""
-    later = runtime.directory.reruns.later_than(task_id)
+def later_of(
+    runtime: Runtime, task_id: str, work: Work | None = None
+) -> tuple[str, str]:
+    """
+    Return the latest run after this one, and the first completed; hold the lock.
+
+    For a task that is no part of its run any more, both are the run of the task that
+    had added it, and completed without it.
+    """
+    reruns = runtime.directory.reruns
+    later = reruns.later_than(task_id)
     if not later:
-        return "", ""
+        row = runtime.kernel.tasks.get(task_id)
+        work = row.cargo if row is not None else work
+        adder = "" if reruns.is_empty or work is None else added_by(work)
+        if work is None or not adder or not is_left_out(runtime, work):
+            return "", ""
+        return (reruns.latest(stem_of(adder)),) * 2
     good = (name for name in later if _state(runtime, name) is TaskState.COMPLETED)
     return later[-1], next(good, "")
 

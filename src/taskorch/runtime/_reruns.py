@@ -59,14 +59,23 @@ def _no_id(value: Any) -> UnknownTaskError:
 
 
 class Reruns:
-    """Latest known run of each task that was run again."""
+    """
+    Latest known run of each task that was run again, and the tasks that add others.
 
-    __slots__ = ("_latest", "is_empty")
+    Attributes:
+        adders: The ids, without numbers, of tasks that have added tasks to their runs.
+        left: The ids, without numbers, of tasks that were added, and are no part of
+            their runs any more.
+    """
+
+    __slots__ = ("_latest", "adders", "is_empty", "left")
 
     def __init__(self) -> None:
         self._latest: dict[str, int] = {}
         #: Whether no task is known to have been run again.
         self.is_empty: bool = True
+        self.adders: set[str] = set()
+        self.left: set[str] = set()
 
     def note(self, task_id: str) -> None:
         """Note that the run *task_id* exists."""
@@ -76,6 +85,7 @@ class Reruns:
         if number > self._latest.get(stem, 1):
             self._latest[stem] = number
             self.is_empty = False
+            self.left.discard(stem)
 
     def latest(self, task_id: str) -> str:
         """

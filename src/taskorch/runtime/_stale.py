@@ -338,14 +338,54 @@ def is_left_out(rt: Known, work: Work) -> bool:
     It is also left out if the new definition of its workflow run lacks it. Then it is
     no part of its run any more.
     """
-    if is_gone(work._row):
-        return True
-    if not is_outdated(rt, work):
-        return False
-    latest = rt.directory.reruns.latest(stem_of(added_by(work)))
+    adder = added_by(work)
+    if is_gone(work._row) or not adder:
+        return is_gone(work._row)
+    latest = rt.directory.reruns.latest(stem_of(adder))
     row = rt.kernel.tasks.get(latest)
+    if not is_outdated(rt, work):
+        return row is not None and is_left_out(rt, row.cargo)
     state = rt.kernel.evicted.get(latest) if row is None else row.state
     return state is _COMPLETED
+
+
+def added_below(
+    rt: Known, work: Work, is_meant: Callable[[Work], bool] | None = None
+) -> list[Work]:
+    """
+    Return tasks in memory that runs of *work* have added, however indirectly.
+
+    With *is_meant*, of those that they have added themselves, only these are returned,
+    with all that these have added. The caller holds the lock.
+    """
+    reruns, first = rt.directory.reruns, stem_of(work._row.id)
+    if first not in reruns.adders:
+        return []
+    below: dict[str, list[Work]] = {}
+    for row in rt.kernel.tasks.values():
+        adder = added_by(row.cargo)
+        if adder and row.run == work._row.run:
+            below.setdefault(stem_of(adder), []).append(row.cargo)
+    works = below.pop(first, [])
+    works = works if is_meant is None else [*filter(is_meant, works)]
+    for added in works:
+        works += below.pop(stem_of(added._row.id), ())
+    return works
+
+
+def note_left_out(rt: Known, work: Work, now: int) -> None:
+    """Record the tasks that only earlier runs of *work* have added; hold the lock."""
+
+    def is_old(added: Work) -> bool:
+        is_latest = rt.directory.reruns.is_latest(added._row.id)
+        return is_latest and is_outdated(rt, added)
+
+    works = added_below(rt, work, is_old)
+    stems = tuple(dict.fromkeys(stem_of(each._row.id) for each in works))
+    if stems:
+        rt.directory.reruns.left.update(stems)
+        since = since_of(work)
+        rt.kernel.note(TaskRenewed, now, work._row.id, since, "", stems, cargo=work)
 
 
 def is_earlier(rt: Known, work: Work, other_id: str) -> bool:

@@ -18,7 +18,14 @@ from taskorch.events import TaskRenewed
 from taskorch.kernel import TaskRow, hangs_on, refuse_rerun
 from taskorch.model import TERMINAL, Call, Reference, Task, TaskState
 from taskorch.model.ids import stem_of
-from taskorch.runtime._stale import Known, KnowsRuns, is_due, is_outdated, parents_of
+from taskorch.runtime._stale import (
+    Known,
+    KnowsRuns,
+    added_below,
+    is_due,
+    is_outdated,
+    parents_of,
+)
 from taskorch.runtime._translation import bare, id_of, unchecked_terms, when
 from taskorch.runtime._work import (
     Work,
@@ -226,24 +233,8 @@ class Succession:
             return
         extra_of(new).since = since
         self._rt.kernel.note(TaskRenewed, now, task_id, since, cargo=new)
-        for work in self._left_of(new) if is_anew else ():
+        for work in added_below(self._rt, new) if is_anew else ():
             self.give_up(work, new, now)
-
-    def _left_of(self, new: Work) -> list[Work]:
-        """Return unfinished tasks that earlier runs have added, however indirectly."""
-        rt, run_id = self._rt, new._row.run
-        below: dict[str, list[Work]] = {}
-        for row in rt.kernel.tasks.values():
-            adder = added_by(row.cargo)
-            if adder and row.run == run_id:
-                below.setdefault(stem_of(adder), []).append(row.cargo)
-        found: list[Work] = []
-        todo = [stem_of(new._row.id)]
-        while todo:
-            added = below.pop(todo.pop(), [])
-            todo += [stem_of(work._row.id) for work in added]
-            found += [work for work in added if work._row.state not in TERMINAL]
-        return found
 
     def _latest(self, task_id: str, *, live: bool) -> Work:
         """Return the latest run of a task, which is to be run again."""

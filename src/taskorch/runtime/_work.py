@@ -553,6 +553,7 @@ def note_bonds(work: Work, event: TaskParentsAdded | TaskRenewed | ResultsUsed) 
     """Note the tasks that *work* depends on or adds, by *event*."""
     if isinstance(event, TaskRenewed):
         extra_of(work).since = event.since
+        work._rt.directory.reruns.left.update(event.left)
     elif isinstance(event, ResultsUsed):
         note_used(work, event.of)
     else:

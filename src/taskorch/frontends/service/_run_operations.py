@@ -89,7 +89,7 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
     with rt.lock:
         for key, document in rt.kernel.kept.get(SCHEDULES, {}).items():
             index.declare(key, document)
-        index.enter_rows(rt.kernel.tasks.values())
+        index.enter_rows(rt.kernel.tasks.values(), rt.directory.reruns.left)
         return Door(orch).latest_seq()
 
 
