@@ -90,7 +90,17 @@ def ring_of_names() -> dict[str, Any]:
     return value
 
 
+_TAKEN_APART = (
+    *("__eq__", "__ne__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__"),
+    *("__len__", "__iter__", "__getitem__", "__contains__"),
+)
 _MAPPING = ("__getitem__", "__iter__", "__len__")
+#: Methods of a text that nobody needs in order to compare it, or to take it apart.
+WRITING = tuple(
+    name
+    for name in vars(str)
+    if name not in ("__new__", "__doc__", "__getattribute__", *_TAKEN_APART)
+)
 _COMPARED = ("__eq__", "__lt__", "__gt__", "__le__", "__ge__", "__hash__")
 
 #: What makes each value.
@@ -123,6 +133,9 @@ VALUES: dict[str, Callable[[], Any]] = {
     )(x=1),
     "a text of its own": lambda: raising(
         "OwnText", (str,), RuntimeError, "__len__", *_COMPARED
+    )("x"),
+    "a text that cannot be written": lambda: raising(
+        "UnwrittenText", (str,), Unforeseen, *WRITING
     )("x"),
     "a number of its own": lambda: raising("OwnInt", (int,), RuntimeError, *_COMPARED)(
         5

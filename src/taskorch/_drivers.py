@@ -27,7 +27,7 @@ from taskorch.kit.clock import wall
 from taskorch.kit.fence import is_values
 from taskorch.kit.interrupts import begin_thread, defers_interrupts
 from taskorch.kit.limits import NS
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import TaskState
 from taskorch.model.ids import check_id
@@ -363,7 +363,7 @@ class DriverManager:
             InvalidTaskError: There is none of this name.
         """
         with self._lock:
-            entry = self._driven.get(name)
+            entry = self._driven.get(as_text(name))
         if entry is None:
             msg = f"there is no driver {show(name)}"
             names = self.list()

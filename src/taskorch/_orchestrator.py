@@ -68,7 +68,7 @@ from taskorch.kit.verbs import (
     listed,
     verb,
 )
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.model import (
     Agent,
@@ -1086,8 +1086,8 @@ class TaskOrchestrator:
         from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
 
         check_count("most", most, least=0)
-        who = check_text("by", str(by))
-        why = check_text("a reason", str(reason)).rstrip(".") or "no reason given"
+        who = check_text("by", as_text(by))
+        why = check_text("a reason", as_text(reason)).rstrip(".") or "no reason given"
         _reports.hold(self._rt, who, most, why, lasts=bool(lasts))
 
     def note_event(self, event: type[Event], *fields: Any) -> None:
@@ -1112,7 +1112,7 @@ class TaskOrchestrator:
         """
         from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
 
-        return _reports.release(self._rt, str(by))
+        return _reports.release(self._rt, check_text("by", as_text(by)))
 
     @verb(
         "The questions that wait for an answer.",
@@ -1704,7 +1704,7 @@ class TaskOrchestrator:
         from taskorch._telling.show_progress import progress_of  # noqa: PLC0415 - few need it
 
         self._rt.look_up()
-        return progress_of(self._rt, of, label, file)
+        return progress_of(self._rt, of, check_text("label", label), file)
 
     @verb(
         "The reasons why a task does not run, and what would start it.",
@@ -2451,7 +2451,7 @@ class TaskOrchestrator:
             older_than = check_seconds("older_than", older_than)
         if keep_latest is not None:
             check_count("keep_latest", keep_latest, least=0)
-        if not isinstance(schedule, str):
+        if not is_text(schedule):
             msg = f"a schedule is said by its name, not {show(schedule)}"
             raise InvalidTaskError(msg)
         check_there("taskorch.retention", "prune()")

@@ -42,7 +42,7 @@ from taskorch.kit.verbs import (
     listed,
     verb,
 )
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.model import (
     TASKS,
     BudgetUsage,
@@ -675,7 +675,7 @@ def _refuse_more(name: str, units: int, total: int) -> NoReturn:
 
 
 def _check_owner(owner: object) -> str:
-    if not isinstance(owner, str) or not owner or not owner.isprintable():
+    if not is_text(owner) or not owner or not owner.isprintable():
         msg = f"owner: the name of somebody is needed, not {show(owner)}"
         raise InvalidTaskError(msg)
     return owner

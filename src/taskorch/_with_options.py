@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from taskorch._handles import MapResults, map_calls
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.described import Declared
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import in_our_words, others_words, unknown_option
 from taskorch.model import OPTIONS, Task, TaskOptions, call_type
 from taskorch.model.ids import id_problem
@@ -156,7 +156,7 @@ class CallOptions:
 
 
 def _formatted(pattern: str, args: tuple[Any, ...], number: int) -> str:
-    if not isinstance(pattern, str):
+    if not is_text(pattern):
         msg = f"id is a text such as 'night/{{}}', not {show(pattern)}"
         raise InvalidTaskError(msg)
     try:

@@ -11,14 +11,22 @@ from typing import Any
 
 import pytest
 from tests.hostile import ERRORS, LARGE
+from tests.integration.test_hostile_names import DOORS, ask
 from tests.integration.tools import PATIENCE
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
-from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.governance import ConstitutionalRuntime
 from taskorch.recovery import RecoveryHandler, Rule
 
 #: Seconds of processor for which the lock may be held.
 MOST = 0.02
+#: The public parameters for words of people.
+WORDS = [
+    door
+    for door in DOORS
+    if door.parameter in ("reason", "by", "note", "label", "source", "gate")
+]
 #: The least of what three rounds measure counts, since the machine has other work.
 ROUNDS = 3
 
@@ -200,3 +208,13 @@ def test_more_names_than_a_task_may_have_are_refused(option):
         pytest.raises(ValidationFailedError, match=r"1,001 .* 1,000 are the most"),
     ):
         orch.submit_task(Task.call(take, **{option: value}))
+
+
+@pytest.mark.parametrize("door", WORDS, ids=str)
+def test_a_text_that_somebody_gives_is_short_or_is_refused(door):
+    """Events have it, and what is written of them is copied under the lock."""
+    with TaskOrchestrator(governance=ConstitutionalRuntime([])) as orch:
+        orch.submit_task(Task.wait_for("event", id="done"))
+        with pytest.raises(TaskorchError):
+            ask(orch, door, "x" * 1_000_000)
+        orch.stop(drain=False)

@@ -32,7 +32,7 @@ from taskorch.kit.limits import (
     NS,
 )
 from taskorch.kit.members import has
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import in_our_words, meant, unknown_option
 from taskorch.model import Resources
 from taskorch.policies import PriorityQueue
@@ -176,7 +176,7 @@ def _seconds(*, zero: bool = True) -> SettingKind:
 
 def _word(*words: str) -> SettingKind:
     def check(name: str, value: object) -> object:
-        if not isinstance(value, str) or value not in words:
+        if not is_text(value) or value not in words:
             msg = f"{name}: {show(value)} is not {' or '.join(map(repr, words))}"
             raise InvalidTaskError(msg, hint=meant(value, words) or None)
         return value
@@ -233,7 +233,7 @@ def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
         raise InvalidTaskError(msg, hint=usual)
     checked: dict[str, AttemptExecutor[Any]] = {}
     for name, executor in value.items():
-        if not isinstance(name, str) or not name.strip():
+        if not is_text(name) or not name.strip():
             msg = f"{setting}: a name is needed, not {show(name)}"
             raise InvalidTaskError(msg, hint=usual)
         if name == "process" and type(executor) in (int, Processes):

@@ -19,7 +19,7 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.kit.checks import check_count
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.runtime import Latch, Work, asyncio, resolve_on
 
@@ -176,7 +176,7 @@ def _classes_of(types: object) -> frozenset[type[Event]]:
     classes: set[type[Event]] = set()
     wanted: Iterable[Any] = types
     for each in wanted:
-        cls: Any = SIGNALS.get(each) if isinstance(each, str) else each
+        cls: Any = SIGNALS.get(as_text(each)) if isinstance(each, str) else each
         if cls not in SIGNALS.values():
             hint = meant(each, SIGNALS, ", ".join(SIGNALS))
             msg = f"types: there is no event {show(each)}"

@@ -32,7 +32,7 @@ from taskorch.kit.clock import wall
 from taskorch.kit.connections import HttpConnection
 from taskorch.kit.deadline import PeerDeadline
 from taskorch.kit.fence import log_of
-from taskorch.kit.visible import show, visible
+from taskorch.kit.visible import is_text, show, visible
 from taskorch.kit.words import stamp
 from taskorch.model import HealthCheck
 
@@ -376,7 +376,7 @@ def sender_of(
     """
     seconds = check_seconds("timeout", timeout, zero=False)
     untyped: object = url
-    if not isinstance(untyped, str) or "://" not in url:
+    if not is_text(untyped) or "://" not in url:
         msg = f"a receiver is a URL, not {show(url)}"
         raise InvalidTaskError(msg, hint="https://alerts.example.com/hook")
     parts = urlsplit(url)
@@ -394,10 +394,11 @@ def _key(secret: str | bytes | None) -> bytes | None:
     if secret is None:
         return None
     untyped: object = secret
-    if isinstance(untyped, str | bytes) and len(untyped) >= _LEAST_SECRET:
+    is_key = isinstance(untyped, bytes) or is_text(untyped)
+    if is_key and len(secret) >= _LEAST_SECRET:
         # Half of a surrogate pair has no bytes.
         with suppress(UnicodeEncodeError):
-            return untyped.encode() if isinstance(untyped, str) else untyped
+            return secret.encode() if isinstance(secret, str) else secret
     msg = f"secret: a text of at least {_LEAST_SECRET} characters is needed"
     raise InvalidTaskError(msg, hint="secrets.token_urlsafe(32) makes one")
 

@@ -17,9 +17,9 @@ from taskorch.errors import (
 )
 from taskorch.fleet._late_ends import LateEnds
 from taskorch.kernel import GOING
-from taskorch.kit.checks import check_count, check_seconds
+from taskorch.kit.checks import check_count, check_seconds, check_text
 from taskorch.kit.verbs import NAME, OBJECT, verb
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, show
 from taskorch.model import (
     CODING_TYPES,
     Agent,
@@ -751,9 +751,9 @@ class AgentManager:
         return self._late.program_of(task_id)
 
     def _check(self, name: str) -> None:
-        row = self._rt.kernel.agents.get(name)
+        row = self._rt.kernel.agents.get(as_text(name))
         if row is None or not row.lease_ns or name not in self._rt.runners:
-            msg = f"no worker elsewhere has joined by the name {name!r}"
+            msg = f"no worker elsewhere has joined by the name {show(name)}"
             raise UnknownAgentError(msg, hint="orch.agents.join(…)")
 
 
@@ -800,6 +800,8 @@ def _check_place(
     if isinstance(is_text, str):
         msg = f"tool server {name!r}: command is a list of arguments, not one text"
         raise InvalidTaskError(msg, hint=f"command={is_text.split()}")
+    for text in (*command, url):
+        check_text(f"tool server {name!r}: an address", text)
     if bool(command) == bool(url):
         msg = f"tool server {name!r}: it is either a command or a URL"
         raise InvalidTaskError(msg, hint='command=["server"], or url="https://…"')

@@ -33,7 +33,7 @@ from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.machine import machine_labels
-from taskorch.kit.visible import show, visible
+from taskorch.kit.visible import as_text, is_text, show, visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     AGENT_KINDS,
@@ -172,11 +172,11 @@ class SpawnedAgents:
     def template_named(self, name: str) -> AgentTemplate:
         """Return the template of this name."""
         named: object = name
-        template = self.templates.get(name) if isinstance(named, str) else None
+        template = self.templates.get(name) if is_text(named) else None
         if template is not None:
             return template
         hint = "orch.agents.template(name, …) makes one"
-        if isinstance(named, str):
+        if is_text(named):
             if name in CODING_TYPES:
                 made: AgentTemplate = self._orch.agents.coding(types=[name])[0]
                 return made
@@ -281,7 +281,7 @@ class SpawnedAgents:
             InvalidTaskError: There is no such pool.
         """
         pools = self.pooled()
-        if template is not None and template not in pools:
+        if template is not None and as_text(template) not in pools:
             msg = f"there is no pool of workers {show(template)}"
             hint = meant(template, pools, f"there are {[*pools]}")
             raise InvalidTaskError(msg, hint=hint)
@@ -450,7 +450,7 @@ class SpawnedAgents:
         Raises:
             InvalidTransitionError: It is `local`, which is built in.
         """
-        if agent_id == Agent.LOCAL:
+        if as_text(agent_id) == Agent.LOCAL:
             msg = (
                 f"worker {Agent.LOCAL!r} is built in: nothing else runs plain functions"
             )
@@ -580,6 +580,7 @@ class SpawnedAgents:
 
     def row(self, agent_id: str) -> AgentRow | None:
         """Return the kernel's record of an agent; None while it starts."""
+        agent_id = as_text(agent_id)
         row = self._rt.kernel.agents.get(agent_id)
         has_gone = row is not None and row.lost and row.draining == GOING
         is_mine = agent_id in self.spawned or agent_id in self.fallen

@@ -41,7 +41,7 @@ from taskorch.fleet._tool_server import (
 from taskorch.kernel import LEFT_RUNNING, past_of
 from taskorch.kit.checks import is_name
 from taskorch.kit.fence import log_of
-from taskorch.kit.visible import show, visible
+from taskorch.kit.visible import is_text, show, visible
 from taskorch.model import Agent, TaskState
 from taskorch.runtime import AgentRunner, Coroutines, LoopHost
 
@@ -278,7 +278,7 @@ class _ToolCall:
         if answer.get("resultType") != "task":
             return self._result(answer)
         task_id = answer.get("taskId")
-        if not isinstance(task_id, str) or not 0 < len(task_id) <= _LONGEST_ID:
+        if not is_text(task_id) or not 0 < len(task_id) <= _LONGEST_ID:
             self._refuse("answered with a task that has no id", answer)
         kept = {
             "tool": self._full_name,

@@ -55,7 +55,7 @@ from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import plain
 from taskorch.kit.verbs import verb
-from taskorch.kit.visible import counted, show
+from taskorch.kit.visible import as_text, counted, show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
 from taskorch.model import Resources, Task, TaskState
@@ -751,9 +751,9 @@ class Audits(Waivers):
 
     def _check_policy(self, policy_id: str) -> None:
         ids = [policy.id for policy in self._set.policies]
-        if policy_id not in ids:
+        if as_text(policy_id) not in ids:
             msg = f"there is no policy {show(policy_id)}"
-            hint = meant(str(policy_id), ids) or f"there are {some(ids) or 'none'}"
+            hint = meant(policy_id, ids) or f"there are {some(ids) or 'none'}"
             raise InvalidTaskError(msg, hint=hint)
 
     def _stop_covered(self, waiver: Waiver) -> None:

@@ -34,7 +34,7 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.plain import plain, read_plain, taken_apart
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import Call, Task, call_type
 
@@ -152,7 +152,7 @@ def steps_of(path: str) -> tuple[str | int, ...]:
         InvalidTaskError: It is no such path, or an operation has no such field.
     """
     unchecked: object = path
-    if not isinstance(unchecked, str) or not path.strip():
+    if not is_text(unchecked) or not path.strip():
         _refuse(f"condition: a dotted path is needed, not {show(path)}")
     steps: list[str | int] = []
     for part in path.split("."):

@@ -784,7 +784,7 @@ class Waivers:
         return waiver
 
     def _recall_one(self, waiver_id: object) -> None:
-        self._recall((waiver_id,) if isinstance(waiver_id, str) else ())
+        self._recall((waiver_id,) if is_text(waiver_id) else ())
 
     def _recall(self, ids: Iterable[str]) -> None:
         """Take in the known state of these questions, under the lock."""

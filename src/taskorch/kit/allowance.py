@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Final
 
 from taskorch.errors import InvalidTaskError, TooManyFailuresError
-from taskorch.kit.visible import counted, said, show
+from taskorch.kit.visible import as_text, counted, is_text, said, show
 
 #: The most failures that a message shows.
 _SHOWN: Final = 3
@@ -34,11 +34,11 @@ class Allowance:
     def __init__(self, value: object) -> None:
         self._count: int | None = None
         self._share = Fraction(0)
-        self._text = str(value)
+        self._text = as_text(value)
         if type(value) is int and value >= 0:
             self._count = value
             return
-        text = value if isinstance(value, str) else ""
+        text = value if is_text(value) else ""
         match = re.fullmatch(_SHARE, text)
         share = None if match is None else Fraction(match[1])
         if share is None or share > _ALL:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any, SupportsFloat, TypeGuard, TypeVar, cast
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.limits import MAX_NAME, MAX_SECONDS
+from taskorch.kit.limits import MAX_NAME, MAX_SECONDS, MAX_TEXT
 from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import in_our_words, meant, remedy_of
 
@@ -38,7 +38,7 @@ def check_text(subject: str, value: object) -> str:
     Return *value* if it is a text that can be shown: half of a surrogate pair cannot.
 
     Raises:
-        InvalidTaskError: It is not.
+        InvalidTaskError: It is not, or has more characters than `MAX_TEXT`.
     """
     if not is_text(value):
         msg = f"{subject} is a text, not {show(value)}"
@@ -48,6 +48,9 @@ def check_text(subject: str, value: object) -> str:
     except UnicodeEncodeError:
         msg = f"{subject} has half of a character, which nothing shows: {show(value)}"
         raise InvalidTaskError(msg) from None
+    if len(value) > MAX_TEXT:
+        msg = f"{subject} has at most {MAX_TEXT:,} characters, not {len(value):,}"
+        raise InvalidTaskError(msg, hint="say where the rest is to be read")
     return value
 
 
@@ -97,8 +100,8 @@ def check_reward(value: object, source: object) -> None:
     if not is_number(value, -1, 1):
         msg = f"a reward is a number from -1 to 1, not {show(value)}"
         raise InvalidTaskError(msg, hint="divide it by the largest that there is")
-    if not isinstance(source, str) or not source:
-        msg = f"the source of a reward is a text, and not empty; it is {show(source)}"
+    if not check_text("the source of a reward", source):
+        msg = "the source of a reward is a text, and not empty"
         raise InvalidTaskError(msg)
 
 
@@ -208,7 +211,7 @@ def check_word(name: str, value: object, words: Iterable[str]) -> None:
         InvalidTaskError: It is none of them; the hint is the nearest one.
     """
     choices = tuple(words)
-    if value not in choices:
+    if not is_text(value) or value not in choices:
         listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
         msg = f"{name} is {listed}, not {show(value)}"
         raise InvalidTaskError(msg, hint=meant(value, choices) or None)
@@ -244,7 +247,7 @@ def check_answerer(field: str, name: object) -> str:
     Raises:
         InvalidTaskError: It is no valid name.
     """
-    if not isinstance(name, str) or not name.isprintable():
+    if not is_text(name) or not name.isprintable():
         msg = f"{field}: a text that can be printed is needed, not {show(name)}"
         raise InvalidTaskError(msg)
     if not name or ":" in name:

@@ -28,7 +28,7 @@ from taskorch.kit.checks import check_seconds, is_number
 from taskorch.kit.described import texts_of
 from taskorch.kit.limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch.kit.located import FilePlace, Located, plain
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant, remedy_of_key
 
 #: The value that a form returns for an invalid one.
@@ -340,7 +340,7 @@ class OneOf:
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         value = node.value
-        if not isinstance(value, str) or value not in self.meanings:
+        if not is_text(value) or value not in self.meanings:
             guess = meant(value, self.meanings) if isinstance(value, str) else ""
             text = f"{self.needs} is needed, not {shown(node)}"
             faults.add(node.place, f"{text}; {guess}" if guess else text, path)
@@ -737,7 +737,7 @@ class AnyNames:
         values: dict[str, Any] = {}
         for name, (place, value) in nodes.items():
             inner = f"{path}.{name}" if path else name
-            if not isinstance(place.value, str):
+            if not is_text(place.value):
                 text = f"a name is text, not {show(place.value, 40)}"
                 faults.add(place.place, text, path)
                 continue

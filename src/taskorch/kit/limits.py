@@ -82,5 +82,7 @@ MAX_ATTEMPTS: Final = 1_000_000
 NS: Final = 1_000_000_000
 #: The least time for which a task steps aside if the system had no room for its start.
 ASIDE_NS: Final = NS // 4
+#: The longest reason that somebody gives, in characters: events and histories have it.
+MAX_TEXT: Final = 10_000
 #: The longest name of a person, or of a choice, in characters.
 MAX_NAME: Final = 200

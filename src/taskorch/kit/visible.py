@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from math import log10
-from types import WrapperDescriptorType
+from types import MethodDescriptorType, WrapperDescriptorType
 from typing import Any, Final, TypeGuard
 
 from taskorch.kit.address import without_password
@@ -30,24 +30,34 @@ _USERINFO: Final = r"""//[^\s/?#"'<>]*@"""
 _PARAMETER: Final = r"""([?&]password=)[^\s&#"'<>]+"""
 
 
-#: Methods that compare texts, and take them apart.
-_METHODS: Final = (
-    *("__eq__", "__hash__", "__lt__", "__len__"),
-    *("__iter__", "__getitem__", "__contains__"),
+#: The classes of methods that no Python code has replaced, and the methods of a text.
+_OF_PYTHON: Final = WrapperDescriptorType, MethodDescriptorType
+_METHODS: Final = tuple(
+    name
+    for name, method in vars(str).items()
+    if type(method) in _OF_PYTHON and name != "__repr__"
 )
 
 
 def is_text(value: Any) -> TypeGuard[str]:
     """
-    Return whether *value* is a text that behaves like a str, such as an enum member.
+    Return whether *value* is a text whose methods are those of str.
 
-    The methods of a user's own str class may do anything.
+    The methods of a user's own str class may do anything, or write another text than
+    they compare, as those of an enum that is no StrEnum do.
     """
     cls = type(value)
     return cls is str or (
         issubclass(cls, str)
-        and all(type(getattr(cls, name)) is WrapperDescriptorType for name in _METHODS)
+        and all(type(getattr(cls, name)) in _OF_PYTHON for name in _METHODS)
+        # Only that of a StrEnum is a function of Python's own.
+        and getattr(cls.__repr__, "__module__", "enum") == "enum"
     )
+
+
+def as_text(value: Any) -> str:
+    """Return *value* if it is a text, or else as messages show it."""
+    return value if is_text(value) else show(value)
 
 
 def visible(text: str) -> str:
@@ -100,12 +110,19 @@ def show(value: object, most: int = _MAX_SHOWN) -> str:
         return f"an integer of about {digits:,} digits"
     try:
         # A user's str class may raise, too.
-        text = masked(str.__str__(repr(value)))
+        text = masked(_repr(value))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001 - a message must not fail over what it shows
         return f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _repr(value: object) -> str:
+    if not isinstance(value, str):
+        return str.__str__(repr(value))
+    text = str.__repr__(value)
+    return text if is_text(value) else f"{type(value).__name__}({text})"
 
 
 def written(record: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_exact
 from taskorch.kit.verbs import verb
+from taskorch.kit.visible import is_text, show
 from taskorch.memo._results import Memo
 
 
@@ -63,8 +64,8 @@ class MemoManager:
             InvalidTaskError: They are no texts.
         """
         for name, value in (("type", type), ("task", task)):
-            if value is not None and not isinstance(value, str):
-                msg = f"{name}: a text is needed, not {value!r}"
+            if value is not None and not is_text(value):
+                msg = f"{name}: a text is needed, not {show(value)}"
                 raise InvalidTaskError(msg)
             check_exact(name, value or "", "name one, or neither to clear all")
         self._rt.look_up()

@@ -19,7 +19,7 @@ from taskorch.kit.checks import (
     is_name,
 )
 from taskorch.kit.frozen import frozen, shown
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model._program import Program
 from taskorch.model._resources import Resources
@@ -345,7 +345,7 @@ def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
         raise InvalidTaskError(msg, hint="capabilities={'test': 3}")
     levels: dict[str, int] = {}
     for each in names:
-        text = each if isinstance(each, str) else Capability(each)
+        text = each if is_text(each) else Capability(each)
         name, colon, level = text.partition(":")
         if text in whole or not colon:
             name, level = text if text in whole else Capability(text), "1"

@@ -10,7 +10,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 
 
 def _seconds(value: Any) -> float | None:
@@ -26,14 +26,14 @@ def _names(value: Any) -> frozenset[str]:
         raise InvalidTaskError(msg, hint="ignore={'verbose'}")
     names = list(unchecked)
     for name in names:
-        if not isinstance(name, str):
+        if not is_text(name):
             msg = f"ignore: names of arguments are needed, not {show(name)}"
             raise InvalidTaskError(msg, hint="ignore={'verbose'}")
     return frozenset(names)
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
+    if not is_text(value):
         msg = f"{name}: a text is needed, not {show(value)}"
         raise InvalidTaskError(msg, hint=f'{name}="2"')
     return value

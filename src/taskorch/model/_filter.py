@@ -10,7 +10,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.described import Match, texts_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import meant, unknown_option
 from taskorch.model._states import TaskState
 from taskorch.model._task import OPTIONS, FilterFields, Task
@@ -99,7 +99,7 @@ class TaskFilter:
             {
                 name: _CHECKED[self.FIELDS[name].how](name, value)
                 for name, value in conditions.items()
-                if value is not None and value != {}
+                if value is not None and (type(value) is not dict or value)
             }
         )
 
@@ -165,7 +165,7 @@ class TaskFilter:
 
 def _state(_: str, value: Any) -> TaskState:
     try:
-        return TaskState(value)
+        return TaskState(as_text(value))
     except ValueError:
         names = ", ".join(TaskState)
         msg = f"there is no state {show(value)}: there are {names}"
@@ -173,7 +173,7 @@ def _state(_: str, value: Any) -> TaskState:
 
 
 def _text(name: str, value: object) -> str:
-    if isinstance(value, str):
+    if is_text(value):
         return value
     msg = f"{name}: a text is needed, not {show(value)}"
     raise InvalidTaskError(msg)

@@ -19,7 +19,7 @@ from taskorch.kit.frozen import frozen, shown
 from taskorch.kit.limits import MAX_NAME
 from taskorch.kit.people import is_among, person, role_in
 from taskorch.kit.plain import fields_of, plain
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
 from taskorch.model.ids import split_first
@@ -153,7 +153,7 @@ def _check_line(text: object) -> None:
     Raises:
         InvalidTaskError: It is none; the message says why.
     """
-    if not isinstance(text, str) or not text.strip():
+    if not is_text(text) or not text.strip():
         msg = f"a question is a text, not {show(text)}"
         raise InvalidTaskError(msg)
     if not "".join(text.splitlines()).isprintable():
@@ -461,7 +461,7 @@ def to_question(
         if due is None:
             msg = "default: it is for when nobody decides in time, and there is no due"
             raise InvalidTaskError(msg, hint="due=3600")
-        if default not in choices:
+        if as_text(default) not in choices:
             msg = f"default: {show(default)} is none of {', '.join(choices)}"
             raise InvalidTaskError(msg, hint=meant(default, choices) or None)
         if default in noes:
@@ -473,7 +473,7 @@ def to_question(
         msg = f"due: seconds from when it is asked, or a timedelta, not {show(due)}"
         raise InvalidTaskError(msg, hint="deadline= takes a datetime")
     return Question(
-        f"{ANSWER_TO}{text}" if event is None else event,
+        f"{ANSWER_TO}{as_text(text)}" if event is None else event,
         due,
         otherwise,
         text,
@@ -495,7 +495,7 @@ def _names(field: str, texts: object) -> tuple[str, ...]:
     if not isinstance(texts, Iterable):
         msg = f"{field}: names are needed, not {show(texts)}"
         raise InvalidTaskError(msg)
-    names = tuple(dict.fromkeys(texts))
+    names = tuple(texts)
     for name in names:
         if not is_name(name) or len(name) > MAX_NAME:
             msg = f"{field}: a text that can be printed is needed, not {show(name)}"
@@ -505,4 +505,4 @@ def _names(field: str, texts: object) -> tuple[str, ...]:
             msg = f"{field}: {show(name)} names neither a person nor a role"
             hint = "say a name without a colon, or a role as in 'role:approver'"
             raise InvalidTaskError(msg, hint=hint)
-    return names
+    return tuple(dict.fromkeys(names))

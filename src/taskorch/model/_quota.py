@@ -12,7 +12,7 @@ from taskorch.kit.checks import check_exact
 from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import MAX_AMOUNT
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import show, visible
+from taskorch.kit.visible import is_text, show, visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model._resources import Resources, Units, to_units
 from taskorch.model.ids import has_segments
@@ -103,7 +103,7 @@ class Quota:
     def _check_subject(self) -> None:
         subjects: dict[str, object] = {name: getattr(self, name) for name in _KINDS}
         for name, value in subjects.items():
-            if not isinstance(value, str) or (value and not value.isprintable()):
+            if not is_text(value) or (value and not value.isprintable()):
                 msg = f"{name}: the {name} that the quota is for, not {show(value)}"
                 raise InvalidTaskError(msg)
             hint = f"set one for each {name}; concurrency= bounds all tasks together"

@@ -15,7 +15,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_word, is_name, is_number
 from taskorch.kit.limits import MAX_AMOUNT, MAX_UNIT_NAME, MAX_UNITS, MAX_WEIGHT
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import OTHER_RESOURCES
 
 #: `(name, whole millionths)` pairs, sorted by name, none of them zero.
@@ -233,7 +233,7 @@ class Resources(Mapping[str, float]):
             msg = f"{what}: a mapping of names to amounts, not {show(amounts)}"
             raise InvalidTaskError(msg, hint="Resources(cpu=1), or {'cpu': 1}")
         for name in amounts:
-            if not isinstance(name, str):
+            if not is_text(name):
                 msg = f"{what}: the name of a resource is a str, not {show(name)}"
                 raise InvalidTaskError(msg)
         return cls(**amounts)

@@ -30,7 +30,7 @@ from taskorch.kit.forms import (
 from taskorch.kit.limits import MAX_PRIORITY
 from taskorch.kit.located import located
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, show
+from taskorch.kit.visible import counted, is_text, show
 from taskorch.kit.words import in_a_line
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.model.ids import check_name
@@ -88,7 +88,7 @@ def _positive(name: str) -> Callable[[Any, Any, Any], None]:
 
 def _text(name: str) -> Callable[[Any, Any, Any], None]:
     def check(_self: Any, _field: Any, value: Any) -> None:
-        if not isinstance(value, str) or not value:
+        if not is_text(value) or not value:
             msg = f"{name} is a text that is not empty, not {show(value)}"
             raise InvalidTaskError(msg)
 
@@ -253,7 +253,7 @@ def _names(value: object) -> tuple[str, ...]:
         raise InvalidTaskError(msg, hint="requirements=['python']")
     names = tuple(value)
     for each in names:
-        if not isinstance(each, str) or not each:
+        if not is_text(each) or not each:
             msg = f"a requirement is the name of a capability, not {show(each)}"
             raise InvalidTaskError(msg)
     return names
@@ -324,7 +324,7 @@ class TaskRequest:
                 raise InvalidTaskError(msg)
         elif self.deadline is not None:
             check_seconds("deadline", self.deadline)
-        if not isinstance(self.description, str):
+        if not is_text(self.description):
             msg = f"a description is a text, not {show(self.description)}"
             raise InvalidTaskError(msg)
 

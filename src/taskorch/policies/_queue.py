@@ -20,7 +20,7 @@ from taskorch.kit.checks import (
 )
 from taskorch.kit.limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, show
+from taskorch.kit.visible import counted, is_text, show
 from taskorch.model import Task
 from taskorch.protocols import Admission, Context, Order, OwnerView
 
@@ -276,7 +276,7 @@ def _checked_weights(weights: object) -> dict[str | None, float]:
         msg = f"weights is a mapping of owners to numbers, not {show(weights)}"
         raise InvalidTaskError(msg)
     for owner, weight in weights.items():
-        if owner is not None and not isinstance(owner, str):
+        if owner is not None and not is_text(owner):
             msg = f"weights: an owner is a text, or None, not {show(owner)}"
             raise InvalidTaskError(msg)
         check_exact("weights", owner or "", "name each tenant; others have weight 1")
@@ -362,7 +362,7 @@ def _checked_objectives(weights: object) -> dict[str, float]:
         msg = f"weights is a mapping of names to seconds, not {show(weights)}"
         raise InvalidTaskError(msg)
     for name, weight in weights.items():
-        if not isinstance(name, str):
+        if not is_text(name):
             msg = f"weights: the name of an objective is a text, not {show(name)}"
             raise InvalidTaskError(msg)
         if not is_number(weight, -MAX_SECONDS, MAX_SECONDS):

@@ -17,7 +17,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import counted, show
+from taskorch.kit.visible import counted, is_text, show
 from taskorch.model import Call, Program, is_able, is_label
 from taskorch.policies._words import seconds
 from taskorch.protocols import AgentView, Context, Match
@@ -273,7 +273,7 @@ def _read(source: Records | Callable[[], Records]) -> Mapping[str, frozenset[str
     # The mapping is copied, since its owner may change it meanwhile.
     for name, listed in list(answer.items()):
         capabilities = _capabilities(listed)
-        if not isinstance(name, str) or capabilities is None:
+        if not is_text(name) or capabilities is None:
             msg = (
                 "source: the name of a worker and a collection of capabilities are "
                 f"needed, not {show(name)}: {show(listed)}"

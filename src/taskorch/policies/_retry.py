@@ -13,7 +13,7 @@ from taskorch.errors import InvalidTaskError, Permanent, TaskTimeoutError, leave
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.checks import check_count, check_word, is_number
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.model import NO_RETRY, Call, RetryPolicy, Task
 from taskorch.policies._words import amount, seconds, share
 from taskorch.protocols import Context, Failure, RetryDecision, RetryHandler
@@ -70,7 +70,7 @@ def _seconds(value: object, now: float) -> float | None:
     if isinstance(value, int | float):
         # The function `isfinite` cannot take every int.
         return float(min(value, MAX_SECONDS)) if 0 <= value < math.inf else None
-    if not isinstance(value, str):
+    if not is_text(value):
         return None
     try:
         return _seconds(float(value), now)

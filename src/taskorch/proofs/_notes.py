@@ -23,7 +23,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 
 _SIGNED: Final = re.compile(r"— (\S+) ([A-Za-z0-9+/=]+)")
 _NAME: Final = re.compile(r"[^\s+]+")
@@ -196,7 +196,7 @@ def make_key(path: str | os.PathLike[str], name: str | None = None) -> str:
     path = Path(path)
     name = path.stem if name is None else name
     untyped: object = name
-    if not isinstance(untyped, str) or not _NAME.fullmatch(untyped):
+    if not is_text(untyped) or not _NAME.fullmatch(untyped):
         msg = f"{show(name)} is no name of a key: it has neither blanks nor a +"
         raise InvalidTaskError(msg, hint="as in audit.example.com")
     seed = os.urandom(_KEY)

@@ -40,7 +40,7 @@ from taskorch.kit.limits import MAX_NAME
 from taskorch.kit.members import has
 from taskorch.kit.people import person
 from taskorch.kit.plain import plain
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
 from taskorch.model import (
@@ -544,7 +544,7 @@ def check(by: object, note: object, changes: object = None) -> None:
     Raises:
         InvalidTaskError: One is not well formed.
     """
-    if not isinstance(note, str) or not note.isprintable():
+    if not is_text(note) or not note.isprintable():
         msg = f"note: a text that can be printed is needed, not {show(note)}"
         raise InvalidTaskError(msg)
     if len(note) > _MOST_NOTE:
@@ -570,7 +570,7 @@ def check_choice(choice: object) -> None:
     Raises:
         InvalidTaskError: It is none.
     """
-    if not isinstance(choice, str) or len(choice) > MAX_NAME:
+    if not is_text(choice) or len(choice) > MAX_NAME:
         msg = f"an answer is one of the choices, a short text, not {show(choice)}"
         raise InvalidTaskError(msg)
 

@@ -25,7 +25,7 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.forms import Number, Text, may_be, one_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import suggesting
 from taskorch.model import SEVERITIES, TERMINAL, HealthCheck, Stats, TypeStats
 from taskorch.protocols import Command, DriverView, RemoveAgent
@@ -226,7 +226,7 @@ class AlertRule:
 
     def __attrs_post_init__(self) -> None:
         name: object = self.name
-        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST:
+        if not is_text(name) or not 0 < len(name) <= _LONGEST:
             msg = f"the name of an alert has 1 to {_LONGEST} characters"
             raise InvalidTaskError(msg, hint=f"not {show(name)}")
         if not name.isprintable():
@@ -548,7 +548,7 @@ class Alerts:
 
     def remove(self, name: str) -> bool:
         """Stop watching a rule and undo its action; return False if there is none."""
-        rule = self._rules.pop(name, None)
+        rule = self._rules.pop(as_text(name), None)
         if rule is None:
             return False
         self._leave(rule)

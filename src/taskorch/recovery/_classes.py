@@ -35,6 +35,7 @@ from taskorch.errors import (
 )
 from taskorch.kit.forms import Each, Number, Text, may_be
 from taskorch.kit.patterns import searcher
+from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import meant, suggesting
 from taskorch.model import ProgramResult
 from taskorch.recovery._codes import ByCode, by_code, by_told_code, each
@@ -93,10 +94,10 @@ def class_of(word: str) -> str:
     Raises:
         InvalidTaskError: No class has this name or synonym.
     """
-    plain = str(word).strip().lower().replace(" ", "_").replace("-", "_")
+    plain = as_text(word).strip().lower().replace(" ", "_").replace("-", "_")
     name = plain if plain in CLASSES else _ALIASES.get(plain)
     if name is None:
-        msg = f"{word!r} is no class of failures"
+        msg = f"{show(word)} is no class of failures"
         words = (*CLASSES, *_ALIASES)
         hint = meant(plain, words, f"one of {', '.join(CLASSES)}")
         raise InvalidTaskError(msg, hint=hint)
@@ -163,7 +164,7 @@ class Rule:
 
     def __attrs_post_init__(self) -> None:
         codes: object = self.exit_code
-        if self.error is not None and not isinstance(self.error, str):
+        if self.error is not None and not is_text(self.error):
             msg = (
                 f"the rule for {self.name}: error={self.error!r} is no name of a class"
             )

@@ -32,6 +32,7 @@ from taskorch.kit.forms import (
     may_be,
     one_of,
 )
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import OTHER_RESOURCES, suggesting
 from taskorch.model import Resources
 from taskorch.recovery._classes import CLASSES, class_of
@@ -217,8 +218,8 @@ def _actions_of(words: object) -> tuple[str, ...]:
         raise InvalidTaskError(msg)
     actions = tuple(words)
     for each in actions:
-        if not isinstance(each, str) or not each.strip():
-            msg = f"actions: {each!r} is no text"
+        if not is_text(each) or not each.strip():
+            msg = f"actions: {show(each)} is no text"
             raise InvalidTaskError(msg)
     return actions
 

@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import AgentStats, Stats, TypeStats
 
@@ -360,8 +361,8 @@ class Condition:
             return cls(getattr(condition, "__name__", "a function"), None, condition)
         hint = f"{field}='failure_rate > 0.2', or a function of the metrics"
         candidate: object = condition
-        if not isinstance(candidate, str) or len(candidate) > _MOST:
-            msg = f"{field}: {candidate!r:.60} is no condition"
+        if not is_text(candidate) or len(candidate) > _MOST:
+            msg = f"{field}: {show(candidate, 60)} is no condition"
             raise InvalidTaskError(msg, hint=hint)
         try:
             tree = ast.parse(condition.strip(), mode="eval").body

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._made_for import MadeFor
 from taskorch.model.ids import stem_of
@@ -141,8 +141,8 @@ def _condition(
     state: TaskState | None,
     older_than: float | None,
 ) -> Callable[[TaskRow, int], bool]:
-    for name, value in (("ids", ids), ("type", type or "")):
-        if not isinstance(value, str):
+    for name, value in (("ids", ids), ("type", "" if type is None else type)):
+        if not is_text(value):
             msg = f"{name}: a text is needed, not {show(value)}"
             raise InvalidTaskError(msg)
 

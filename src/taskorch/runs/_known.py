@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import UnknownTaskError
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, show
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import names_in_run, stem_of
 from taskorch.runs import _members
@@ -66,10 +66,11 @@ class KnownRuns:
             UnknownTaskError: No workflow runs, or ran, under this id.
         """
         self.rt.look_up()
+        run_id = as_text(run_id)
         run = self.runs.get(run_id)
         if run is not None:
             return run
-        return self._found(str(run_id))
+        return self._found(run_id)
 
     def tasks_of(self, run_id: str) -> dict[str, TaskHandle[Any]]:
         """Return the tasks of a run, by their ids in the workflow."""

@@ -16,7 +16,7 @@ from taskorch.errors import (
 )
 from taskorch.kit.checks import check_count, check_text, check_there
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import TERMINAL, MadeFor
 from taskorch.model.ids import (
@@ -228,7 +228,7 @@ class WorkflowManager:
         Raises:
             InvalidTaskError: *pattern* is no text.
         """
-        if not isinstance(pattern, str):
+        if not is_text(pattern):
             msg = f"a pattern of ids is a text, not {show(pattern)}"
             raise InvalidTaskError(msg, hint="'nightly-*'; '*' is all runs")
         self._rt.look_up()
@@ -311,7 +311,7 @@ class WorkflowManager:
             InvalidTaskError: The *reason* is no text.
         """
         rt = self._rt
-        why = f"workflow {run_id} was cancelled"
+        why = f"workflow {as_text(run_id)} was cancelled"
         why = why if reason is None else check_text("a reason", reason)
         done = False
         vetoes: list[InvalidTransitionError] = []
@@ -533,8 +533,9 @@ class WorkflowManager:
             UnknownTaskError: It is no pattern, and there is no such run, or nothing
                 of that name in it.
         """
-        run_id, below = split_first(str(pattern))
-        if not WILD.isdisjoint(str(pattern)):
+        pattern = as_text(pattern)
+        run_id, below = split_first(pattern)
+        if not WILD.isdisjoint(pattern):
             self._rt.look_up()
             return [
                 (run, below) for run in self._known.matching(run_id, only_live=True)

@@ -15,7 +15,7 @@ from taskorch.kernel import LEFT_RUNNING, is_forgiven, past_of
 from taskorch.kit.limits import NS
 from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import said
+from taskorch.kit.visible import is_text, said
 from taskorch.model import TERMINAL, MadeFor, TaskState
 from taskorch.model.ids import earlier_ids, run_of, without_run
 from taskorch.runs._members import blockers
@@ -443,7 +443,7 @@ def _verdict_in(result: object, at: float | None) -> Verdict | None:
             note, checks = others.get("note", ""), others.get("checks", [])
         case _:
             return None
-    if not isinstance(note, str) or not isinstance(checks, list | tuple):
+    if not is_text(note) or not isinstance(checks, list | tuple):
         return None
     if not all(map(_is_check, checks)):
         return None

@@ -32,7 +32,7 @@ from taskorch.kernel import (
 )
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH
-from taskorch.kit.visible import is_text, show
+from taskorch.kit.visible import as_text, show
 from taskorch.model import (
     Call,
     Program,
@@ -513,7 +513,7 @@ class Preparation:
 
 def _word(value: Any) -> Any:
     """Return *value* as events may have it: as text, or shown as text."""
-    return value if value is None or is_text(value) else show(value)
+    return None if value is None else as_text(value)
 
 
 def _any_named(tasks: Iterable[Task]) -> bool:

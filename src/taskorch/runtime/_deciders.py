@@ -57,7 +57,7 @@ from taskorch.kit.interrupts import (
 from taskorch.kit.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.kit.members import answer_of, has, methods_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import show, with_article
+from taskorch.kit.visible import is_text, show, with_article
 from taskorch.model import (
     NO_RESOURCES,
     Call,
@@ -1030,7 +1030,7 @@ def _refuse(component: str, what: str) -> NoReturn:
 
 
 def _check_text(component: str, name: str, value: object) -> None:
-    if not isinstance(value, str):
+    if not is_text(value):
         _refuse(component, f"its {name} is {show(value)}, not a text")
 
 

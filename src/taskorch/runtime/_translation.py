@@ -22,7 +22,7 @@ from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
 from taskorch.kit.building import WritesWorkflow, called_in
 from taskorch.kit.limits import MAX_SECONDS, NS
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import ns_of
 from taskorch.model import (
@@ -133,7 +133,7 @@ def executor_for(
         _refuse_generator(fn)
     if name is None or name == "auto":
         return executors["asyncio" if is_async else "thread"]
-    if not isinstance(name, str):
+    if not is_text(name):
         msg = f"executor: a name is needed, not {show(name)}"
         raise InvalidTaskError(msg)
     if name == "asyncio" and not is_async:

@@ -17,7 +17,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_count, check_word, zone_of
 from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import NS
-from taskorch.kit.visible import counted, show
+from taskorch.kit.visible import counted, is_text, show
 from taskorch.kit.words import some
 from taskorch.schedules._definition import Definition
 
@@ -43,7 +43,7 @@ def check_options(limit: int, order: str, by: str) -> dict[str, Any]:
         msg = f"limit is at most {MOST_AT_ONCE:,}, not {limit:,}"
         raise InvalidTaskError(msg)
     check_word("order", order, ORDERS)
-    if not isinstance(by, str):
+    if not is_text(by):
         msg = f"by is the name of somebody, not {show(by)}"
         raise InvalidTaskError(msg)
     return {"limit": limit, "order": order, "by": by}

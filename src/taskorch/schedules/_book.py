@@ -22,7 +22,7 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES
 from taskorch.kit.ticks import TickProgress, read_progress, ticks_of
-from taskorch.kit.visible import said, show
+from taskorch.kit.visible import as_text, said, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import MadeFor
 from taskorch.model.ids import first_of, run_of, stem_of
@@ -200,12 +200,12 @@ class ScheduleBook:
             UnknownTaskError: There is none.
             InvalidTaskError: This incarnation has not declared its work.
         """
-        entry = self.schedules().get(name)
+        entry = self.schedules().get(as_text(name))
         if entry is None:
             msg = f"there is no schedule {show(name)}"
             names = sorted(self.schedules())
             hint = meant(name, names, f"there are {', '.join(names) or 'none at all'}")
-            raise UnknownTaskError(msg, hint=hint, task_id=str(name))
+            raise UnknownTaskError(msg, hint=hint, task_id=as_text(name))
         if makes:
             self.ensure_work(entry)
         return entry
@@ -228,11 +228,11 @@ class ScheduleBook:
             UnknownTaskError: There is none.
         """
         backfills = self.backfills()
-        backfill = backfills.get(backfill_id)
+        backfill = backfills.get(as_text(backfill_id))
         if backfill is None:
             msg = f"there is no backfill {show(backfill_id)}"
             hint = meant(backfill_id, [*backfills], "see orch.schedules.backfills()")
-            raise UnknownTaskError(msg, hint=hint, task_id=str(backfill_id))
+            raise UnknownTaskError(msg, hint=hint, task_id=as_text(backfill_id))
         return backfill
 
     def next_number(self) -> int:

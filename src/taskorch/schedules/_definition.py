@@ -285,7 +285,7 @@ def read_definition(
         document = _with_workflow(document)
     entry = DocumentOf(ScheduleEntry).read(located(document), "", faults)
     if faults or not isinstance(document, Mapping):
-        msg = f"schedule {name!r}: {'; '.join(faults.lines)}"
+        msg = f"schedule {show(name)}: {'; '.join(faults.lines)}"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', and a task")
     makes = [key for key in ("task", "workflow", "code") if key in document]
     if len(makes) != 1:

@@ -22,7 +22,7 @@ from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES
 from taskorch.kit.ticks import ticks_of
 from taskorch.kit.verbs import TEXT, lacks, verb
-from taskorch.kit.visible import show
+from taskorch.kit.visible import as_text
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.kit.words import some
 from taskorch.model import HealthCheck, Task
@@ -280,7 +280,7 @@ class ScheduleManager:
             JournalError: It cannot be kept.
         """
         with self._book.making:
-            entry = self._book.schedules().get(name)
+            entry = self._book.schedules().get(as_text(name))
             if entry is None:
                 return False
             count, last = self._ticks.passed(entry, self._host.wall(), put_off=False)
@@ -835,7 +835,8 @@ def _reason_of(reason: object) -> str:
     Raises:
         InvalidTaskError: It is no text, or empty.
     """
-    if not reason:
-        msg = f"a reason is a text, not {show(reason)}"
+    text = check_text("a reason", reason)
+    if not text:
+        msg = "a reason is a text, and not empty"
         raise InvalidTaskError(msg)
-    return check_text("a reason", reason)
+    return text

@@ -13,7 +13,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import zone_of
 from taskorch.kit.limits import NS
 from taskorch.kit.ticks import FIRST, FIRST_SLOT, LAST, LAST_SLOT
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 
 #: Names of frequent times.
@@ -273,7 +273,7 @@ def text_of(when: object) -> str:
             msg = f"ticks are at least {_LEAST:g} s apart, and not {show(when)} s"
             raise InvalidTaskError(msg)
         return f"every {when:.3f}".rstrip("0").rstrip(".") + "s"
-    if not isinstance(when, str):
+    if not is_text(when):
         msg = f"a schedule has a time of cron or a distance, not {show(when)}"
         raise InvalidTaskError(msg, hint="'0 3 * * *', 'every 15m', or a timedelta")
     text = " ".join(when.split())

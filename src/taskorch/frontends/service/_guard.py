@@ -37,7 +37,7 @@ from taskorch.frontends.people import PLAIN, Identity, Tokens
 from taskorch.frontends.service._bodies import MAX_BODY, WHO, HttpProblem, too_long
 from taskorch.frontends.service._server import KNOWN
 from taskorch.kit.fence import log_of
-from taskorch.kit.visible import counted, show, visible
+from taskorch.kit.visible import as_text, counted, is_text, show, visible
 from taskorch.runtime import LOOKS
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def check_token(token: str | None) -> bytes | None:
         return None
     untyped: object = token
     if (
-        not isinstance(untyped, str)
+        not is_text(untyped)
         or len(untyped) < _LEAST_TOKEN
         or not all("!" <= letter <= "~" for letter in untyped)
     ):
@@ -284,8 +284,8 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
     untyped: object = hosts
     if not isinstance(untyped, str) and isinstance(untyped, Iterable):
         names: list[object] = list(untyped)
-        if all(isinstance(name, str) for name in names):
-            return frozenset(str(name).lower() for name in names)
+        if all(map(is_text, names)):
+            return frozenset(as_text(name).lower() for name in names)
     msg = f"hosts is a collection of names, not {show(untyped)}"
     raise InvalidTaskError(msg, hint="hosts=['orders.example.org']")
 

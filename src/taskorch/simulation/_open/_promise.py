@@ -15,7 +15,7 @@ from taskorch.errors import InvalidTaskError, UnknownTaskError, UsageError
 from taskorch.kit.checks import check_fraction, check_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import SCHEDULES
-from taskorch.kit.visible import counted, show
+from taskorch.kit.visible import counted, is_text, show
 from taskorch.kit.words import in_words, local_moment, ns_of, some
 from taskorch.model import TERMINAL, Promise, Task, TaskState, quantile
 from taskorch.simulation._open._course import NO_END
@@ -62,7 +62,7 @@ def promise(
     rt.look_up()
     asked = rt.now()
     until = moment_of(deadline, asked)
-    if not isinstance(of, str):
+    if not is_text(of):
         name = of.name if isinstance(of, Workflow) else "plan"
         return _of_plan(rt, orch, name, of, asked, until, budget)
     wanted, state = open_of(rt, of), ""
@@ -334,7 +334,7 @@ def moment_of(value: Deadline, now: int) -> datetime | None:
         return time_of(now + int(check_seconds("deadline", value) * NS))
     msg = f"deadline: a time is needed, not {show(value)}"
     hint = "'18:00' is today's, '2026-11-29T18:00' that of another day, 3600 in an hour"
-    if not isinstance(value, str):
+    if not is_text(value):
         raise InvalidTaskError(msg, hint=hint)
     try:
         if _CLOCK.fullmatch(value):
