@@ -38,7 +38,7 @@ from taskorch.errors import (
 from taskorch.journal import decode, document, encode
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.extension import Extension
-from taskorch.kit.fence import log_of
+from taskorch.kit.fence import as_errors, log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.raised import told_of
@@ -97,6 +97,7 @@ class ValueStore(Protocol):
 
     url: str
 
+    @as_errors()
     def put(self, key: str, data: bytes) -> None:
         """Keep *data* as the object *key*."""
         ...
@@ -249,10 +250,15 @@ class LargeValues(Extension):
             self._sweeps = check_seconds(
                 "sweep_every", sweep_every, zero=False, none=True
             )
-        if isinstance(store, ValueStore):
-            self._store = _STORES[store.url] = store
+        own = store if isinstance(store, ValueStore) else None
+        url = _address(store) if own is None else ""
+        if options and urlsplit(url).scheme in ("", "file", "memory"):
+            msg = f"options: {url or 'a store of your own'} takes none"
+            raise InvalidTaskError(msg, hint="s3://, gs:// and az:// have options")
+        if own is not None:
+            self._store = _STORES[own.url] = own
         else:
-            self._store = _store_at(_address(store), options)
+            self._store = _store_at(url, options)
         self._names = _Names(check_seconds("grace", grace))
         #: The folder for objects of this incarnation, once its journal is open.
         self._folder = ""
@@ -544,10 +550,12 @@ class _Objects:
                 client = {"timeout": _REQUEST, **options.get("client_options", {})}
                 retry = {"retry_timeout": _TRIES, **options.get("retry_config", {})}
                 more: Any = {"client_options": client, "retry_config": retry}
-                self._store = from_url(url, **{**options, **more})
+                with as_errors():
+                    self._store = from_url(url, **{**options, **more})
         except Exception as error:
             msg = f"{url} cannot be used as a store: {_in_a_line(error)}"
-            raise InvalidTaskError(msg) from error
+            hint = "options={'region': …, 'client_options': {'allow_http': True}}"
+            raise InvalidTaskError(msg, hint=hint if options else None) from error
 
     def put(self, key: str, data: bytes) -> None:
         """Keep *data* as the object *key*."""
@@ -555,6 +563,7 @@ class _Objects:
         if self._folder is not None:
             _sync(self._folder / key, self._folder)
 
+    @as_errors()
     def get(self, key: str) -> bytes:
         """
         Return the object *key*.
@@ -569,10 +578,12 @@ class _Objects:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Return the names of all objects below *prefix*."""
-        for some in self._obstore.list(self._store, prefix):
-            for each in some:
-                yield each["path"]
+        with as_errors():
+            for some in self._obstore.list(self._store, prefix):
+                for each in some:
+                    yield each["path"]
 
+    @as_errors()
     def delete(self, keys: Sequence[str]) -> None:
         """Delete the objects of *keys*."""
         if self._folder is None:

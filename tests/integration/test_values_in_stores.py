@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -901,3 +902,61 @@ def test_what_tells_of_an_error_stays_in_the_journal(start, store):
     assert not store.objects
     with start() as orch:
         assert "why why" in str(orch.handle("x").exception(PATIENCE))
+
+
+# -- what the library of the stores is given -------------------------------------------
+
+#: Options that it has, and others; and values that it expects nowhere.
+OPTIONS = st.sampled_from(
+    ["allow_http", "region", "aws_region", "endpoint", "timeout", "x", "", "aws_", "ä"]
+)
+ODD = st.sampled_from(["true", "", "x", None, 1, -1, 1e400, True, b"x", [], {"a": 1}])
+GROUPS = st.sampled_from(["client_options", "retry_config", "credential_provider"])
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.sampled_from(["s3://bucket/x", "gs://bucket/x", "az://bucket/x", "s3://"]),
+    st.dictionaries(OPTIONS, ODD, max_size=2),
+    st.dictionaries(GROUPS, ODD | st.dictionaries(OPTIONS, ODD, max_size=2)),
+)
+def test_options_are_taken_or_refused_with_what_is_to_be_given(url, some, grouped):
+    """The library panics at some, which is no error of Python's."""
+    with suppress(InvalidTaskError):
+        LargeValues(url, options={**some, **grouped})
+
+
+def test_an_option_of_the_connection_is_refused_where_it_does_not_belong():
+    with pytest.raises(InvalidTaskError, match="'allow_http': True"):
+        LargeValues("s3://bucket/x", options={"allow_http": "true"})
+
+
+@pytest.mark.parametrize("store", [Store(), "memory://", "folder"])
+def test_a_store_without_options_refuses_them(store, tmp_path):
+    store = tmp_path if store == "folder" else store
+    with pytest.raises(InvalidTaskError, match=r"options: .* takes none"):
+        LargeValues(store, options={"region": "x"})
+
+
+class Panic(BaseException):
+    """What the library raises where it has found a fault of its own."""
+
+
+def panics(*_):
+    raise Panic
+
+
+def test_a_panic_of_the_library_is_trouble_of_the_store(tmp_path, monkeypatch):
+    import obstore
+
+    journal = tmp_path / "runs.db"
+    values = LargeValues("memory://", keep_mb=KEEP_MB, sweep_every=None)
+    with TaskOrchestrator(journal=journal, extensions=[values]) as orch:
+        kept = orch.submit_task(Task.call(pow, 10, LARGE, id="kept"))
+        kept.result(PATIENCE)
+        for method in ("put", "get", "list", "delete"):
+            monkeypatch.setattr(obstore, method, panics)
+        late = orch.submit_task(Task.call(pow, 10, LARGE + 1, id="late"))
+        assert late.result(PATIENCE) == 10 ** (LARGE + 1)
+        with pytest.raises(StoreUnavailableError, match="Panic"):
+            orch.large_values.sweep()

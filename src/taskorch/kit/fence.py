@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import current_thread, main_thread
 from typing import Any, Final
@@ -34,6 +34,18 @@ def is_values(error: BaseException) -> bool:
         not isinstance(error, KeyboardInterrupt | SystemExit)
         or current_thread() is not main_thread()
     )
+
+
+@contextmanager
+def as_errors() -> Iterator[None]:
+    """Raise a panic of a foreign library, which is no Exception, as a RuntimeError."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as panic:
+        msg = f"{type(panic).__name__}: {panic}"
+        raise RuntimeError(msg) from panic
 
 
 def log_of(name: str) -> logging.Logger:
