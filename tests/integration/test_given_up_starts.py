@@ -8,17 +8,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually, threads_since
+from tests.pids import is_alive
 
 import taskorch
 from taskorch import NotRunningError, Task, TaskOrchestrator
-from taskorch.journal import SqliteJournal
+from taskorch.door import Door
+from taskorch.journal import PostgresJournal, SqliteJournal
+from taskorch.model import AgentTemplate, HealthCheck
+from taskorch.policies import AgentPool
 from taskorch.runtime import _lifecycle
 
 OURS = str(Path(taskorch.__file__).parent)
@@ -123,6 +127,7 @@ def interrupted(orch: Watched) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+LONG = pytest.mark.timeout(1800)
 WAYS = [stopped_by_a_thread, cancelled, broken, interrupted]
 
 
@@ -153,7 +158,7 @@ def kept(journal: str, number: int) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "count",
-    [12, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [12, pytest.param(500, marks=[pytest.mark.slow, LONG])],
 )
 def test_a_start_that_is_given_up_leaves_nothing(
     journal: str, way: Callable[[Watched], None], count: int
@@ -175,6 +180,121 @@ def test_a_start_that_is_given_up_leaves_nothing(
         with TaskOrchestrator(journal=journal, durability="process") as following:
             assert following.handle(f"n{number}").result(PATIENCE) == number, at
         assert RAN.count(number) == 1, at
+
+
+def children() -> set[int]:
+    """The processes that this one has begun, and that have not ended."""
+    folders = Path("/proc/self/task").glob("*/children")
+    found = {int(pid) for file in folders for pid in file.read_text().split()}
+    return {pid for pid in found if is_alive(pid)}
+
+
+def with_pool(orch: TaskOrchestrator, _folder: Path) -> None:
+    """A fleet that grows with the work, a schedule and a budget."""
+    template = AgentTemplate("more", capabilities={"x": 1}, handler=print)
+    orch.drivers.add(AgentPool(template, min_agents=1, max_agents=3, interval=60))
+    orch.schedules.add("hourly", 3600.0, Task.call(ran, -1))
+    orch.budget("calls", calls=5)
+
+
+def with_tools(orch: TaskOrchestrator, folder: Path) -> None:
+    """An agent that is a server of tools, in a process of its own."""
+    pytest.importorskip("mcp")
+    server = Path(__file__).with_name("tool_server.py")
+    orch.agents.mcp("shop", command=[sys.executable, str(server), str(folder)])
+
+
+def with_readers(orch: TaskOrchestrator, _folder: Path) -> None:
+    """A health check and a listener that look at everything."""
+    orch.signals.orchestrator_started.connect(lambda _event: orch.get_stats())
+    Door(orch).add_check(lambda: HealthCheck("mine", "ok", str(orch.get_stats())))
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("way", [stopped_by_a_thread, cancelled, broken])
+@pytest.mark.parametrize(
+    ("equip", "count"),
+    [
+        (with_pool, 8),
+        (with_readers, 8),
+        (with_tools, 2),
+        pytest.param(with_pool, 60, marks=[pytest.mark.slow, LONG]),
+        pytest.param(with_tools, 12, marks=[pytest.mark.slow, LONG]),
+    ],
+)
+def test_a_start_with_more_parts_that_is_given_up_leaves_nothing(
+    tmp_path: Path,
+    equip: Callable[[TaskOrchestrator, Path], None],
+    way: Callable[[Watched], None],
+    count: int,
+) -> None:
+    """No thread, no process, no claim; the next start has what was kept."""
+    journal = str(tmp_path / "runs.db")
+    whole = Watched(journal=journal, durability="process")
+    equip(whole, tmp_path)
+    with whole:
+        whole.stop(drain=False)
+    random = Random(count)
+    for number in range(1, count + 1):
+        kept(journal, number)
+        threads, processes = set(threading.enumerate()), children()
+        orch = Watched(journal=journal, durability="process")
+        equip(orch, tmp_path)
+        orch.step = random.randint(1, whole.seen)
+        way(orch)
+        at = f"at step {orch.step} of {whole.seen}"
+        eventually(lambda old=threads: not threads_since(old), at)
+        eventually(lambda old=processes: children() <= old, at)
+        with TaskOrchestrator(journal=journal, durability="process") as following:
+            assert following.handle(f"n{number}").result(PATIENCE) == number, at
+            following.stop(drain=False)
+
+
+async def standing_by_in_a_coroutine(orch: TaskOrchestrator) -> None:
+    async with orch:
+        pass
+
+
+@pytest.mark.parametrize("in_a_coroutine", [False, True])
+def test_a_standby_that_is_given_up_leaves_nothing(
+    postgres: Any, *, in_a_coroutine: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says aloud that it waits, and never becomes the leader."""
+    address = str(postgres.address())
+    kept(address, 1)
+    before = set(threading.enumerate())
+
+    def waits() -> bool:
+        return "this one waits until it can have it" in caplog.text
+
+    with closing(PostgresJournal(address)) as leader:
+        leader.claim()
+        journal = PostgresJournal(address, standby=True)
+        orch = TaskOrchestrator(journal=journal)
+        if in_a_coroutine:
+
+            async def main() -> None:
+                waiting = asyncio.ensure_future(standing_by_in_a_coroutine(orch))
+                await asyncio.to_thread(eventually, waits)
+                waiting.cancel()
+                with suppress(asyncio.CancelledError, NotRunningError):
+                    await asyncio.wait_for(waiting, PATIENCE)
+
+            asyncio.run(main())
+        else:
+            with ThreadPoolExecutor(1) as pool:
+                starting = pool.submit(orch.start)
+                eventually(waits)
+                orch.stop()
+                with pytest.raises(NotRunningError):
+                    starting.result(PATIENCE)
+        (said,) = [one for one in caplog.records if "this one waits" in one.message]
+        assert said.levelname == "WARNING"
+        assert "is in use" in said.message
+    eventually(lambda: not threads_since(before))
+    with TaskOrchestrator(journal=address) as following:
+        assert following.handle("n1").result(PATIENCE) == 1
+    assert RAN.count(1) == 1
 
 
 class Held(SqliteJournal):
