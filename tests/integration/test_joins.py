@@ -21,6 +21,8 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
     ValidationFailedError,
+    Workflow,
+    WorkflowFailedError,
     current_context,
 )
 from taskorch.errors import ComponentError, WouldDeadlockError
@@ -140,6 +142,18 @@ def test_skipped_and_failed_tasks_say_why() -> None:
         assert orch.wait(PATIENCE)
         assert orch.get_stats().failures["dependency"] == 1
         assert [event.task_id for event in told.events] == ["bad", "skipped", "failed"]
+
+
+def test_a_run_of_which_all_was_skipped_has_no_results() -> None:
+    """What came before it failed: its result says so, as its state does."""
+    with TaskOrchestrator() as orch:
+        bad = orch.submit_task(Task.call(fail, ValueError()))
+        flow = Workflow("flow")
+        flow.task(int, id="skipped", after=[bad], on_parent_failure="skip")
+        run = orch.workflows.start(flow)
+        with pytest.raises(WorkflowFailedError, match="was cancelled: skipped"):
+            run.result(PATIENCE)
+        assert run.status().state == "cancelled"
 
 
 def test_a_skipped_task_is_run_again() -> None:

@@ -878,6 +878,17 @@ def test_the_code_of_another_python_counts_as_unchanged(tmp_path, begun):
     assert {*called} <= {"last"}
 
 
+def test_a_fork_after_other_code_was_deployed_compares_no_code(tmp_path, begun):
+    """Only the act that went over to it did."""
+    folder = copytree(begun[False], tmp_path / "life")
+    for factor, act, steps in (
+        ("2", f'orch.rerun_task("{SINGLE}")', ["load", "total", "pack"]),
+        ("3", f'orch.steps.fork("{SINGLE}", at="pack")', ["pack"]),
+    ):
+        program = APP.replace("FACTOR", factor).replace("FAILS", "False")
+        assert lives(folder, program, act)[0] == steps
+
+
 def preview_of(act):
     """The preview of an act, as an expression."""
     definition = '"as_it_was"' if "as_it_was" in act else None

@@ -193,14 +193,22 @@ def test_a_task_file_is_mended_too(tmp_path):
     assert (status["error"], status["exit_code"]) == ("Exit code 3", 3)
 
 
-def test_the_log_of_each_try_of_a_task_file_is_kept(tmp_path):
+def test_the_logs_and_repairs_of_all_tries_of_a_task_file_are_kept(tmp_path):
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks/a.md").write_text("---\noutputs: []\nretries: 1\n---\nDo it.\n")
+    (tmp_path / "workspace.yaml").write_text(
+        "recovery: {repairs: {import_error: [touch, mended]}}\n"
+    )
     (tmp_path / "agent.sh").write_text(
-        "echo $$; test -e x && exit 0; touch x; exit 3\n"
+        "echo $$; test -e x && exit 0; test -e mended && touch x && exit 3\n"
+        "echo \"ModuleNotFoundError: No module named 'x'\" >&2; exit 1\n"
     )
     with Workspace(tmp_path, agent="sh agent.sh", tell=None) as workspace:
         assert workspace.main_loop().completed == ("a",)
     logs = tmp_path / "workspace/logs"
     texts = [(logs / name).read_text().split()[0] for name in ("a.log.1", "a.log")]
     assert len({*texts}) == 2
+    status = json.loads((tmp_path / "workspace/status/a.json").read_text())
+    assert [each.partition(":")[0] for each in status["repairs"]] == [
+        "attempt 1 failed (import_error), and ran again after touch mended"
+    ]

@@ -314,7 +314,6 @@ class Meetings:
                 del self._going[key]
                 meeting.left = party
                 meeting.end(f"task {party.row.id} waits no more")
-        self._listen()
 
     def _outcome(
         self,
