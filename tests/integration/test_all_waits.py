@@ -6,16 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import Hold, eventually
+from tests.integration.in_the_way import LASTS, MORE, WORLDS, World, asked_about
+from tests.integration.tools import eventually
 
-from taskorch import Task, TaskOrchestrator, Workflow
-from taskorch.model import Blocker, Quota
+from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
+from taskorch.model import TERMINAL, Blocker
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/howto/explain.md").read_text("utf-8").partition("## All waits")[2]
+BLOCKERS, _, OTHERS = PAGE.partition("These waits are no `blockers`")
 ROWS = {
     kind: cells
-    for line in PAGE.splitlines()
+    for line in BLOCKERS.splitlines()
     if line.startswith("| `")
     for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
     for kind in re.findall(r"`(\w+)`", cells[0])
@@ -36,91 +38,123 @@ def test_each_kind_of_a_blocker_has_a_line():
         for line in re.findall(r"- ((?:`\w+`(?:, )?)+):", told)
         for kind in re.findall(r"`(\w+)`", line)
     ]
-    assert set(named) == ROWS.keys()
+    assert set(named) == ROWS.keys() == WORLDS.keys()
 
 
-def needing(**options):
-    return lambda orch: orch.submit_task(Task.call(int, id="x", **options))
+def test_each_condition_of_the_table_has_a_world():
+    """One for each cell, and each world is one that the table speaks of."""
+    for kind, condition in MORE:
+        assert any(condition in cell for cell in ROWS[kind]), (kind, condition)
+    for kind, cells in ROWS.items():
+        for cell in cells[2:]:
+            worlds = [words for of, words in MORE if of == kind and words in cell]
+            assert worlds or not re.search(r"\b(if|with)\b", cell), (kind, cell)
 
 
-def event(orch):
-    wf = Workflow("w")
-    wf.wait_for("paid")
-    (handle,) = orch.workflows.start(wf).handles.values()
-    eventually(lambda: orch.get_task_status(handle.task_id).state == "blocked")
-    return handle
+@pytest.fixture
+def world():
+    one = World()
+    yield one
+    one.go.set()
 
 
-def suspended(orch):
-    handle = needing(not_before=3600)(orch)
-    orch.suspend_task("x")
-    return handle
+def assert_told(orch, kind, group, health=()):
+    """What keeps `x` is explained, and told by `stuck()` and the health as it should."""
+    eventually(lambda: kind in kinds_of(orch), str(orch.explain("x")))
+    groups = [(each.kind, each.outside) for each in orch.stuck() if "x" in each.tasks]
+    assert groups == ([group] if group else [])
+    eventually(lambda: ill(orch) == sorted(health), str(orch.health()))
 
 
-#: What waits, and the kind of its group in `stuck()`; "" if it is in none.
-WAITS = {
-    "dependency": (needing(after=["held"]), ""),
-    "event": (event, "event"),
-    "delay": (needing(not_before=3600), ""),
-    "slot": (needing(), ""),
-    "resource": (needing(resources={"cpu": 1}), ""),
-    "quota": (needing(owner="o"), ""),
-    "scope": (needing(writes=["src/a"]), ""),
-    "suspended": (suspended, "suspended"),
+def kinds_of(orch):
+    found = orch.explain("x")
+    return {each.kind for each in (*found.blockers, *found.then)}
+
+
+def ill(orch):
+    checks = orch.health().checks
+    return sorted(each.component for each in checks if each.status != "ok")
+
+
+def assert_ended(orch, kind, world):
+    """What the table says ends the wait does: the task goes on, or has ended."""
+    if world.end is None:
+        assert orch.get_task_status("x").state in TERMINAL
+        return
+    world.end()
+    eventually(lambda: kind not in kinds_of(orch), str(orch.explain("x")))
+
+
+@pytest.mark.parametrize("kind", sorted(WORLDS.keys() - {"agent"}))
+def test_a_wait_is_told_as_the_page_says(kind, world, tmp_path):
+    _, _, stuck, health = ROWS[kind]
+    group = re.match(r"`(\w+)`(, outside)?", stuck)
+    checks = [] if " if " in health else re.findall(r"`(\w+)`", health)
+    with WORLDS[kind](world, tmp_path) as orch:
+        said = (group[1], bool(group[2])) if group else None
+        assert_told(orch, kind, said, checks)
+        assert_ended(orch, kind, world)
+
+
+@pytest.mark.parametrize("case", MORE, ids=str)
+def test_a_wait_under_a_condition_is_told_as_the_page_says(case, world, tmp_path):
+    make, group, health = MORE[case]
+    cells = ROWS[case[0]]
+    with make(world, tmp_path) as orch:
+        assert_told(orch, case[0], group, [health] if health else [])
+        # What is told is in the cells.
+        assert health is None or f"`{health}`" in cells[3]
+        if group and group[0] not in (case[0], "waiting"):
+            is_of_another = case == ("dependency", "is stuck")
+            assert is_of_another or f"`{group[0]}`" in cells[2]
+        assert_ended(orch, case[0], world)
+
+
+def sleeps(orch):
+    current_context().sleep(LASTS)
+
+
+def waits(orch):
+    current_context().wait("go")
+
+
+def asks(orch):
+    current_context().ask("Ship?")
+
+
+def nested(orch):
+    inner = orch.submit_task(Task.call(asked_about, id="inner", not_before=LASTS))
+    orch.suspend_task("inner")
+    inner.exception()
+
+
+#: Functions that wait while they run, the kind of their group in `stuck()`, and the call
+#: that ends the wait.
+INSIDE = {
+    sleeps: (None, lambda orch: orch.cancel_task("x")),
+    waits: ("event", lambda orch: orch.emit("go")),
+    asks: ("event", lambda orch: orch.answer("x.ask", "approve", by="ada")),
+    nested: ("suspended", lambda orch: orch.cancel_task("inner")),
 }
 
 
-@pytest.mark.parametrize("kind", WAITS)
-def test_a_wait_is_told_as_the_page_says(kind):
-    make, group = WAITS[kind]
-    hold = Hold()
-    slots = 1 if kind == "slot" else 5
-    with TaskOrchestrator(concurrency=slots, resources={"cpu": 1}) as orch:
-        orch.resources.set_quotas(Quota(owner="o", max_parallel=1))
-        held = {"resources": {"cpu": 1}, "writes": ["src"], "owner": "o"}
-        orch.submit_task(Task.call(hold, id="held", **held))
-        hold.wait()
-        handle = make(orch)
-        kinds = [each.kind for each in orch.explain(handle.task_id).blockers]
-        assert kinds == [kind]
-        groups = [(each.kind, each.outside) for each in orch.stuck()]
-        assert groups == ([(group, True)] if group else [])
-        assert bool(group) == ("outside" in ROWS[kind][2])
-        assert orch.health().status == "ok"
-        hold.release()
-        handle.cancel()
-
-
-def test_holds_of_starts_are_told_as_the_page_says():
+@pytest.mark.parametrize("function", INSIDE)
+def test_a_wait_inside_a_task_is_told_as_the_page_says(function):
+    group, end = INSIDE[function]
     with TaskOrchestrator() as orch:
-        orch.hold_starts("a release", by="ann")
-        handle = needing()(orch)
-        kinds = [each.kind for each in orch.explain(handle.task_id).blockers]
-        assert kinds == ["starts_held"]
-        assert orch.stuck() == ()
-        bad = [c.component for c in orch.health().checks if c.status != "ok"]
-        assert bad == ["queue"]
-        assert "`queue`" in ROWS["starts_held"][3]
+        orch.submit_task(Task.call(function, orch, id="x"))
+        assert_told(orch, "dependency", (group, True) if group else None)
+        end(orch)
+        eventually(lambda: orch.get_task_status("x").state in TERMINAL)
+
+
+def test_a_poll_is_told_as_the_page_says():
+    with TaskOrchestrator() as orch:
+        retry = RetryPolicy(2, wait="fixed", base=LASTS, retry_if_result=not_yet)
+        handle = orch.submit_task(Task.call(int, id="x", retry=retry))
+        assert_told(orch, "delay", None)
         handle.cancel()
 
 
-def test_a_task_that_no_worker_can_do_is_told_as_the_page_says():
-    with TaskOrchestrator(unknown_capability="wait") as orch:
-        handle = orch.submit_task(Task("paint"))
-        (blocker,) = orch.explain(handle.task_id).blockers
-        (group,) = orch.stuck()
-        assert (blocker.kind, group.kind) == ("capability", "capability")
-        assert not group.outside
-        assert orch.health().status == "ok"
-        handle.cancel()
-
-
-def test_a_task_before_the_start_is_told_as_the_page_says():
-    orch = TaskOrchestrator()
-    handle = needing()(orch)
-    kinds = [each.kind for each in orch.explain(handle.task_id).blockers]
-    assert kinds == ["not_started"]
-    assert orch.stuck() == ()
-    bad = [c.component for c in orch.health().checks if c.status != "ok"]
-    assert bad == ["scheduler"]
-    orch.stop(drain=False)
+def not_yet(value):
+    return value == 0

@@ -1,35 +1,24 @@
 """Whatever keeps a task from starting, `orch.when` waits for it, or says that it does not."""
 
 import re
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from datetime import timedelta
-from threading import Event
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually, fail
-
-from taskorch import (
-    Resources,
-    RetryPolicy,
-    Task,
-    TaskOrchestrator,
-    Workflow,
-    current_context,
+from tests.integration.in_the_way import (
+    LASTS,
+    TAKES,
+    WORLDS,
+    World,
+    asked_about,
+    x,
 )
-from taskorch.errors import JournalUnavailableError, Permanent
-from taskorch.events import OrchestratorStarted
-from taskorch.governance import ConstitutionalRuntime, Policy, Rule
-from taskorch.journal import SqliteJournal
-from taskorch.kit.backoff import Backoff
-from taskorch.kit.extension import Extension, Short
-from taskorch.model import Blocker, Breaker, Quota
-from taskorch.policies import FifoQueue, PoolAllocator, StandardStateMachine
-from taskorch.protocols import Allocation, Permit
-from taskorch.runtime import _committer
+from tests.integration.tools import PATIENCE, eventually
 
-#: How long what is in the way lasts, in seconds, and how long the task itself.
-LASTS, TAKES = 1_000, 1
+from taskorch import Resources, Task, Workflow, current_context
+from taskorch.errors import Permanent
+from taskorch.governance import ConstitutionalRuntime, Policy, Rule
+from taskorch.model import Blocker, Breaker, Quota
+
 #: The kinds whose end a draw waits for; of all others the answer says something.
 WAITED_FOR = {
     *("dependency", "delay", "deadline", "slot", "agent", "resource", "quota", "rate"),
@@ -37,308 +26,11 @@ WAITED_FOR = {
 }
 
 
-def asked_about():
-    """Do nothing."""
-
-
-class World:
-    """One orchestrator, in which the task `x` waits for one thing."""
-
-    def __init__(self):
-        self.go = Event()
-        self.began = Event()
-
-    def hold(self):
-        self.began.set()
-        assert self.go.wait(PATIENCE)
-
-    def linger(self):
-        self.hold()
-        eventually(lambda: current_context().checkpoint())
-
-    def holder(self, orch, **options):
-        options = {"expected": LASTS, **options}
-        held = orch.submit_task(Task.call(self.hold, id="holder", **options))
-        assert self.began.wait(PATIENCE)
-        return held
-
-    @contextmanager
-    def orchestrator(self, **options):
-        with TaskOrchestrator(**{"concurrency": 4, **options}) as orch:
-            try:
-                yield orch
-            finally:
-                self.go.set()
-                orch.stop(drain=False)
-
-
 @pytest.fixture
 def world():
     one = World()
     yield one
     one.go.set()
-
-
-def x(**options):
-    return Task.call(asked_about, id="x", **{"expected": TAKES, **options})
-
-
-WORLDS = {}
-
-
-def of_kind(name):
-    def note(make):
-        WORLDS[name] = contextmanager(make)
-        return make
-
-    return note
-
-
-@of_kind("dependency")
-def _dependency(world, _):
-    with world.orchestrator() as orch:
-        orch.submit_task(x(after=[world.holder(orch)]))
-        yield orch
-
-
-@of_kind("event")
-def _event(world, _):
-    with world.orchestrator() as orch:
-        orch.submit_task(Task.wait_for("go", id="x"))
-        yield orch
-
-
-@of_kind("delay")
-def _delay(world, _):
-    with world.orchestrator() as orch:
-        orch.submit_task(x(not_before=LASTS))
-        yield orch
-
-
-@of_kind("deadline")
-def _deadline(world, _):
-    with world.orchestrator() as orch:
-        retry, late = (
-            RetryPolicy(delays=[LASTS]),
-            {"deadline": LASTS / 2, "expected": 1},
-        )
-        orch.submit_task(Task.call(int, "no", id="x", retry=retry, **late))
-        eventually(lambda: orch.get_task_status("x").state == "retrying")
-        yield orch
-
-
-@of_kind("slot")
-def _slot(world, _):
-    with world.orchestrator(concurrency=1) as orch:
-        world.holder(orch)
-        orch.submit_task(x())
-        yield orch
-
-
-@of_kind("agent")
-def _agent(world, _):
-    with world.orchestrator() as orch:
-        breaker = Breaker(failures=1, open=LASTS, most_open=1)
-
-        @orch.agent("a", capabilities=["w"], breaker=breaker)
-        def work(task, context):
-            if task.payload:
-                raise Permanent(task.payload)
-
-        while "breakers are open" not in str(orch.health()):
-            orch.submit_task(Task("other", "no", requires=["w"])).exception(PATIENCE)
-        orch.submit_task(Task("w", "", id="x", requires=["w"], expected=TAKES))
-        yield orch
-
-
-@of_kind("resource")
-def _resource(world, _):
-    with world.orchestrator(resources={"gpu": 1}) as orch:
-        world.holder(orch, resources=Resources(gpu=1))
-        orch.submit_task(x(resources=Resources(gpu=1)))
-        yield orch
-
-
-@of_kind("quota")
-def _quota(world, _):
-    with world.orchestrator() as orch:
-        orch.resources.set_quotas(Quota(type="t", max_parallel=1))
-        world.holder(orch, type="t")
-        orch.submit_task(x(type="t"))
-        yield orch
-
-
-@of_kind("rate")
-def _rate(world, _):
-    with world.orchestrator() as orch:
-        orch.resources.set_quotas(Quota(type="t", starts_per_second=1 / LASTS))
-        world.holder(orch, type="t", expected=TAKES)
-        orch.submit_task(x(type="t"))
-        yield orch
-
-
-@of_kind("budget")
-def _budget(world, _):
-    with world.orchestrator() as orch:
-        with orch.budget("money", eur=1):
-            world.holder(orch, resources={"eur": 1})
-            orch.submit_task(x(resources={"eur": 1}))
-        yield orch
-
-
-@of_kind("scope")
-def _scope(world, _):
-    with world.orchestrator() as orch:
-        world.holder(orch, writes=["src/**"])
-        orch.submit_task(x(writes=["src/a"]))
-        yield orch
-
-
-@of_kind("capability")
-def _capability(world, _):
-    with world.orchestrator(unknown_capability="wait") as orch:
-        orch.submit_task(Task("w", id="x", requires=["w"], expected=TAKES))
-        yield orch
-
-
-@of_kind("suspended")
-def _suspended(world, _):
-    with world.orchestrator() as orch:
-        orch.submit_task(x(not_before=LASTS))
-        orch.suspend_task("x")
-        yield orch
-
-
-@of_kind("decision")
-def _decision(world, _):
-    with world.orchestrator() as orch:
-        gone = BrokenProcessPool("gone")
-        orch.submit_task(Task.call(fail, gone, id="x", idempotent=False))
-        assert orch.wait(PATIENCE)
-        yield orch
-
-
-@of_kind("reservation")
-def _reservation(world, _):
-    queue = FifoQueue(backfill=True)
-    with world.orchestrator(queue=queue, resources={"gpu": 2}) as orch:
-        world.holder(orch, resources=Resources(gpu=1))
-        first = {"id": "first", "resources": Resources(gpu=2), "expected": TAKES}
-        orch.submit_task(Task.call(world.hold, **first))
-        orch.submit_task(x(resources=Resources(gpu=1), expected=5 * LASTS))
-        yield orch
-
-
-class Seats:
-    name = "seats"
-
-    def need(self, kind):
-        return 1 if kind.type == "seated" else 0
-
-    def short(self, need, held):
-        return Short("All seats are taken.", float(LASTS), 0)
-
-
-class Licences(Extension):
-    name = "licences"
-    limits = (Seats(),)
-
-
-@of_kind("limit")
-def _limit(world, _):
-    with world.orchestrator(extensions=[Licences()]) as orch:
-        orch.submit_task(x(type="seated"))
-        yield orch
-
-
-class Never(StandardStateMachine):
-    def check(self, transition, context):
-        return Permit(transition.after != "running", "office hours")
-
-
-@of_kind("veto")
-def _veto(world, _):
-    with world.orchestrator(state_machine=Never()) as orch:
-        orch.submit_task(x())
-        yield orch
-
-
-class Mean(PoolAllocator):
-    def allocate(self, request, pools, context):
-        return Allocation(None, "not in the mood")
-
-
-@of_kind("allocator")
-def _allocator(world, _):
-    with world.orchestrator(allocator=Mean()) as orch:
-        orch.submit_task(x())
-        yield orch
-
-
-@of_kind("policy")
-def _policy(world, _):
-    rule = Rule("r", "task.type", "not_equals", "t", "Not now.")
-    policy = Policy("p", "safety", "critical", rules=[rule], at="start")
-    with world.orchestrator(governance=ConstitutionalRuntime([policy])) as orch:
-        orch.submit_task(x(type="t"))
-        eventually(lambda: orch.get_task_status("x").state == "blocked")
-        yield orch
-
-
-@of_kind("not_started")
-def _not_started(world, _):
-    orch = TaskOrchestrator()
-    orch.submit_task(x())
-    yield orch
-    orch.stop()
-
-
-@of_kind("starts_held")
-def _starts_held(world, _):
-    with world.orchestrator() as orch:
-        orch.hold_starts("not yet", by="me")
-        orch.submit_task(x())
-        yield orch
-
-
-@of_kind("journal")
-def _journal(world, tmp_path):
-    broken = Event()
-
-    class Sick(SqliteJournal):
-        def append(self, epoch, group):
-            if broken.is_set():
-                msg = "the disk is full."
-                raise JournalUnavailableError(msg)
-            super().append(epoch, group)
-
-    journal = Sick(tmp_path / "runs.db", durability="process")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_committer, "_PAUSES", Backoff(0.002, 0.01))
-        with world.orchestrator(journal=journal) as orch:
-            orch.submit_task(x(not_before=LASTS))
-            broken.set()
-            orch._rt.note(OrchestratorStarted)
-            eventually(lambda: orch.health().status == "degraded")
-            yield orch
-            broken.clear()
-            eventually(lambda: orch.health().status == "ok")
-
-
-@of_kind("stopping")
-def _stopping(world, _):
-    with world.orchestrator() as orch:
-        orch.submit_task(Task.call(world.linger, id="x", expected=TAKES))
-        assert world.began.wait(PATIENCE)
-        orch.cancel_task("x")
-        yield orch
-
-
-@of_kind("terminal")
-def _terminal(world, _):
-    with world.orchestrator() as orch:
-        orch.submit_task(x()).result(PATIENCE)
-        yield orch
 
 
 #: What the answer says of the kinds that no draw waits for.
