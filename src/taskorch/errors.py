@@ -514,7 +514,10 @@ class WouldDeadlockError(UsageError):
     """
 
     code = "would_deadlock"
-    default_hint = "ask for less, or give the waiting task no resources and no writes"
+    default_hint = (
+        "ask for less, or give the waiting task no resources and no writes, and its "
+        "executor more threads"
+    )
 
     holders: tuple[str, ...] = ()
 

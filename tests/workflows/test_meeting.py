@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from random import Random
@@ -25,6 +26,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import WouldBlockError, WouldDeadlockError
+from taskorch.kit.extension import Extension, Short
 from taskorch.model import NamedUnits, Quota
 from taskorch.policies import DeadlineQueue, FifoQueue, SourceRegistry
 
@@ -684,24 +686,248 @@ def test_one_who_ends_without_coming_was_the_last_who_could_start():
         assert_told(run, 3)
 
 
-def test_random_meetings_are_held_or_told():
+class Seats:
+    """A limit of a program: so many tasks of one owner at once."""
+
+    name = "seats"
+
+    def __init__(self, seats: int) -> None:
+        self.seats = seats
+
+    def need(self, kind) -> int:
+        return 1 if kind.owner == "seated" else 0
+
+    def short(self, need: float, held: float) -> Short | None:
+        is_free = need <= self.seats - held
+        return None if is_free else Short("All seats are taken.", 3600)
+
+
+class Licences(Extension):
+    name = "licences"
+
+    def __init__(self, seats: int) -> None:
+        self.limits = (Seats(seats),)
+
+
+@pytest.mark.parametrize("way", ["task", "worker"])
+def test_a_meeting_for_which_the_threads_of_an_executor_are_too_few_is_told(way):
+    """Those who wait keep their threads, though they have given their slots back."""
+    with (
+        ThreadPoolExecutor(2) as own,
+        TaskOrchestrator(concurrency=10, executors={"own": own}) as orch,
+    ):
+        wf = Workflow("w")
+        if way == "task":
+            for n in range(3):
+                wf.task(meet, 3, id=f"t{n}", executor="own")
+        else:
+
+            @orch.agent("a", capabilities={"read"}, executor="own")
+            def work(task, context):
+                return context.workflow.barrier("read", 3)
+
+            for n in range(3):
+                wf.add(Task("read", id=f"t{n}"))
+        error = assert_told(orch.workflows.start(wf), 3)
+        assert "more threads" in str(error)
+
+
+def test_a_nested_wait_for_which_the_threads_are_too_few_is_refused():
+    with (
+        ThreadPoolExecutor(2) as own,
+        TaskOrchestrator(concurrency=10, executors={"own": own}) as orch,
+    ):
+        came = threading.Barrier(2)
+
+        def parent() -> int:
+            came.wait(PATIENCE)
+            return orch.submit_task(Task.call(zero, executor="own")).result()
+
+        handles = [
+            orch.submit_task(Task.call(parent, executor="own")) for _ in range(2)
+        ]
+        errors = [each.exception(PATIENCE) for each in handles]
+        # The thread of the one that is refused is free for the other's.
+        assert sorted(map(type, errors), key=str) == [
+            type(None),
+            WouldDeadlockError,
+        ]
+
+
+def test_a_meeting_that_a_limit_of_a_program_keeps_too_few_from_is_told():
+    with TaskOrchestrator(extensions=[Licences(2)]) as orch:
+        wf = Workflow("w")
+        for n in range(3):
+            wf.task(meet, 3, id=f"t{n}", owner="seated")
+        assert_told(orch.workflows.start(wf), 3)
+
+
+@pytest.mark.parametrize("limit", ["closed", "raises"])
+def test_a_limit_that_is_closed_anyway_or_fails_may_still_open(limit):
+    """Nobody can tell: it is asked again, and those who have come wait on."""
+    seats, begun, gate = Seats(1), Hold(), Hold()
+
+    def first() -> int:
+        begun()
+        return meet(2)
+
+    licences = Licences(0)
+    licences.limits = (seats,)
+    with TaskOrchestrator(extensions=[licences]) as orch:
+        wf = Workflow("w")
+        wf.task(first, id="first", owner="seated")
+        held = wf.task(gate, id="gate")
+        wf.task(meet, 2, id="second", owner="seated", after=[held])
+        run = orch.workflows.start(wf)
+        begun.wait()
+        gate.wait()
+        seats.seats = 0 if limit == "closed" else "no number"
+        begun.release()
+        wait_for_parties(orch)
+        seats.seats = 2
+        gate.release()
+        assert sorted(run.handles[n].result(PATIENCE) for n in ("first", "second")) == [
+            0,
+            1,
+        ]
+
+
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_a_map_whose_calls_meet_is_held_or_told(orch, at_once):
+    """It adds its calls as others end; each of them may be the first to come."""
+    wf = Workflow("w")
+    calls = wf.map(lambda _: meet(3), [1, 2, 3], max_parallel=at_once, id="calls")
+    run = orch.workflows.start(wf)
+    if at_once == 3:
+        assert sorted(run.handles[calls.id].result(PATIENCE)) == [0, 1, 2]
+    else:
+        errors = failures(run).values()
+        assert any("let go of what they hold" in str(error) for error in errors)
+
+
+def test_one_who_comes_first_waits_for_those_whom_a_task_adds(orch):
+    """Of the run there are fewer tasks than are to come, and one of them adds more."""
+    gate = Hold()
+
+    def adds() -> None:
+        gate()
+        for n in range(2):
+            inside().add(Task.call(meet, 3, id=f"late{n}"))
+
+    wf = Workflow("w")
+    first = wf.task(meet, 3, id="first")
+    wf.task(adds, id="adds")
+    run = orch.workflows.start(wf)
+    wait_for_parties(orch)
+    gate.release()
+    assert run.handles[first.id].result(PATIENCE) in range(3)
+    run.result(PATIENCE)
+
+
+def test_those_whose_slots_wait_for_their_threads_go_on():
+    """One that has a slot and no thread would keep those with a thread from a slot."""
+    with (
+        ThreadPoolExecutor(2) as own,
+        TaskOrchestrator(concurrency=1, executors={"own": own}) as orch,
+    ):
+        sleep = Task.call(nap, executor="own")
+        handles = [orch.submit_task(sleep) for _ in range(6)]
+        for handle in handles:
+            handle.result(PATIENCE)
+
+
+def nap() -> None:
+    current_context().sleep(0.01)
+    current_context().sleep(0.01, name="more")
+
+
+@pytest.mark.parametrize("cpu", [2, 4])
+def test_children_that_meet_are_held_or_told(cpu):
+    """Children of each party meet in a run of their own, while the parties keep cpus."""
+    with TaskOrchestrator(resources={"cpu": cpu}) as orch:
+
+        def part() -> int:
+            inner = Workflow("inner")
+            for n in range(2):
+                inner.task(meet, 2, id=f"i{n}", resources={"cpu": 1})
+            orch.workflows.start(inner).result(PATIENCE)
+            return meet(2)
+
+        wf = Workflow("w")
+        for n in range(2):
+            wf.task(part, id=f"t{n}", resources={"cpu": 1})
+        run = orch.workflows.start(wf)
+        if cpu == 4:
+            assert sorted(run.result(PATIENCE).values()) == [0, 1]
+        else:
+            assert sorted(failures(run)) == ["t0", "t1"]
+
+
+def test_workers_of_one_slot_each_meet(orch):
+    """Who waits has given back the slot of its worker, too."""
+
+    @orch.agent("one", capabilities={"read"}, max_concurrency=1)
+    def work(task, context):
+        return context.workflow.barrier("read", 3)
+
+    wf = Workflow("w")
+    for n in range(3):
+        wf.add(Task("read", id=f"t{n}"))
+    assert sorted(orch.workflows.start(wf).result(PATIENCE).values()) == [0, 1, 2]
+
+
+#: What the parties of a random meeting may need, and the option that says so: all who
+#: have come keep it.
+NEEDS = {
+    "cpu": {"resources": {"cpu": 1}},
+    "two cpu": {"resources": {"cpu": 2}},
+    "quota": {"owner": "o"},
+    "seat": {"owner": "seated"},
+    "thread": {"executor": "own"},
+    "files": {"writes": ["src"]},
+    "type": {"type": "rare"},
+    "phase": {},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_meetings_are_held_or_told(seed):
     """Held if all fit at once, and else told: none goes on without an end."""
-    draw = Random(7)
-    for _ in range(12):
-        size, pool, slots = draw.randint(2, 5), draw.randint(2, 6), draw.randint(1, 4)
-        needs = [draw.choice((0, 1, 2)) for _ in range(size)]
-        needs = [min(need, pool) for need in needs]
-        fn = draw.choice((meet, meet_async))
-        with TaskOrchestrator(resources={"cpu": pool}, concurrency=slots) as orch:
-            wf = Workflow("w")
-            for n, need in enumerate(needs):
-                wf.task(fn, size, id=f"t{n}", resources={"cpu": need} if need else {})
-            run = orch.workflows.start(wf)
-            if sum(needs) <= pool:
-                places = run.result(PATIENCE).values()
-                assert sorted(places) == list(range(size))
-            else:
-                assert_told(run, size)
+    draw = Random(seed)
+    size, slots = draw.randint(2, 5), draw.randint(1, 4)
+    most = {name: draw.randint(1, 4) for name in NEEDS} | {"files": 1, "nothing": 9}
+    most["cpu"] = draw.randint(2, 8)
+    kinds = draw.sample(sorted(NEEDS), 3)
+    needs = [draw.choice(kinds) for _ in range(size)]
+    used = {name: needs.count(name) for name in NEEDS}
+    used["cpu"] += 2 * used.pop("two cpu")
+    with (
+        ThreadPoolExecutor(most["thread"]) as own,
+        TaskOrchestrator(
+            resources={"cpu": most["cpu"]},
+            concurrency=slots,
+            executors={"own": own},
+            extensions=[Licences(most["seat"])],
+        ) as orch,
+    ):
+        orch.resources.set_quotas(
+            Quota(owner="o", max_parallel=most["quota"]),
+            Quota(type="rare", max_parallel=most["type"]),
+        )
+        wf = Workflow("w")
+        phase = wf.phase("p", max_parallel=most["phase"])
+        for n, need in enumerate(needs):
+            own_executor = need == "thread"
+            fn = meet if own_executor else draw.choice((meet, meet_async))
+            place = phase if need == "phase" else wf
+            place.task(fn, size, id=f"t{n}", **NEEDS[need])
+        run = orch.workflows.start(wf)
+        if all(used[name] <= most[name] for name in used):
+            places = [run.handles[f"t{n}"].result(PATIENCE) for n in range(size)]
+            assert sorted(places) == list(range(size))
+        else:
+            assert_told(run, size)
 
 
 def test_a_wait_that_became_hopeless_as_a_pool_shrank_is_stuck():

@@ -79,6 +79,10 @@ class FuturesExecutor(AttemptExecutor[Any]):
     def __init__(self, name: str, executor: Executor) -> None:
         self.name = name
         self._executor = executor
+        #: The most calls at once, which may wait for each other; 0 if nobody can tell.
+        self.room: int = 0
+        if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+            self.room = executor._max_workers  # noqa: SLF001 - there is no other name
 
     def begin(self, attempt: Attempt) -> Any:
         """Submit the call to the pool; if the pool has no room, end the attempt."""

@@ -135,7 +135,15 @@ class AddedLimit(TimedLimit):
     def leaves(
         self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
     ) -> bool:
-        """Return the default of `StartLimit`, since later answers are unknown."""
+        """
+        Return False if it would be open but for what is *taken*.
+
+        Later answers are unknown: one that is closed anyway may open.
+        """
+        held = taken.get(self._window.name, 0)
+        with suppress(PolicyFault):
+            closes = held and self._wait(bucket, 0, held)
+            return not closes or self._wait(bucket, 0, 0) is not None
         return True
 
     def wake(self, kernel: KernelState, window: WindowRow, now: int) -> None:
@@ -179,9 +187,13 @@ class AddedLimit(TimedLimit):
 
         return self._ask(f"need() of limit {self.name}", ask)
 
-    def _wait(self, bucket: Bucket, now: int) -> _Closed | None:
+    def _wait(
+        self, bucket: Bucket, now: int, held: int | None = None
+    ) -> _Closed | None:
         """
         Return why a task of *bucket* must wait, or None if it may start.
+
+        The limit is asked as if attempts held *held*; None: what they hold now.
 
         Raises:
             PolicyFault: The limit raised or gave an invalid answer.
@@ -193,7 +205,8 @@ class AddedLimit(TimedLimit):
             return None
 
         def ask() -> _Closed | None:
-            short = self._limit.short(need / 1e6, self._window.used / 1e6)
+            used = self._window.used if held is None else held
+            short = self._limit.short(need / 1e6, used / 1e6)
             return _checked(short, need, now)
 
         return self._ask(f"short() of limit {self.name}", ask)

@@ -17,13 +17,15 @@ from taskorch.errors import (
 from taskorch.kernel import is_forgiven
 from taskorch.kit.allowance import Allowance
 from taskorch.kit.visible import show
+from taskorch.kit.words import some
 from taskorch.model import TERMINAL, Call, Task, TaskState
-from taskorch.model.ids import name_of, run_of
+from taskorch.model.ids import in_run, name_of, run_of
 from taskorch.runs._members import newest, slices, with_error
 from taskorch.runtime import current_context, error_of, is_hopeless, result_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
+    from taskorch.kernel import TaskRow
     from taskorch.runtime import AttemptContext
 
 #: The most failures that a message shows.
@@ -201,6 +203,29 @@ async def _ends(context: AttemptContext, handles: list[TaskHandle[Any]]) -> None
         await waiting.leave_async(context, targets)
 
 
+class _Added:
+    """The latest calls that a map has added, of which one must end for the next."""
+
+    def __init__(self, context: AttemptContext, left: int) -> None:
+        self._tasks = context._rt.kernel.tasks
+        self.latest: dict[int, str] = {}
+        #: How many calls are to be added still.
+        self.left: int = left
+
+    def missing(self) -> tuple[int, Sequence[TaskRow]]:
+        """Return how many of which calls must end; none while it adds one."""
+        rows = list(filter(None, map(self._tasks.get, [*self.latest.values()])))
+        if len(rows) < len(self.latest):
+            return 0, ()
+        return min(1, len(rows)) if self.left else len(rows), rows
+
+    def words(self) -> str:
+        """Return a sentence for an explanation."""
+        return (
+            f"It waits for {some([*self.latest.values()])}, and adds {self.left} more."
+        )
+
+
 async def _some(
     context: AttemptContext,
     add_all: Callable[[Iterable[Task]], list[TaskHandle[Any]]],
@@ -209,11 +234,13 @@ async def _some(
     limit: _Limit | None,
 ) -> list[TaskHandle[Any]]:
     """Add *tasks*, at most *at_once* unfinished; return their handles at the end."""
-    waiting = context._rt.waiting
+    waiting, added = context._rt.waiting, _Added(context, len(tasks))
     handles: list[TaskHandle[Any] | None] = [None] * len(tasks)
 
-    async def lane(todo: Iterator[tuple[int, Task]]) -> None:
+    async def lane(lane: int, todo: Iterator[tuple[int, Task]]) -> None:
         for number, task in todo:
+            added.latest[lane] = in_run(run_of(context.task_id), str(task.id))
+            added.left -= 1
             adding = asyncio.ensure_future(asyncio.to_thread(add_all, [task]))
             try:
                 await asyncio.shield(adding)
@@ -229,17 +256,17 @@ async def _some(
 
     async def all_lanes() -> None:
         async with asyncio.TaskGroup() as lanes:
-            for _ in range(min(at_once, len(tasks))):
-                lanes.create_task(lane(todo))
+            for number in range(min(at_once, len(tasks))):
+                lanes.create_task(lane(number, todo))
 
-    waiting.enter(context, ())
+    waiting.enter(context, added)
     try:
         if limit is None:
             await all_lanes()
         else:
             await limit.until(all_lanes(), handles)
     finally:
-        await waiting.leave_async(context, ())
+        await waiting.leave_async(context, added)
     return [handle for handle in handles if handle is not None]
 
 

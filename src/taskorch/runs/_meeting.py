@@ -18,7 +18,6 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskorch.errors import (
@@ -116,7 +115,7 @@ class _Meeting:
         self.holders: tuple[str, ...] = ()
 
     def missing(self) -> tuple[int, Iterable[TaskRow]]:
-        """Return how many are missing, and who may come; the lock is held."""
+        """Return one, and who may come or add tasks that do; the lock is held."""
         if self.broken is not None:
             return 0, ()
         here = {party.row for party in self.parties}
@@ -126,11 +125,11 @@ class _Meeting:
             for row in reversed(self._rt.kernel.tasks.values())
             if row.run == self._run_id and row not in here and not is_settled(row)
         )
-        return self.size - len(here), rows
+        return 1, rows
 
     def words(self) -> str:
         """Return a sentence on the wait of a party; the lock is held."""
-        missing, _ = self.missing()
+        missing = self.size - len(self.parties)
         return (
             f"It is at the meeting {self._name!r}: {missing} of {self.size} tasks are "
             "still to come."
@@ -356,14 +355,11 @@ class Meetings:
         self._listen()
         with self._rt.lock:
             for key, meeting in list(self._going.items()):
-                missing, rows = meeting.missing()
-                live = len(list(islice(rows, missing)))
-                if live < missing:
+                if not any(meeting.missing()[1]):
                     del self._going[key]
                     meeting.end(
                         f"{meeting.size} tasks are to come, and only "
-                        f"{len(meeting.parties) + live} of workflow {key[0]} have not "
-                        "ended"
+                        f"{len(meeting.parties)} of workflow {key[0]} have not ended"
                     )
             while self._going and (waiting := self._rt.waiting.left().values()):
                 waits = {each for _, targets in waiting for each in targets}
@@ -373,9 +369,9 @@ class Meetings:
                 # The latest is broken, after which the others may be held.
                 meeting = self._going.pop(keys[-1])
                 meeting.holders = holders_of(waiting)
-                missing, _ = meeting.missing()
                 meeting.end(
-                    f"{missing} of {meeting.size} tasks cannot come before "
-                    f"{some(meeting.holders)} let go of what they hold"
+                    f"{meeting.size - len(meeting.parties)} of {meeting.size} tasks "
+                    f"cannot come before {some(meeting.holders)} let go of what they "
+                    "hold"
                 )
         self._listen()

@@ -93,6 +93,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
+    from taskorch.kernel import AgentRow
     from taskorch.runtime._runtime import Runtime
 
 
@@ -544,9 +545,11 @@ class Attempts:
 
     # -- which executor ------------------------------------------------------------
 
-    def executor_of(self, row: TaskRow, work: Work) -> AttemptExecutor[Any]:
-        """Return the executor for the attempt of *row* on its worker."""
-        executor, agent = work._executor, row.agent
+    def executor_of(
+        self, row: TaskRow, work: Work, other: AgentRow | None = None
+    ) -> AttemptExecutor[Any]:
+        """Return the executor for the attempt of *row* on its worker, or on *other*."""
+        executor, agent = work._executor, row.agent or other
         if executor is self.programs and agent is not None and agent.lease_ns:
             # The worker is in another process, which starts the programs, too.
             executor = None

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 
-from taskorch.errors import ResultGoneError
+from taskorch.errors import AttemptInterrupted, ResultGoneError
 from taskorch.events import TaskNoted
+from taskorch.kernel import is_under_way
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Call
 from taskorch.model.ids import earlier_ids
@@ -229,6 +230,14 @@ class Inside:
             AttemptInterrupted: It is.
         """
         self._context._stop_if_asked()
+        if self._is_to_end():
+            # Its process has died.
+            msg = "its attempt is over"
+            raise AttemptInterrupted(msg)
+
+    def _is_to_end(self) -> bool:
+        row, why = self._context._row, self._context._control.why
+        return bool(why) or row.attempt != self.attempt or not is_under_way(row)
 
     def note(
         self, key: str, note: str, value: Any = None, needs: tuple[str, ...] = ()
@@ -309,13 +318,6 @@ class Inside:
             await waiting.leave_async(self._context, ())
         self.stop_if_asked()
 
-    def rest(self, *, on: bool) -> None:
-        """Note that the attempt, in another process, waits; or that this is over."""
-        waiting, key = self._rt.waiting, (self.task_id, self.attempt)
-        if self._rt.committer is not None:
-            change = waiting.elsewhere.add if on else waiting.elsewhere.discard
-            self._rt.step(lambda _: change(key))
-
     def begin(self, task: Task[Any]) -> Work:
         """Submit *task*, which has an id; it gets the tenant of the attempt's task."""
         owner = self._context._row.bucket.spec.owner
@@ -349,7 +351,7 @@ class Inside:
         waiting, latch = self._rt.waiting, Latch()
         with waiting.holding(self._context, (work._row,), latch.set):
             # No call wakes it when its task is suspended, so it looks at that, too.
-            while not self._context._control.why and waiting.add(work, latch.set):
+            while not self._is_to_end() and waiting.add(work, latch.set):
                 try:
                     latch.wait(_LOOK)
                 finally:
@@ -379,6 +381,6 @@ class Inside:
 
     def _rest(self, until_ns: int) -> float:
         """Return the seconds to the next look; 0 if it is over or is to stop."""
-        if self._context._control.why:
+        if self._is_to_end():
             return 0
         return min(max(0.0, (until_ns - self.now()) / NS), _LOOK)

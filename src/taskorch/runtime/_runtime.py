@@ -646,8 +646,7 @@ class Runtime(TaskEngine):
             calm = not (kernel.active or kernel.starts)
         elif not self.begins:
             # Attempts without a slot wait for tasks that will not begin.
-            rest = self.waiting.resting_elsewhere()
-            calm = not (kernel.running > rest or kernel.claims or kernel.starts)
+            calm = not (kernel.running or kernel.claims or kernel.starts)
         elif self.draining and committer is not None and self.waiting.are_at_rest():
             calm = True
         else:

@@ -28,6 +28,7 @@ from taskorch.kernel import (
     awaits,
     held_in,
     is_delayed,
+    is_under_way,
     wanted,
     would_fit,
 )
@@ -78,7 +79,7 @@ class Meeting(Protocol):
     """Protocol: a wait of several attempts for each other."""
 
     def missing(self) -> tuple[int, Iterable[TaskRow]]:
-        """Return how many are missing, and who may come; the lock is held."""
+        """Return how many must come, and who may; the lock is held."""
         ...
 
     def words(self) -> str:
@@ -201,8 +202,6 @@ class Waiting:
         self._waits: dict[tuple[str, int], list[Targets]] = {}
         #: The attempts that sleep, `(id, attempt)`, and until when, in ns.
         self._sleeps: dict[tuple[str, int, int], None] = {}
-        #: Attempts in other processes that wait as the journal has it, with their slot.
-        self.elsewhere: set[tuple[str, int]] = set()
         #: The waiting attempts that hold resources.
         self._holders: set[tuple[str, int]] = set()
         #: Futures that their loop resolves together, while many waiters are woken.
@@ -437,7 +436,7 @@ class Waiting:
         def change(now: int) -> None:
             waits = self._waits.setdefault(key, [])
             waits.append(targets)
-            if row.alloc:
+            if row.alloc or _room_of(row)[1]:
                 self._holders.add(key)
             # The parties of a meeting are counted once they have come: see `left`.
             if isinstance(targets, tuple) and (holders := self._deadlock(row)):
@@ -446,6 +445,7 @@ class Waiting:
                 raise _would_deadlock(row, targets, holders, in_ring=in_ring)
             if len(waits) == 1 and not kernel.yield_slot(row, inside.attempt, now):
                 self._call_off_return(row, key)
+                self._unjam(row)
 
         self._rt.step(change)
 
@@ -460,6 +460,24 @@ class Waiting:
         if returned is not None:
             self._rt.kernel.forgo_slot(row)
             returned()
+
+    def _unjam(self, row: TaskRow) -> None:
+        """
+        Let an attempt go on without a slot if all threads of its executor wait.
+
+        The slot may be of one that waits for a thread. Hold the lock.
+        """
+        own, room = _room_of(row)
+        tasks, keys = self._rt.kernel.tasks, {**self._waits, **self._returns}
+        held = [
+            key
+            for key in keys
+            if room and self._is_under_way(key) and _room_of(tasks[key[0]])[0] is own
+        ]
+        for key in held if room and len(held) >= room else ():
+            if key in self._returns:
+                self._call_off_return(tasks[key[0]], key)
+                break
 
     @contextmanager
     def holding(
@@ -519,6 +537,7 @@ class Waiting:
             if self._rt.kernel.reclaim_slot(row, inside.attempt, now):
                 return True
             self._returns[key] = returned
+            self._unjam(row)
             return False
 
         result: bool = self._rt.step(change)
@@ -615,7 +634,7 @@ class Waiting:
         # The latest wait comes first: the earlier ones mostly wait for its task.
         for (task_id, attempt), waits in reversed(self._waits.items()):
             found = kernel.tasks.get(task_id)
-            if found is not None and found.attempt == attempt:
+            if found and found.attempt == attempt and is_under_way(found):
                 waiting[task_id] = (found, waits)
         free = _Free(kernel)
         for found, _ in waiting.values():
@@ -671,6 +690,8 @@ class Waiting:
             if is_settled(row) or awaits(row):
                 continue
             if row.id in waiting:
+                return False
+            if not free.has_thread(row):
                 return False
             if row.state is not TaskState.RUNNING and not free.holds(row):
                 return False
@@ -750,10 +771,6 @@ class Waiting:
 
     # -- for quiet -----------------------------------------------------------------
 
-    def resting_elsewhere(self) -> int:
-        """Return how many attempts in other processes wait; hold the lock."""
-        return sum(map(self._is_under_way, self.elsewhere))
-
     def are_at_rest(self) -> bool:
         """
         Return whether nothing runs, and the journal has all waits; hold the lock.
@@ -762,7 +779,7 @@ class Waiting:
         task that waits for its own time is not at rest, unless it polls.
         """
         kernel = self._rt.kernel
-        resting = self.resting_elsewhere() + sum(
+        resting = sum(
             self._is_under_way(key)
             for key, waits in self._waits.items()
             if not any(each is _FOREIGN for each in waits)
@@ -911,6 +928,8 @@ class _Free:
         #: The units that waiting tasks hold, by name: there are too many locks to list,
         #: and the rest of a budget changes with spending.
         self._taken: Counter[str] = Counter()
+        #: The threads of each executor on which waiting tasks are.
+        self._threads: Counter[object] = Counter()
 
     def _places(self, row: TaskRow) -> Iterator[tuple[str | tuple[str, str], int]]:
         for name, units in row.alloc:
@@ -921,6 +940,7 @@ class _Free:
     def take(self, row: TaskRow) -> None:
         """Subtract the resources that *row* holds and keeps."""
         self._taken.update(held_in(self._kernel, row.alloc))
+        self._threads[_room_of(row)[0]] += 1
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] -= units
@@ -928,9 +948,16 @@ class _Free:
     def give_back(self, row: TaskRow) -> None:
         """Add the resources that *row* held, as if the task had ended."""
         self._taken.subtract(held_in(self._kernel, row.alloc))
+        self._threads[_room_of(row)[0]] -= 1
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] += units
+
+    def has_thread(self, row: TaskRow) -> bool:
+        """Return whether *row* has, or may get, a thread that no other waits on."""
+        agents: Sequence[AgentRow | None] = row.bucket.agents or [None]
+        places = [_room_of(row, agent) for agent in agents]
+        return any(not room or self._threads[own] < room for own, room in places)
 
     def holds(self, row: TaskRow) -> bool:
         """Return whether some worker could run *row* with the free resources."""
@@ -966,6 +993,13 @@ def _needed(row: TaskRow) -> Sequence[TaskRow]:
         return links.parents
     is_of_all = terms.join in ("all", "finished") and not terms.joined
     return links.parents if is_of_all else ()
+
+
+def _room_of(row: TaskRow, agent: AgentRow | None = None) -> tuple[object, int]:
+    """Return the executor of *row*, perhaps on *agent*, and its room; 0: any."""
+    work = row.cargo
+    executor = work._rt.attempts.executor_of(row, work, agent)
+    return executor, getattr(executor, "room", 0)
 
 
 def holders_of(waiting: Iterable[tuple[TaskRow, object]]) -> tuple[str, ...]:

@@ -460,10 +460,6 @@ class Book:
                 self.inside.at_end(shelf.leave)
             shelf.waits[key] = wait
 
-    def waits_for(self, key: str) -> StepWait:
-        """The step of *key*, which waits."""
-        return (self._shelf.waits or {})[key]
-
     def waited(self, key: str) -> None:
         """Note that the wait of the step of *key* is over."""
         (self._shelf.waits or {}).pop(key, None)

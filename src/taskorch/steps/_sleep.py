@@ -6,8 +6,7 @@ import asyncio
 import threading
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from time import sleep
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
@@ -21,7 +20,6 @@ from taskorch.steps._calls import refuse_inside
 from taskorch.steps._step import SLEEP, Asked, Ran, check_name
 
 #: The seconds between two checks whether an attempt in a worker process must stop.
-_LOOK: Final = 0.05
 
 
 class Sleeper:
@@ -63,14 +61,8 @@ class Sleeper:
         length = _length_of((seconds, minutes, hours, days), until)
         self._sleep(length, name)
 
-    def _sleep(self, length: SleepLength, name: str) -> None:
-        book = book_of(self._context)
-        until_ns, seq, key = _begin(book, (threading.get_ident(), 0), length, name)
-        try:
-            book.inside.wait(seq)
-            book.inside.pause(until_ns)
-        finally:
-            _end(book, until_ns, key)
+    def _sleep(self, *asked: Any) -> None:
+        sleep_at_home(self._context, (*asked, threading.get_ident()))
 
 
 class AsyncSleeper:
@@ -179,13 +171,10 @@ def _end(book: Book, until_ns: int, key: str) -> None:
 class _RemoteSleeper(Sleeper):
     """`context.sleep` in a worker process, which it holds."""
 
-    def _sleep(self, length: SleepLength, name: str) -> None:
+    def _sleep(self, *asked: Any) -> None:
         task = self._context.task_id, self._context.attempt
-        asked = tuple(length), name, threading.get_ident()
-        until_ns, key = ask_at_home(task, "taskorch.steps._sleep:begin_at_home", asked)
-        while not self._context.cancelled and (rest := until_ns / NS - wall()) > 0:
-            sleep(min(rest, _LOOK))
-        ask_at_home(task, "taskorch.steps._sleep:stop_at_home", (until_ns, key))
+        asked = (*asked, threading.get_ident())
+        ask_at_home(task, "taskorch.steps._sleep:sleep_at_home", asked)
 
 
 def sleep_elsewhere(context: Any) -> Sleeper:
@@ -193,19 +182,13 @@ def sleep_elsewhere(context: Any) -> Sleeper:
     return _RemoteSleeper(context)
 
 
-def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> tuple[int, str]:
-    """Return the end of a worker's wait, and its key, beside the orchestrator."""
+def sleep_at_home(context: Any, asked: tuple[SleepLength, str, int]) -> None:
+    """Sleep beside the orchestrator: the length, the name, and the thread that asks."""
     length, name, thread = asked
     book = book_of(context)
-    until_ns, seq, key = _begin(book, (thread, 0), SleepLength(*length), name)
-    book.inside.wait(seq)
-    book.inside.rest(on=True)
-    return until_ns, key
-
-
-def stop_at_home(context: Any, slept: tuple[int, str]) -> None:
-    """Beside the orchestrator: end a sleep, or stop if its attempt is to stop."""
-    book = book_of(context)
-    _end(book, *slept)
-    book.inside.rest(on=False)
-    book.inside.stop_if_asked()
+    until_ns, seq, key = _begin(book, (thread, 0), length, name)
+    try:
+        book.inside.wait(seq)
+        book.inside.pause(until_ns)
+    finally:
+        _end(book, until_ns, key)

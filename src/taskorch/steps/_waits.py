@@ -14,10 +14,8 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from hashlib import blake2b
-from time import sleep
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, cast
 
 import attrs
 
@@ -43,9 +41,6 @@ from taskorch.steps._step import (
     shown_arguments,
 )
 
-#: The seconds between two looks of a worker process: the first, and the longest.
-_LOOK: Final = 0.05
-_LONGEST_LOOK: Final = 1.0
 #: An id with the task and the step of a child: the step has no full stop.
 _PLAIN: Final = re.compile(r"\w[\w.-]{0,99}\.\w(?:[\w-]{0,80}\w)?", re.ASCII)
 _UNSAFE: Final = re.compile(r"[^\w.-]+", re.ASCII)
@@ -484,11 +479,13 @@ def _given(kept: KeptStep) -> Any:
     return kept.value
 
 
-def _outcome(context: Any, wanted: WaitAsked) -> Any:
+def _outcome(context: Any, wanted: WaitAsked, strand: Strand | None = None) -> Any:
     """Wait on this thread for the wanted child."""
+    strand = strand or (threading.get_ident(), 0)
     if isinstance(context, _ContextElsewhere):
-        return _outcome_elsewhere(context.context, wanted)
-    strand = threading.get_ident(), 0
+        task = context.context.task_id, context.context.attempt
+        place = "taskorch.steps._waits:outcome_at_home"
+        return ask_at_home(task, place, (wanted, strand))
     book, opened, kept = _open(context, wanted, strand)
     if opened is None:
         return _given(cast("KeptStep", kept))
@@ -554,50 +551,6 @@ def child_elsewhere(context: Any) -> ChildCaller:
     return ChildCaller(_ContextElsewhere(context))
 
 
-def _outcome_elsewhere(context: Any, wanted: WaitAsked) -> Any:
-    """Wait in a worker process, which looks again and again beside the orchestrator."""
-    ask = partial(ask_at_home, (context.task_id, context.attempt))
-    strand, look = (threading.get_ident(), 0), _LOOK
-    key, outcome = ask("taskorch.steps._waits:begin_at_home", (wanted, strand))
-    while outcome is None:
-        sleep(look)
-        look = min(look * 2, _LONGEST_LOOK)
-        outcome = ask("taskorch.steps._waits:look_at_home", (key, strand))
-    value, error = outcome
-    if error is not None:
-        raise error
-    return value
-
-
-#: The result of a wait: its value, and the error; None: it is not over.
-_Outcome: TypeAlias = tuple[Any, BaseException | None] | None
-
-
-def begin_at_home(context: Any, told: tuple[WaitAsked, Strand]) -> tuple[str, _Outcome]:
-    """Begin a wait beside the orchestrator; return its key and result."""
-    wanted, strand = told
-    book, opened, kept = _open(context, wanted, strand)
-    if opened is not None:
-        book.inside.rest(on=True)
-        return opened.key, None
-    over = cast("KeptStep", kept)
-    return "", (over.value, error_of(over) if over.step.error else None)
-
-
-def look_at_home(context: Any, told: tuple[str, Strand]) -> _Outcome:
-    """Return the result of a wait so far, beside the orchestrator."""
-    key, strand = told
-    book = book_of(context)
-    book.inside.stop_if_asked()
-    opened = cast("_OpenWait", book.waits_for(key))
-    if not opened.wait.is_over():
-        return None
-    book.inside.rest(on=False)
-    try:
-        value = opened.wait.result()
-    except Exception as error:  # noqa: BLE001 - it is for the function that waits
-        book.inside.wait(opened.raised(error, strand))
-        return None, error
-    value, seq = opened.returned(value)
-    book.inside.wait(seq)
-    return value, None
+def outcome_at_home(context: Any, asked: tuple[WaitAsked, Strand]) -> Any:
+    """Wait beside the orchestrator for what a worker process wants."""
+    return _outcome(context, *asked)

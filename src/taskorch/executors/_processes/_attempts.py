@@ -54,6 +54,11 @@ class Processes(OwnedExecutor["Assignment"]):
         del is_durable
         self._run_id, self._cores = run_id, cores
 
+    @property
+    def room(self) -> int:
+        """The most calls at once."""
+        return self._count or self._cores()
+
     def begin(self, attempt: Attempt) -> Assignment:
         """Give the call to a process that is idle, or to the next one that will be."""
         pool = self._pool or self._opened()
@@ -86,7 +91,7 @@ class Processes(OwnedExecutor["Assignment"]):
 
                 self._pool = WorkerPool(
                     self._run_id(),
-                    self._count or self._cores(),
+                    self.room,
                     limits=self._limits,
                 )
             return self._pool
