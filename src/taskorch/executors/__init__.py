@@ -22,7 +22,9 @@ when they are asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
     from taskorch.executors._engines import dask as dask, ray as ray
@@ -31,22 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ("RemoteValue", "dask", "processes", "ray")
 
+#: The file of each name, which is loaded when the name is asked for.
+_LATE = {
+    "RemoteValue": "_hosts._engine",
+    "dask": "_engines",
+    "processes": "_processes._attempts",
+    "ray": "_engines",
+}
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        # The import waits until the name is asked for.
-        if name == "RemoteValue":
-            from taskorch.executors._hosts._engine import RemoteValue  # noqa: PLC0415
-
-            return RemoteValue
-        if name == "processes":
-            from taskorch.executors._processes._attempts import processes  # noqa: PLC0415
-
-            return processes
-        if name in __all__:
-            from taskorch.executors import _engines  # noqa: PLC0415
-
-            return getattr(_engines, name)
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+    __getattr__, __dir__ = _load_late(__name__, _LATE)

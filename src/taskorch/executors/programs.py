@@ -15,8 +15,9 @@ Decision: executors.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._attempts import (
@@ -46,25 +47,18 @@ __all__ = (
 
 #: The file of each name: a front end that asks for one loads no others.
 _LATE = {
-    "Family": "_family",
-    "Governor": "_governor",
-    "Hold": "_governor",
-    "ProgramEnd": "_process",
-    "ProgramExecutor": "_executor",
-    "ProgramProcess": "_process",
-    "Spending": "_attempts",
-    "UnheldError": "_governor",
-    "as_declared": "_attempts",
-    "failure_of": "_attempts",
-    "spending_of": "_attempts",
+    "Family": "_programs._family",
+    "Governor": "_programs._governor",
+    "Hold": "_programs._governor",
+    "ProgramEnd": "_programs._process",
+    "ProgramExecutor": "_programs._executor",
+    "ProgramProcess": "_programs._process",
+    "Spending": "_programs._attempts",
+    "UnheldError": "_programs._governor",
+    "as_declared": "_programs._attempts",
+    "failure_of": "_programs._attempts",
+    "spending_of": "_programs._attempts",
 }
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _LATE:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg, name=name)
-        module = import_module(f"taskorch.executors._programs.{_LATE[name]}")
-        member = globals()[name] = getattr(module, name)
-        return member
+    __getattr__, __dir__ = _load_late(__name__, _LATE)

@@ -46,27 +46,31 @@ Decisions: documents, extensions, failures-and-recovery, rooms-and-loading.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 
-def load_late(room: str, places: dict[str, str], name: str) -> object:
+def load_late(
+    room: str, places: dict[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """
-    Load the member *name* of *room* from the file that has it, and keep it in the room.
+    Return `__getattr__` and `__dir__` of a module that loads files late.
 
-    A package whose `__getattr__` calls it loads a file on the first access to one of
-    its names.
+    A file is loaded on the first access to one of its names, which the module keeps.
 
     Args:
-        room: The name of the package.
+        room: The name of the module.
         places: The file of each name that is loaded late, without the package.
-        name: The name that was asked for.
-
-    Raises:
-        AttributeError: The package has no such name.
     """
-    if name not in places:
-        msg = f"module {room!r} has no attribute {name!r}"
-        raise AttributeError(msg, name=name)
-    member: object = getattr(import_module(f"{room}.{places[name]}"), name)
-    setattr(sys.modules[room], name, member)
-    return member
+    module = sys.modules[room]
+
+    def load(name: str) -> object:
+        if name not in places:
+            msg = f"module {room!r} has no attribute {name!r}"
+            raise AttributeError(msg, name=name)
+        file = import_module(f".{places[name]}", module.__package__)
+        member: object = getattr(file, name)
+        setattr(module, name, member)
+        return member
+
+    return load, lambda: sorted({*vars(module), *places})

@@ -34,10 +34,4 @@ _LATE = dict.fromkeys(("JournalOwner", "JournalReader", "Outcomes"), "_reader")
 
 if not TYPE_CHECKING:
     # Type checkers find the names in the imports above.
-
-    def __getattr__(name: str) -> object:
-        return _load_late(__name__, _LATE, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+    __getattr__, __dir__ = _load_late(__name__, _LATE)

@@ -25,7 +25,7 @@ Decisions: rooms-and-loading, workflows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from taskorch.kit import load_late as _load_late
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from taskorch.runs._run import WorkflowRun as WorkflowRun
 
 #: The module of each name: a module is loaded when somebody asks for its name.
-_WHERE: Final = {
+_LATE = {
     "AsyncWorkflowContext": "_inside",
     "WorkflowContext": "_inside",
     "WorkflowManager": "_manager",
@@ -50,6 +50,4 @@ _WHERE: Final = {
 }
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        return _load_late(__name__, _WHERE, name)
+    __getattr__, __dir__ = _load_late(__name__, _LATE)

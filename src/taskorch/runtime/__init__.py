@@ -206,10 +206,4 @@ _LATE = {
 
 if not TYPE_CHECKING:
     # Type checkers have the names from the imports above, and no others.
-
-    def __getattr__(name: str) -> object:
-        return _load_late(__name__, _LATE, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+    __getattr__, __dir__ = _load_late(__name__, _LATE)

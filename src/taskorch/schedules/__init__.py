@@ -21,7 +21,7 @@ Schedules: tasks and workflows that are submitted again and again, at set times.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from taskorch.kit import load_late as _load_late
 from taskorch.schedules._backfill import Backfilled as Backfilled
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from taskorch.schedules._standing import ScheduleStatus as ScheduleStatus
 
 #: The module of each name that is loaded once somebody asks for it.
-_WHERE: Final = {
+_LATE = {
     "SimulationHost": "_host",
     "ScheduleManager": "_manager",
     "ScheduleStatus": "_standing",
@@ -50,6 +50,4 @@ _WHERE: Final = {
 }
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        return _load_late(__name__, _WHERE, name)
+    __getattr__, __dir__ = _load_late(__name__, _LATE)
