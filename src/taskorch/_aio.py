@@ -124,25 +124,11 @@ def _made(
     return call
 
 
-def at_once(
-    method: Callable[Concatenate[Any, P], T],
-) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """Make a coroutine of *method*, which never waits, and runs on the loop."""
-    return _made(_at_once, method)
-
-
 def asked(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """*method*, which may have to look into the journal: if so, on a thread."""
     return _made(_asked, method)
-
-
-def committed(
-    method: Callable[Concatenate[Any, P], T],
-) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """*method*, called on the loop; that it is kept is waited for without a thread."""
-    return _made(_committed, method)
 
 
 def on_thread(
@@ -153,6 +139,7 @@ def on_thread(
 
 
 async def _at_once(_face: _Face, call: Callable[[], T]) -> T:
+    # It never waits, and runs on the loop.
     return call()
 
 
@@ -161,6 +148,7 @@ async def _asked(face: _Face, call: Callable[[], T]) -> T:
 
 
 async def _committed(face: _Face, call: Callable[[], T]) -> T:
+    # It is called on the loop, and waits without a thread until that is kept.
     rt = face._orch._rt
     if rt.committer is None:
         return call()
@@ -177,10 +165,10 @@ async def _threaded(_face: _Face, call: Callable[[], T]) -> T:
 
 
 _WAYS: Final[Mapping[str, Callable[..., Any]]] = {
-    "not": at_once,
-    "journal": asked,
-    "commit": committed,
-    "thread": on_thread,
+    "not": _at_once,
+    "journal": _asked,
+    "commit": _committed,
+    "thread": _threaded,
 }
 
 
@@ -189,8 +177,7 @@ def awaited(
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """Return the verb *method* as a coroutine function that waits as the verb says."""
     verb: Verb = method.verb  # type: ignore[attr-defined]  # checkers see no marks
-    coroutine: Callable[..., Any] = _WAYS[verb.waits](method)
-    return coroutine
+    return _made(_WAYS[verb.waits], method)
 
 
 def _complete(face: type[_Face], of: type) -> None:

@@ -288,7 +288,30 @@ def driven(driver: Any, names: Iterable[str]) -> Driven:
     return Driven(driver, name, watches)
 
 
-class DriverManager:
+class _Drivers:
+    """The controllers of an orchestrator or a simulation, by their names."""
+
+    def __init__(self) -> None:
+        self._driven: dict[str, Driven] = {}
+
+    def say(self, name: str, error: Exception) -> None:
+        """Report an error of a controller, as the errors of its commands."""
+        self._fault(f"driver {name}", error)
+
+    def _fault(self, component: str, error: Exception) -> None:
+        raise NotImplementedError
+
+    def _find(self, name: str) -> Driven:
+        entry = self._driven.get(as_text(name))
+        if entry is None:
+            msg = f"there is no driver {show(name)}"
+            names = [*self._driven]
+            hint = meant(name, names, f"there are {', '.join(names)}")
+            raise InvalidTaskError(msg, hint=hint)
+        return entry
+
+
+class DriverManager(_Drivers):
     """
     `orch.drivers`: the controllers, which are asked by time for commands.
 
@@ -299,10 +322,10 @@ class DriverManager:
     """
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
+        super().__init__()
         self._rt: Runtime = runtime
         self._orch = orchestrator
         self._view = View(orchestrator, wall, runtime)
-        self._driven: dict[str, Driven] = {}
         self._receivers: dict[str, Callable[[Event], None]] = {}
         #: Guards the two; nothing else is done under it.
         self._lock = threading.Lock()
@@ -363,17 +386,8 @@ class DriverManager:
             InvalidTaskError: There is none of this name.
         """
         with self._lock:
-            entry = self._driven.get(as_text(name))
-        if entry is None:
-            msg = f"there is no driver {show(name)}"
-            names = self.list()
-            hint = meant(name, names, f"there are {', '.join(names)}")
-            raise InvalidTaskError(msg, hint=hint)
+            entry = self._find(name)
         self._rouse(entry)
-
-    def say(self, name: str, error: Exception) -> None:
-        """Report an error of a controller, as the errors of its commands."""
-        self._fault(f"driver {name}", error)
 
     def begin(self) -> None:
         """Begin to ask, once the orchestrator runs."""
@@ -439,7 +453,7 @@ class DriverManager:
             rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
 
 
-class SimulatedDrivers:
+class SimulatedDrivers(_Drivers):
     """
     The controllers of a simulation, in virtual time.
 
@@ -448,10 +462,10 @@ class SimulatedDrivers:
     """
 
     def __init__(self, simulation: Any) -> None:
+        super().__init__()
         self._sim = simulation
         #: The controllers as they were added; these copies are never asked.
         self._added: dict[str, Driver] = {}
-        self._driven: dict[str, Driven] = {}
         self._view = View(simulation, self._seconds)
 
     def _seconds(self) -> float:
@@ -498,22 +512,14 @@ class SimulatedDrivers:
         Raises:
             InvalidTaskError: There is none of this name.
         """
-        if name not in self._driven:
-            msg = f"there is no driver {show(name)}"
-            names = self.list()
-            hint = meant(name, names, f"there are {', '.join(names)}")
-            raise InvalidTaskError(msg, hint=hint)
-        self._driven[name].woken = True
-        self._at(self._driven[name], 0)
+        entry = self._find(name)
+        entry.woken = True
+        self._at(entry, 0)
 
     def wake_all(self) -> None:
         """Ask all controllers now."""
         for name in self._driven:
             self.wake(name)
-
-    def say(self, name: str, error: Exception) -> None:
-        """Report an error of a controller, as the errors of its commands."""
-        self._fault(f"driver {name}", error)
 
     def begin(self) -> None:
         """Begin an incarnation, with all controllers as they were added."""

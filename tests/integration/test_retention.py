@@ -23,7 +23,7 @@ from taskorch.events import AT_NS, CLS, TASK_ID, TaskCompleted
 from taskorch.journal import MemoryJournal, _file, _forgetting, _layout, _points
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
-from taskorch.retention._pruning import forgettable, prune
+from taskorch.retention._pruning import EndedTasks, going, prune
 from taskorch.runtime._passage import add_parents
 
 ALL = Retention(age=0.0)
@@ -180,6 +180,13 @@ def test_what_is_left_of_many_groups_is_put_together_by_so_many_facts(
     db.close()
     assert rests == [(1, 4, 2), (5, 8, 2), (9, 12, 2), (13, 14, 2)]
     assert SqliteJournal(path).verify() == 7
+
+
+def forgettable(facts, retention, now):
+    """The ids of tasks that the retention does not keep, and nothing needs."""
+    past = EndedTasks()
+    past.take(facts)
+    return {name for bundle in going(past, retention, now) for name in bundle.ids}
 
 
 def test_age_and_number(tmp_path):

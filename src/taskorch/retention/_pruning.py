@@ -311,13 +311,6 @@ def going(
     return gone
 
 
-def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[str]:
-    """Return ids of tasks that *retention* does not keep, and nothing needs."""
-    past = EndedTasks()
-    past.take(facts)
-    return {name for bundle in going(past, retention, now) for name in bundle.ids}
-
-
 def prune(
     journal: DurableJournal,
     epoch: int,
