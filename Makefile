@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-check check quick test ci bench format clean \
         static style imports mypy pyright verifytypes \
         bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel newcomer release soak soak-ci \
-        stress stress-ci compiled side-by-side laws
+        stress stress-ci mistakes compiled side-by-side laws
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes;'
@@ -37,6 +37,7 @@ help:
 	@echo 'make test        all tests but the slow ones: twelve minutes on two cores'
 	@echo 'make ci          all that CI runs: the newest Python, coverage, wheel, docs and more'
 	@echo 'make at-length   the slow tests, before a release and when what they try has changed'
+	@echo 'make mistakes    plant thirty mistakes: would the tests notice?'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make laws        the laws over random examples, with other ones each time'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
@@ -191,6 +192,13 @@ at-length: build/slow.log
 	@.ci/twice at-length $(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 \
 	    --timeout 600 -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
+
+# Would the tests notice what somebody does wrong? Thirty mistakes of the bank, others each
+# time: make mistakes SEED=7 tries the same again. The first time it learns for an hour
+# which tests reach what.
+mistakes: $(READY)
+	@[ -d build/reach ] || $(BIN)/python -m tests.tools.mistakes reach
+	@$(BIN)/python -m tests.tools.mistakes try --sample 30 --seed $(or $(SEED),$(shell date +%s))
 
 # The pages, the examples, the texts that users see, and what is packed: beside other things,
 # where there is a processor left.

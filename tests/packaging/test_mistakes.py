@@ -1,0 +1,29 @@
+"""The bank of mistakes fits the code: each can be planted."""
+
+import pytest
+from tests.tools.mistakes import SOURCE, Mistake, bank, planted
+
+BANK = bank()
+
+
+@pytest.mark.parametrize("mistake", BANK, ids=lambda mistake: mistake.name)
+def test_a_mistake_can_be_planted(mistake: Mistake) -> None:
+    path, at = mistake.place()
+    text = path.read_text(encoding="utf-8")
+    compile(text[:at] + mistake.new + text[at + len(mistake.old) :], path, "exec")
+    assert mistake.new != mistake.old
+
+
+def test_no_mistake_stands_twice_in_the_bank() -> None:
+    said = [(mistake.of, mistake.old, mistake.new) for mistake in BANK]
+    assert len(set(said)) == len(said)
+
+
+def test_a_mistake_is_planted_in_a_copy() -> None:
+    mistake = BANK[0]
+    path, _ = mistake.place()
+    before = path.read_text(encoding="utf-8")
+    with planted(mistake) as copy:
+        there = (copy / path.relative_to(SOURCE)).read_text(encoding="utf-8")
+    assert there == before.replace(mistake.old, mistake.new)
+    assert path.read_text(encoding="utf-8") == before
