@@ -189,8 +189,15 @@ def _checked_condition(text: str) -> str:
     holds = condition_of(text)
     for path in paths_in(text):
         steps_of(path)
-    values = dict.fromkeys(("timeout", "deadline", "progress"), 0.0)
-    sample = Operation(owner="", budget="", payload=True, result=True, **values)
+    sample = Operation(
+        owner="",
+        budget="",
+        payload=True,
+        result=True,
+        timeout=0.0,
+        deadline=0.0,
+        progress=0.0,
+    )
     try:
         holds(seen_of(sample.to_dict))
     except UnfitError as error:

@@ -276,8 +276,10 @@ class Holder(Protocol):
         litter: What is freed once the lock is.
         halted: Whether it has left its unfinished tasks to its next incarnation.
         fault: A fault of our own, after which nothing starts.
+        directory: Knows the runs that were run again.
     """
 
+    directory: Any
     kernel: Kernel
     committed: int
     opened_at: int
