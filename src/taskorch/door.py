@@ -123,8 +123,9 @@ class Door:
         Have results, of steps too, kept as *keeping* says.
 
         Args:
-            keeping: Makes of the function that makes documents of values another. If
-                that raises, the first one is asked, and the log says so.
+            keeping: Makes of the function that makes documents of values another. What
+                it returns may be a `KeptElsewhere`. If it raises, the first one is
+                asked, and the log says so.
 
         Raises:
             InvalidTaskError: There is no durable journal that could keep them.

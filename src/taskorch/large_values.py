@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -36,6 +37,7 @@ from taskorch.errors import (
     TaskorchError,
 )
 from taskorch.journal import decode, document, encode
+from taskorch.kit.backoff import KeptElsewhere, silent_for
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.extension import Extension
 from taskorch.kit.fence import as_errors, log_of
@@ -54,6 +56,10 @@ _LOG: Final = log_of(__name__)
 _ASIDE: Final = 60.0
 #: The number of objects that one request deletes.
 _BATCH: Final = 500
+#: The seconds that anybody waits for a store, and one more for each MB; meanwhile, as
+#: many requests of one kind are under way. Then the store counts as silent.
+_PATIENCE: Final = 5.0
+_AT_ONCE: Final = 32
 #: The most seconds of one request, and of all its tries.
 _REQUEST: Final = timedelta(seconds=120)
 _TRIES: Final = timedelta(seconds=10)
@@ -142,17 +148,28 @@ class LargeValue(Missing):
         """The place of the value, in words."""
         return f"it is {self}"
 
+    @property
+    def patience(self) -> float:
+        """The seconds after which a store that has not answered counts as silent."""
+        return _PATIENCE + self.size / 1e6
+
     def look(self) -> Any:
         """
-        Read the value: each call reads it anew.
+        Read the value: each call reads it anew, on a thread of the store's own.
 
         Raises:
             StoreUnavailableError: The store does not answer; nothing is lost.
             ResultGoneError: It has no such object, or another one; or a class in it is
                 gone.
         """
+        read = partial(_store_at(self.store).get, self.key)
+        asked = _READERS.setdefault(self.store, _Threads()).ask(read)
+        if not wait((asked,), self.patience).done:
+            asked.cancel()
+            msg = f"{self} is not read: {silent_for(self.patience)}"
+            raise StoreUnavailableError(msg)
         try:
-            data = _store_at(self.store).get(self.key)
+            data = asked.result()
         except FileNotFoundError as error:
             msg = f"{self} is not there: the store has no object {self.key}"
             hint = "restore it from a copy of the store, or run the task again"
@@ -267,6 +284,7 @@ class LargeValues(Extension):
         self._failed = -_ASIDE
         self._inline = 0
         self._sweeping = threading.Lock()
+        self._writers = _Threads()
 
     def attach(self, orch: Any) -> None:
         """
@@ -334,7 +352,11 @@ class LargeValues(Extension):
         return text
 
     def _kept(self, value: Any, text: str, text_of: Callable[[Any], Any]) -> Any:
-        """The document that names where *value* is; *text*, if that is nowhere."""
+        """
+        The document that names where *value* is, once it is there, or else *text*.
+
+        It is put on a thread of the store's own.
+        """
         if not self._is_taken() or monotonic() - self._failed < _ASIDE:
             self._inline += 1
             return text
@@ -342,14 +364,25 @@ class LargeValues(Extension):
         data = (str(document(value)) if _SCRIPT in text else text).encode()
         total = sha256(data).hexdigest()
         key = f"{self._folder}/{total}"
-        try:
-            with self._names.coming(key):
-                self._store.put(key, data)
-        except Exception as error:  # noqa: BLE001 - whatever the store has raised
-            self._note(error)
-            return text
-        self._trouble, self._inline = "", 0
-        return text_of(LargeValue(self._store.url, key, len(data), total))
+        place = LargeValue(self._store.url, key, len(data), total)
+        kept = KeptElsewhere(text, place.patience, self._note)
+        named = text_of(place)
+
+        def put() -> None:
+            if kept.done():
+                return
+            try:
+                with self._names.coming(key):
+                    self._store.put(key, data)
+            except BaseException as error:  # noqa: BLE001 - whatever the store has raised
+                if kept.settle(text):
+                    self._note(error)
+            else:
+                if kept.settle(named):
+                    self._trouble, self._inline = "", 0
+
+        self._writers.ask(put)
+        return kept
 
     def _is_taken(self) -> bool:
         """Return whether the folder for new objects is known."""
@@ -361,11 +394,13 @@ class LargeValues(Extension):
             self._folder = f"{identity}/{self._door.epoch}"
         return True
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: BaseException) -> None:
         self._inline += 1
+        is_known = monotonic() - self._failed < _ASIDE
         self._failed = monotonic()
         self._trouble = f"{self._store.url} does not take values: {_in_a_line(error)}"
-        _LOG.warning("%s; the journal keeps them meanwhile", self._trouble)
+        if not is_known:
+            _LOG.warning("%s; the journal keeps them meanwhile", self._trouble)
 
     # -- sweeps --------------------------------------------------------------------
 
@@ -478,6 +513,44 @@ class _Names:
 
 # -- stores ----------------------------------------------------------------------------
 
+
+class _Threads:
+    """Threads on which one store is asked, so that nobody need wait for its answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._todo: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._count = 0
+
+    def ask(self, call: Callable[[], Any]) -> Future[Any]:
+        """Have *call* made, after those before it."""
+        asked: Future[Any] = Future()
+        with self._lock:
+            self._todo.append((asked, call))
+            if self._count < _AT_ONCE:
+                # Without a further thread, those that there are make it.
+                with suppress(RuntimeError):
+                    begin_thread(self._answer, "taskorch-store")
+                    self._count += 1
+        return asked
+
+    def _answer(self) -> None:
+        while True:
+            with self._lock:
+                if not self._todo:
+                    self._count -= 1
+                    return
+                asked, call = self._todo.popleft()
+            if asked.set_running_or_notify_cancel():
+                try:
+                    asked.set_result(call())
+                except BaseException as error:  # noqa: BLE001 - whoever asked is told
+                    asked.set_exception(error)
+            del asked, call
+
+
+#: The threads that read from each store, by its address.
+_READERS: Final[dict[str, _Threads]] = {}
 #: The stores of this process, by their addresses.
 _STORES: Final[dict[str, ValueStore]] = {}
 
@@ -606,7 +679,7 @@ def _sync(path: Path, top: Path) -> None:
         path = path.parent
 
 
-def _in_a_line(error: Exception) -> str:
+def _in_a_line(error: BaseException) -> str:
     """Return the error of a store in one line."""
     return visible(": ".join(filter(None, told_of(error))).partition("\n")[0])
 

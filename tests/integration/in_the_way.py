@@ -29,6 +29,7 @@ from taskorch.journal import SqliteJournal
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.extension import Extension, Short
 from taskorch.kit.limits import HELD_SECONDS
+from taskorch.large_values import LargeValues
 from taskorch.model import Agent, Breaker, Quota
 from taskorch.policies import FifoQueue, PoolAllocator, StandardStateMachine
 from taskorch.protocols import Allocation, AttemptExecutor, Permit
@@ -104,6 +105,34 @@ def of_kind(name):
         return make
 
     return note
+
+
+class _Silent:
+    """A store that takes no value before it is let go."""
+
+    url = "memory://silent"
+
+    def __init__(self, take):
+        self._take = take
+
+    def put(self, key, data):
+        self._take()
+
+    get = list = delete = put
+
+
+def much():
+    return "a" * 9_000
+
+
+@of_kind("store")
+def _store(world, folder):
+    values = LargeValues(_Silent(world.hold), keep_mb=0.001)
+    kept = {"journal": folder / "runs.db", "extensions": [values]}
+    with pytest.MonkeyPatch.context() as patched, world.orchestrator(**kept) as orch:
+        patched.setattr("taskorch.large_values._PATIENCE", float(LASTS))
+        orch.submit_task(Task.call(much, id="x"))
+        yield orch
 
 
 @of_kind("dependency")

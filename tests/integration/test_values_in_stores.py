@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -130,6 +134,15 @@ def picture() -> Picture:
 
 def length(value: Any) -> int:
     return len(value)
+
+
+async def large_in_a_coroutine(letter: str) -> str:
+    return letter * LARGE
+
+
+def one_step(letter: str) -> str:
+    made: str = current_context().step("make", large, letter)
+    return made[:1]
 
 
 def two_steps(letter: str) -> str:
@@ -508,6 +521,178 @@ def test_while_a_store_is_slow_others_go_on(start, store):
         assert not orch.get_task_status("big").is_terminal
         go.set()
         assert handle.result(PATIENCE) == "a" * LARGE
+
+
+@pytest.fixture
+def mute(store, monkeypatch):
+    """Makes the store hear no request of a kind until the test ends or lets it go."""
+    go = threading.Event()
+
+    def make(what: str, patience: float = 600.0) -> threading.Event:
+        monkeypatch.setattr("taskorch.large_values._PATIENCE", patience)
+        store.before[what] = lambda: go.wait(PATIENCE)
+        return go
+
+    yield make
+    go.set()
+
+
+def test_an_attempt_ends_when_its_function_has_returned(start, store, mute):
+    """Its slot and resources are free, and the task ends once its value is kept."""
+    go = mute("put")
+    needs = {"resources": {"cpu": 1}, "writes": ["out"]}
+    with start(concurrency=1, resources={"cpu": 1}) as orch:
+        big = orch.submit_task(Task.call(large, "a", id="big", **needs))
+        assert orch.submit_task(Task.call(length, "abc", **needs)).result(PATIENCE) == 3
+        eventually(lambda: store.asked["put"])
+        (blocker,) = orch.explain("big").blockers
+        assert (blocker.kind, orch.stuck()) == ("store", ())
+        assert orch.get_task_status("big").state.value == "running"
+        go.set()
+        assert big.result(PATIENCE) == "a" * LARGE
+    assert len(store.objects) == 1
+
+
+def test_values_of_coroutines_do_not_hold_up_their_loop(start, store, mute):
+    go = mute("put")
+
+    with start() as orch:
+        handle = orch.submit_task(Task.call(large_in_a_coroutine, "b", id="big"))
+        eventually(lambda: store.asked["put"])
+        assert orch.submit(asyncio.sleep, 0, 3).result(PATIENCE) == 3
+        assert not handle.done()
+        go.set()
+        assert handle.result(PATIENCE) == "b" * LARGE
+
+
+@pytest.mark.parametrize("how", ["attempt", "step"])
+def test_the_journal_has_what_a_silent_store_does_not_take(start, store, mute, how):
+    mute("put", patience=0.01)
+    with start() as orch:
+        if how == "step":
+            assert run(orch, one_step, "a", name="big") == "a"
+        else:
+            assert run(orch, large, "a", name="big") == "a" * LARGE
+        told = {each.component: each for each in orch.health().checks}
+        detail = told["extension large_values"].detail
+        assert "the store has not answered within" in detail
+    assert not store.objects
+
+
+def test_a_value_on_its_way_at_the_end_is_kept_by_the_journal(start, store, mute):
+    """The function is not called again for a store that is silent."""
+    mute("put")
+    CALLS.clear()
+    orch = start()
+    orch.start()
+    orch.submit_task(Task.call(large, "z", id="big"))
+    eventually(lambda: store.asked["put"])
+    assert orch.stop(drain=False).left == ()
+    with start() as orch:
+        assert orch.handle("big").result(PATIENCE) == "z" * LARGE
+    assert CALLS["z"] == 1
+
+
+def test_a_task_is_cancelled_while_its_value_is_on_its_way(start, store, mute):
+    go = mute("put")
+    with start() as orch:
+        handle = orch.submit_task(Task.call(large, "a", id="big"))
+        eventually(lambda: orch.explain("big").blockers)
+        assert handle.cancel()
+        assert handle.cancelled()
+        go.set()
+        orch.wait()
+        assert orch.get_task_status("big").state.value == "cancelled"
+
+
+#: What shows tasks, of the orchestrator.
+LOOKS = {
+    "tasks": lambda orch: orch.tasks(),
+    "status": lambda orch: orch.get_task_status("big"),
+    "explain": lambda orch: str(orch.explain("big")),
+    "health": lambda orch: orch.health(),
+    "stats": lambda orch: orch.get_stats(),
+    "failures": lambda orch: orch.failures(),
+    "stuck": lambda orch: orch.stuck(),
+    "report": lambda orch: orch.workflows.get("w").report().to_dict(),
+    "steps": lambda orch: str(orch.steps.of("stepped")),
+    "when": lambda orch: orch.when("big"),
+}
+#: Those over HTTP that are no look: they read the value, or have no end.
+NO_LOOKS = re.compile(r"/result$|/stream$|/artifacts/|/plans/|/doctor$")
+
+
+def test_no_look_waits_for_a_store(start, store, mute):
+    """Whoever asks for the value itself waits, and takes nobody's thread."""
+    wf = Workflow("w")
+    wf.task(large, "b", id="in_a_run")
+    with start() as orch:
+        run(orch, large, "a", name="big")
+        run(orch, length, "abc", name="small")
+        run(orch, one_step, "c", name="stepped")
+        orch.workflows.start(wf, id="w").result(PATIENCE)
+    store.asked.clear()
+    go = mute("get")
+    with start() as orch, orch.serve(port=0) as server:
+        headers = {"Authorization": f"Bearer {server.token}"}
+
+        def get(path: str) -> Any:
+            asked = Request(f"{server.url}{path}", headers=headers)
+            try:
+                with urlopen(asked, timeout=PATIENCE) as response:
+                    return response.read()
+            except HTTPError as refused:
+                # Some things are not there, such as a log.
+                return str(refused.code).encode()
+
+        paths = [
+            path.replace("{task_id}", "big").replace("{run_id}", "w")
+            for path, asked in json.loads(get("/openapi.json"))["paths"].items()
+            if "get" in asked and not NO_LOOKS.search(path)
+        ]
+        looks = {path: partial(get, path) for path in paths if "{" not in path}
+        assert {"/livez", "/api/v1/tasks", "/api/v1/runs/w"} < looks.keys()
+        looks |= {name: partial(look, orch) for name, look in LOOKS.items()}
+        for name, look in looks.items():
+            assert look() != b"503", name
+            assert not store.asked["get"], name
+        values: list[bytes] = []
+        readers = [
+            threading.Thread(
+                target=lambda: values.append(get("/api/v1/tasks/big/result"))
+            )
+            for _ in range(12)
+        ]
+        for reader in readers:
+            reader.start()
+        eventually(lambda: store.asked["get"])
+        for name in ("/livez", "/readyz", "/api/v1/tasks", "/api/v1/board", *LOOKS):
+            looks[name]()
+        assert not values
+        go.set()
+        for reader in readers:
+            reader.join(PATIENCE)
+        assert len(values) == len(readers)
+        assert all(b"aaa" in value for value in values)
+
+
+def test_a_value_that_is_not_read_is_said_to_be_so(start, store, mute):
+    """It is unknown, and not wrong: the task has completed, and its value is there."""
+    with start() as orch:
+        run(orch, large, "a", name="big")
+    go = mute("get", patience=0.01)
+    with start() as orch, orch.serve(port=0) as server:
+        said = "is not read: the store has not answered within 0.015 s"
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match=said):
+                orch.handle("big").result(PATIENCE)
+        client = Client(server.url, token=server.token)
+        with pytest.raises(StoreUnavailableError, match=said):
+            client.result("big")
+        assert orch.get_task_status("big").state.value == "completed"
+        go.set()
+        mute("get")
+        assert client.result("big") == "a" * LARGE
 
 
 def test_a_store_that_is_away_loses_nothing_and_changes_nothing(start, store):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -453,9 +454,10 @@ class Run:
         machine = self.machine
         if (task_id := self.pick(S.RUNNING)) is not None:
             row = machine.row(task_id)
-            change = self.dice.choice(
-                [machine.kernel.yield_slot, machine.kernel.reclaim_slot]
-            )
+            kernel = machine.kernel
+            # Some wait for another task, and some for a store.
+            wait = partial(kernel.yield_slot, returned=kernel.seq % 3 == 0)
+            change = self.dice.choice([wait, kernel.reclaim_slot])
             change(row, row.attempt, machine.now)
             check_invariants(machine.kernel)
             machine.settle()

@@ -390,6 +390,62 @@ def test_who_waits_for_a_slot_is_told_although_another_asks_and_has_its_own():
     assert [effect.row.id for effect in kernel.effects] == ["first"]
 
 
+def returns(machine, name="t"):
+    row = machine.row(name)
+    goes = machine.kernel.yield_slot(row, row.attempt, machine.now, returned=True)
+    machine.settle()
+    return goes
+
+
+def test_an_attempt_whose_function_has_returned_holds_nothing():
+    """Its time is over with it, and its task completes once its value is kept."""
+    machine = Machine(concurrency=1, pools=Resources(cpu=1))
+    cpu = Resources(cpu=1)
+    machine.submit("t", resources=cpu, timeout_ns=SEC, deadline=machine.now + SEC)
+    machine.submit("u", resources=cpu)
+    machine.after(SEC // 2)
+    assert returns(machine)
+    assert machine.running() == ["t", "u"]
+    assert machine.kinds("t") == ["store"]
+    machine.after(SEC + GRACE)
+    assert machine.state("t") is S.RUNNING
+    machine.end("u")
+    machine.end("t")
+    assert machine.state("t") is S.COMPLETED
+    # The time for which the value was on its way is no part of its latency.
+    (fields,) = [told for told in machine.told(TaskCompleted) if told[0] == "t"]
+    assert fields[3] == SEC // 2
+    assert machine.kernel.running == 0
+    assert machine.kernel.pools["cpu"].used == 0
+
+
+def test_an_attempt_that_is_to_stop_ends_at_once():
+    machine = Machine()
+    machine.submit("t")
+    machine.cancel("t")
+    assert not returns(machine)
+
+
+def test_after_its_function_has_returned_an_attempt_neither_waits_nor_spends():
+    machine = Machine()
+    machine.submit("t")
+    assert returns(machine)
+    kernel, row, now = machine.kernel, machine.row("t"), machine.now
+    assert not returns(machine)
+    assert not kernel.yield_slot(row, 1, now)
+    assert not kernel.spend(row, 1, (("tokens", 1),), now)
+
+
+def test_a_task_is_cancelled_at_once_while_its_value_is_on_its_way():
+    machine = Machine()
+    machine.submit("t")
+    assert returns(machine)
+    machine.cancel("t")
+    assert machine.state("t") is S.CANCELLED
+    machine.end("t")
+    assert machine.state("t") is S.CANCELLED
+
+
 def test_slots_are_returned_in_order_and_by_agent():
     """One whose agent is full does not hold up another; among equals, first come."""
     machine = Machine(concurrency=3)

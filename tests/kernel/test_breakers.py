@@ -79,6 +79,19 @@ def test_a_probe_that_ends_well_closes_it():
     assert state(m, "a") == "closed"
 
 
+def test_a_probe_whose_function_has_returned_has_ended_well():
+    m = tripped()
+    m.after(30 * SEC)
+    for name in m.running():
+        m.end(name)
+    m.submit_all("p", "q", requires=("x",))
+    probe = next(name for name in "pq" if m.agent_of(name) == "a")
+    m.kernel.yield_slot(m.row(probe), 1, m.now, returned=True)
+    assert m.told(AgentRestored) == [("a", "", "1 of 1 probes ended well")]
+    m.end(probe)
+    assert len(m.told(AgentRestored)) == 1
+
+
 def test_only_so_many_probes_are_let_through():
     m = machine(slots=None, breaker=Breaker(failures=2, open=30, probes=2))
     fail_on(m, "a", 2)

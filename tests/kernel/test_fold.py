@@ -291,6 +291,13 @@ def wait_inside(m):
     reclaim_slot(m)
 
 
+def wait_for_a_store(m):
+    m.submit("t", resources=Resources(cpu=1), timeout_ns=SEC)
+    row = m.row("t")
+    m.kernel.yield_slot(row, row.attempt, m.now, returned=True)
+    m.settle()
+
+
 def leak(m):
     m.policies.delays["t"] = [0]
     m.submit("t", timeout_ns=SEC, resources=Resources(cpu=1))
@@ -574,7 +581,7 @@ STORIES = {
     QuestionReminded: [question, unanswered],
     EventEmitted: [early_event],
     AttemptStopping: [hold_and_time_out, leak],
-    AttemptWaiting: [wait_inside],
+    AttemptWaiting: [wait_inside, wait_for_a_store],
     AttemptReturned: [wait_inside],
     AllocationChanged: [grow_and_shrink],
     SlotLeaked: [leak],

@@ -689,9 +689,12 @@ class AttemptWaiting(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
+        returned: Whether its function has returned, and it only waits until its value
+            is kept: without its slot, its resources and its time limit.
     """
 
     attempt: int
+    returned: bool = False
 
 
 @frozen

@@ -180,6 +180,7 @@ def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
     """Note the parts of a start that few tasks have: history, timeout and lease."""
     timeout = row.bucket.spec.timeout_ns
     extra = row_extra(row)
+    extra.returned_ns = 0
     if agent.lease_ns:
         agent.seen[row] = now
     if agent.breakers:
@@ -210,10 +211,10 @@ def _hold(kernel: KernelState, row: TaskRow) -> None:
 
 
 def is_under_way(row: TaskRow) -> bool:
-    """Return whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
+    """Return whether an attempt of *row* is under way: it runs, or is stopped in it."""
     if row.state is _S.SUSPENDED:
         return row.extra is not None and row.extra.held
-    return row.state is _S.RUNNING
+    return row.state is _S.RUNNING and not (row.extra and row.extra.returned_ns)
 
 
 def agent_of(row: TaskRow) -> AgentRow:
@@ -359,9 +360,15 @@ def is_stronger(why: Stop, other: Stop) -> bool:
     return _STRENGTH[why] > _STRENGTH[other]
 
 
-def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
-    """Apply that the attempt waits for another task and gives up its slot."""
+def waiting(kernel: KernelState, row: TaskRow, event: AttemptWaiting) -> None:
+    """Apply that the attempt waits and gives up its slot, or all that it holds."""
     extra = row_extra(row)
+    if event.returned:
+        if (agent := agent_of(row)).info.breaker is not None:
+            _breakers.ended(agent, row, event.at_ns, failed=False)
+        _free(kernel, row)
+        extra.returned_ns, extra.timer = event.at_ns, 0
+        return
     extra.yielded = True
     _stays(kernel, row, row.attempt)
     _give_back(kernel, agent_of(row), (), 1, extra.share)
@@ -450,7 +457,7 @@ def complete(
     """Complete *row*."""
     extra = row_extra(row)
     ran = row.state is _S.RUNNING
-    if ran and agent_of(row).info.breaker is not None:
+    if ran and is_under_way(row) and agent_of(row).info.breaker is not None:
         _breakers.ended(agent_of(row), row, now, failed=False)
     _free(kernel, row)
     extra.stop = ""
@@ -460,7 +467,12 @@ def complete(
         agent.completed += 1
         kernel.record(agent, row.bucket.spec.type).add(latency_ns)
         row.bucket.type_row.samples.append(
-            (row.submitted_ns, row.ready_ns, row.started_ns, now)
+            (
+                row.submitted_ns,
+                row.ready_ns,
+                row.started_ns,
+                row.started_ns + latency_ns,
+            )
         )
         if extra.charged:
             kernel.retries_recovered += 1

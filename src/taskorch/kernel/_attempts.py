@@ -31,6 +31,7 @@ from taskorch.kernel._application import (
     agent_of,
     began_ns,
     is_stronger,
+    is_under_way,
     tell,
 )
 from taskorch.kernel._deciders import Again, PolicyFault
@@ -448,7 +449,7 @@ def spend(
     kernel: KernelState, row: TaskRow, attempt: int, units: Units, now: int
 ) -> bool:
     """Note that the attempt has spent *units* more; return False if it has ended."""
-    if row.attempt != attempt or row.state is not _RUNNING:
+    if row.attempt != attempt or not _runs(row):
         return False
     tell(kernel, BudgetSpent, row, now, attempt, units)
     return True
@@ -457,13 +458,27 @@ def spend(
 # -- waiting inside a task ---------------------------------------------------------
 
 
-def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
-    """Free the slot of an attempt that waits for another task."""
-    if row.attempt != attempt or row.state is not _RUNNING:
+def _runs(row: TaskRow) -> bool:
+    return row.state is _RUNNING and is_under_way(row)
+
+
+def yield_slot(
+    kernel: KernelState, row: TaskRow, attempt: int, now: int, *, returned: bool = False
+) -> bool:
+    """
+    Free the slot of an attempt that waits for another task.
+
+    If its function has *returned*, and only its value is to be kept, free its resources
+    and end its time limit, too; return False if it was asked to stop.
+    """
+    if row.attempt != attempt or not _runs(row):
         return False
-    if row_extra(row).yielded:
+    extra = row_extra(row)
+    if extra.stop not in ("", "suspend") if returned else extra.yielded:
         return False
-    tell(kernel, AttemptWaiting, row, now, attempt)
+    tell(kernel, AttemptWaiting, row, now, attempt, returned)
+    if returned:
+        _breakers.judge(kernel, row.agent, row, now)
     return True
 
 

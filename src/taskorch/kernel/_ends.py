@@ -92,7 +92,9 @@ def complete(
     *usage* is the resource usage that was measured for its attempt.
     """
     name = "" if row.agent is None else row.agent.name
-    latency = now - row.started_ns if row.state is TaskState.RUNNING else 0
+    latency = 0
+    if row.state is TaskState.RUNNING:
+        latency = (row_extra(row).returned_ns or now) - row.started_ns
     if kernel.tell_completed:
         fields = row.id, row.attempt, name, latency, cause, reason, usage
         kernel.note(TaskCompleted, now, *fields, cargo=row.cargo)

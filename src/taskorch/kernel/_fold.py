@@ -142,7 +142,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
         _attempts.mend_leak(kernel, leak, attempt, now)
     described = ("AttemptLostError", LEFT_RUNNING)
     for row in list(kernel.tasks.values()):
-        if is_under_way(row):
+        if row.state is TaskState.RUNNING or is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
     for share in (kernel.shares.by_owner if kernel.shares else {}).values():
         # A snapshot does not say when a tenant was served last.

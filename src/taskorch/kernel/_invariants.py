@@ -163,10 +163,14 @@ def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
         for row in kernel.tasks.values()
         if row.agent is not None
         and (
-            row.state is TaskState.RUNNING
+            (row.state is TaskState.RUNNING and not _has_returned(row))
             or (row.state is TaskState.SUSPENDED and row.extra and row.extra.held)
         )
     ]
+
+
+def _has_returned(row: TaskRow) -> bool:
+    return row.extra is not None and row.extra.returned_ns > 0
 
 
 def check_runs(kernel: KernelState, faults: list[str]) -> None:

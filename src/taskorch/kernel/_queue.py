@@ -104,7 +104,11 @@ def is_alive(timer: Timer) -> bool:
     if kind in (DUE, REMIND):
         # The end of a delay sets `due_ns` to 0; a postponement sets another time.
         return when == (extra.due_ns if kind == DUE else _next_reminder(row))
-    return row.state not in TERMINAL and extra.deadline_ns == when
+    # A function that has returned met the deadline, however long its value takes.
+    is_over = row.state in TERMINAL or (
+        row.state is TaskState.RUNNING and extra.returned_ns
+    )
+    return not is_over and extra.deadline_ns == when
 
 
 def _next_reminder(row: TaskRow) -> int:

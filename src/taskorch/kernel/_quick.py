@@ -309,6 +309,7 @@ def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool
         extra.past is not None
         or extra.stop
         or extra.yielded
+        or extra.returned_ns
         or extra.rerun_of is not None
     )
 

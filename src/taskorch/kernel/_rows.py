@@ -330,6 +330,7 @@ class RowExtra:
         "rerun_id",
         "rerun_of",
         "resume_ns",
+        "returned_ns",
         "share",
         "spent",
         "stop",
@@ -406,6 +407,9 @@ class RowExtra:
         #: True if its attempt waits for another task, without a slot. Checked:
         #: `check_books`.
         self.yielded: bool = False
+        #: When the function of its attempt returned, if only its value is to be kept:
+        #: a running task holds nothing then; 0 before. Checked: `check_books`.
+        self.returned_ns: int = 0
         #: The question of a policy that people answered by allowing the start, or "".
         self.permitted: str = ""
         #: The reason for which the StateMachine forbade its start, or "".

@@ -28,7 +28,7 @@ It imports only the errors of the library; this file imports nothing of it.
 - `people`, `place`: callers and their roles; the present step.
 - `read_only`, `noted`: immutable mappings; notes on runs.
 - `staged`, `temporary`: files that appear whole; temporary folders of a process.
-- `backoff`: growing pauses between tries.
+- `backoff`: growing pauses between tries; waits for a store, with a limit.
 - `canonical`, `tree`: JSON in its one canonical form; a tree of hashes over rows.
 - `connections`: HTTP connections that are reused.
 - `digests`: digests of values and functions.

@@ -90,6 +90,7 @@ class Blocker:
     - `event`: an event, or its time: `emit`, `wait`, `decide`.
     - `delay`, `deadline`: a time, or one too late: `wait`.
     - `slot`: a slot of the orchestrator: `free`, `raise_concurrency`.
+    - `store`: the function has returned, and a store takes its value: `wait`.
     - `agent`: a worker's slot or capacity, or a lost worker: `free`, `add_agent`,
       `agent_back`.
     - `resource`: a resource pool, or more than there is: `free`, `release`,

@@ -61,7 +61,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import TaskRow, take_snapshot
-from taskorch.kit.backoff import Backoff
+from taskorch.kit.backoff import Backoff, KeptElsewhere
 from taskorch.kit.interrupts import (
     begin_thread,
     defers_interrupts,
@@ -516,6 +516,8 @@ class Committer:
         self.trouble: str = ""
         #: Documents to keep beside the next event of a task: the task, or its result.
         self.documents: dict[Work | Emitted, Any] = {}
+        #: Documents on their way to a store, for which ends of attempts wait.
+        self.elsewhere: set[KeptElsewhere] = set()
         #: Attempts that may begin now, since the events that they waited for are kept.
         self.ready: list[tuple[TaskRow, int, Work]] = []
         self.held_back: HeldBack = HeldBack(self.commits, self._ready, self._end)

@@ -448,6 +448,8 @@ class Lifecycle:
         if not states <= TERMINAL:
             _load_reasons()
         left: list[_Left] = rt.step(self._close)
+        for document in () if rt.committer is None else [*rt.committer.elsewhere]:
+            document.give_up()
         grace = rt.kernel.config.grace_ns / 1e9
         rt.attempts.end_all(self._left(grace))
         # The kernel itself gives up attempts that do not end in their grace period.

@@ -21,6 +21,7 @@ import attrs
 from taskorch.errors import AttemptInterrupted, ResultGoneError
 from taskorch.events import TaskNoted
 from taskorch.kernel import is_under_way
+from taskorch.kit.backoff import KeptElsewhere
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Call
 from taskorch.model.ids import earlier_ids
@@ -258,6 +259,8 @@ class Inside:
         document = None
         if committer is not None:
             document = document_of(committer.document, "result", value)
+            if type(document) is KeptElsewhere:
+                document = document.wait()
 
         def change(now: int) -> None:
             if committer is not None:

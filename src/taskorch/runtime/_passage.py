@@ -24,14 +24,16 @@ from taskorch.errors import (
 )
 from taskorch.executors._threads import Worker
 from taskorch.kernel import AttemptOutcome, Bucket, PolicyFault, Spec, TaskRow
+from taskorch.kit.backoff import KeptElsewhere
 from taskorch.kit.described import declared
 from taskorch.kit.ends import strip, unawaited
-from taskorch.kit.interrupts import defers_interrupts
+from taskorch.kit.interrupts import begin_thread, defers_interrupts
 from taskorch.kit.visible import said, show
 from taskorch.model import (
     NO_RETRY,
     TERMINAL,
     Call,
+    Missing,
     Task,
     TaskState,
     Units,
@@ -198,7 +200,11 @@ class _Ending:
             # failure.
             with suppress(InvalidTransitionError, PolicyFault, TaskorchError):
                 self._cancel()
-        self._finish(*_end_of(target))
+        if issubclass(type(target._value), Missing):
+            # It may come from far away, and the listeners have their turn meanwhile.
+            begin_thread(lambda: self._finish(*_end_of(target)), f"{rt.name}-end")
+        else:
+            self._finish(*_end_of(target))
 
     def _cancel(self) -> None:
         rt, row = self._rt, self._row
@@ -771,15 +777,16 @@ def finish(
     value: Any,
     error: BaseException | None,
     used: Units = (),
+    kept: Any = None,
 ) -> None:
-    """End an attempt, which used *used*, on any thread but a worker."""
+    """End an attempt on any thread but a worker: see `_end`."""
     try:
         if issubclass(type(value), Work):
             adopt_result_of(rt, row, attempt, work, value)
             return
         if rt.lock.locked():
             yield_gil(rt.lock)
-        _end(rt, row, attempt, work, value, error, used or usage_of(value))
+        _end(rt, row, attempt, work, value, error, used or usage_of(value), kept=kept)
     except Exception as fault:  # noqa: BLE001 - the error is ours
         rt.fail_stop(fault)
     except BaseException as interrupt:
@@ -796,6 +803,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     error: BaseException | None,
     used: Units = (),
     worker: Worker | None = None,
+    kept: Any = None,
 ) -> tuple[TaskRow, int, Work] | None:
     """
     End an attempt, and begin those that can begin then; every end comes here.
@@ -809,6 +817,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         error: The error that it has raised; None: it has returned.
         used: The resources that it was measured to use.
         worker: The worker that calls this, which rests if there is nothing for it.
+        kept: The document of a value that was on its way when the function returned.
 
     Returns:
         The next attempt of the worker.
@@ -817,14 +826,20 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         control = work._extra.control
         if control is not None and control.attempt == attempt:
             used = control.usage
-    if work._task is not None and error is None and work._task.retry is not NO_RETRY:
-        error = unwanted(work, value)
-    if rt.governor is not None and error is None:
-        error = rt.governor.result_error(work, attempt, value)
     committer, lock, kernel = rt.committer, rt.lock, rt.kernel
-    document = None
-    if committer is not None and (value is not None or error is not None):
-        document, error = document_of_end(committer.document, row.id, value, error)
+    document = kept
+    if kept is None:
+        task = work._task
+        if task is not None and error is None and task.retry is not NO_RETRY:
+            error = unwanted(work, value)
+        if rt.governor is not None and error is None:
+            error = rt.governor.result_error(work, attempt, value)
+        if committer is not None and (value is not None or error is not None):
+            document, error = document_of_end(committer.document, row.id, value, error)
+            if type(document) is KeptElsewhere:
+                if _ends_later(rt, row, attempt, work, value, used, document):
+                    return None if worker is None else _next(rt, worker)
+                document = document.result()
     described = "", ""
     if error is not None:
         load_failures()
@@ -913,6 +928,43 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     finally:
         # An error's frames lead to this one, so its locals would keep the task alive.
         del starts, following, launch, settled, error, oldest, going
+
+
+def _ends_later(
+    rt: Runtime,
+    row: TaskRow,
+    attempt: int,
+    work: Work,
+    value: Any,
+    used: Units,
+    document: KeptElsewhere,
+) -> bool:
+    """
+    Let the attempt hold nothing from now on, and end once *document* is known.
+
+    Returns:
+        False if it ends now: its value is kept already, or it was asked to stop.
+    """
+    committer, kernel = rt.committer, rt.kernel
+    assert committer is not None  # noqa: S101 - it makes documents
+    if document.done() or not rt.step(
+        lambda now: kernel.yield_slot(row, attempt, now, returned=True)
+    ):
+        document.give_up()
+        return False
+    detach_control(work, attempt)
+    no_limit = rt.timer.repeat(document.patience, document.is_late)
+
+    def end(_: object) -> None:
+        no_limit()
+        committer.elsewhere.discard(document)
+        finish(rt, row, attempt, work, value, None, used, document.result())
+
+    committer.elsewhere.add(document)
+    document.add_done_callback(end)
+    if rt.closed:
+        document.give_up()
+    return True
 
 
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:

@@ -702,6 +702,9 @@ class _Books:
 
     def yield_slot(self, event: AttemptWaiting) -> None:
         seen = self.tasks[event.task_id]
+        if event.returned:
+            self.free(event.task_id, seen)
+            return
         seen.slots = 0
         self.give_back(seen.agent, (), 1)
         self.touched[event.task_id] = None
@@ -1210,7 +1213,8 @@ class Watch:
                 held = row.extra is not None and row.extra.due_ns == when
                 late = seen.due == when and held
             elif kind == "deadline":
-                late = seen.deadline == when and not stopping
+                is_due = seen.under_way or row.state is not _S.RUNNING
+                late = seen.deadline == when and is_due and not stopping
             elif kind == "age":
                 late = seen.attempt == 0
             else:

@@ -11,10 +11,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from anyio import CapacityLimiter, fail_after, to_thread
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._handles import TaskHandle
-from taskorch.errors import InvalidTaskError, ResultGoneError, TaskorchError
+from taskorch.errors import (
+    InvalidTaskError,
+    ResultGoneError,
+    StoreUnavailableError,
+    TaskorchError,
+)
 from taskorch.frontends.service._bodies import WHO, answer
 from taskorch.frontends.service._operations import (
     Current,
@@ -26,6 +32,7 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
+from taskorch.kit.backoff import silent_for
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.raised import place_of, told_trace
@@ -42,6 +49,9 @@ if TYPE_CHECKING:
 
 #: Seconds that an answer may wait for a task to end.
 _MAX_WAIT: Final = 60.0
+#: Seconds that an answer waits for a value from elsewhere, and the threads that read.
+_PATIENCE: Final = 10.0
+_READERS: Final = 16
 #: The default number of tasks on a page, and the largest.
 _PAGE: Final = 100
 _MAX_PAGE: Final = 1_000
@@ -83,6 +93,7 @@ class Tasks:
         self._orch = orch
         self._tenancy = tenancy
         self._ends = _Ends()
+        self._readers = CapacityLimiter(_READERS)
 
     def operations(self) -> list[Operation]:
         """The operations on tasks."""
@@ -155,7 +166,15 @@ class Tasks:
         is_elsewhere = issubclass(type(result), Missing)
         if status.is_terminal and (is_elsewhere or status.submitted is None):
             # The task has left memory; its handle still has the end, or an error.
-            error = await run_in_threadpool(handle.exception, 0)
+            # Values from elsewhere have threads of their own, so that all else goes on.
+            try:
+                with fail_after(_PATIENCE):
+                    error = await to_thread.run_sync(
+                        handle.exception, 0, limiter=self._readers
+                    )
+            except TimeoutError:
+                msg = f"the result of {task_id} is not read: {silent_for(_PATIENCE)}"
+                raise StoreUnavailableError(msg) from None
             if isinstance(error, ResultGoneError):
                 raise error
             result = None if error is not None else handle.result(0)

@@ -320,6 +320,9 @@ def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[B
     if extra is not None and extra.stop:
         detail = f"It runs on {name}, and was asked to stop: {extra.stop_reason}."
         return [Blocker("stopping", detail, name=name)]
+    if extra is not None and extra.returned_ns:
+        detail = "Its function has returned, and its value is on its way to a store."
+        return [Blocker("store", detail, name=name)]
     if extra is None or not extra.yielded:
         return []
     detail = "It has given its slot back, and waits"
