@@ -151,6 +151,23 @@ def test_a_journal_that_is_in_use_is_left_alone(journal, capsys):
     assert state(journal, "flow/then") == "pending"
 
 
+def test_what_is_kept_is_read_from_a_journal_that_is_in_use(journal, capsys):
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit_task(Task.question("Ship?", id="night-1-approval"))
+        code, out, err = taskorch(capsys, "questions", journal)
+        assert (code, "Ship?" in out) == (0, True), err
+        code, _, err = taskorch(capsys, "answer", journal, "x", "approve", "--by", "A")
+        assert code == 75
+        assert taskorch(capsys, "steps", journal, "flow/ship")[0] == 0
+        assert taskorch(capsys, "diff", journal, "flow", "flow")[0] == 0
+    words = ("approve", "--by", "Ada")
+    code, _, err = taskorch(capsys, "answer", journal, "night-*", *words)
+    assert code == 2
+    assert "'night-*' is a pattern" in err
+    assert "answer each of night-1-approval" in err
+    assert taskorch(capsys, "answer", journal, "night-1-approval", *words)[0] == 0
+
+
 #: Of what numbers there are, those that fail.
 BAD = set()
 

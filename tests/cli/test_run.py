@@ -357,3 +357,33 @@ def test_a_schedule_is_seen_to_fire_in_a_process(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ticks").exists()
+
+
+ASKS = """
+from taskorch import Workflow, current_context
+
+def ship():
+    return current_context().ask("Ship the parts?", options=["yes", "no"])
+
+night = Workflow("night")
+night.task(ship, id="ship")
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [
+        ([], "--journal PATH"),
+        (["--journal", "j.db"], "taskorch answer j.db night-ship"),
+    ],
+)
+def test_it_says_at_once_that_people_are_asked_and_how_to_answer(here, options, how):
+    (here / "asks.py").write_text(ASKS, encoding="utf-8")
+    words = [sys.executable, "-m", "taskorch", "run", "asks.py", "--quiet", *options]
+    with subprocess.Popen(words, cwd=here, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            asked, answer = run.stderr.readline(), run.stderr.readline()
+        finally:
+            run.kill()
+    assert asked.endswith("asks: Ship the parts?\n")
+    assert how in answer

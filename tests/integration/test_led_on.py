@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 import taskorch
-from taskorch import Task, TaskOrchestrator, Workflow
+from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import UsageError
 
 
@@ -30,6 +30,20 @@ def double(x):
         (lambda _: taskorch.task.bash(double), r"Task\.program\("),
         (lambda _: taskorch.task.virtualenv(requirements=["x"]), r"Task\.program\("),
         (lambda _: Workflow("w").task(double, 1).as_teardown(), "parts of a workflow"),
+        (
+            lambda _: Task.program(["ls"], executor="process"),
+            r"Task\.call\(f, executor=",
+        ),
+        (
+            lambda _: Workflow("w").program(["ls"], executor="process"),
+            "a process of its",
+        ),
+        (
+            lambda orch: orch.submit(
+                lambda: current_context().child("ship", Workflow("w"), {"a": 1})
+            ).result(),
+            r"context\.child\('ship', workflow, \*\*parameters\)",
+        ),
         (lambda _: taskorch.DeadlineAlert, "deadline= is for all|deadline="),
     ],
 )

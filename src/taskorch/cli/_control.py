@@ -14,9 +14,12 @@ import argparse
 import json
 import re
 import shlex
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from fnmatch import fnmatchcase
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
@@ -183,7 +186,7 @@ def _json(text: str, hint: str = "a text has its own quotes: '\"done\"'") -> Any
 
 def _run(args: argparse.Namespace) -> int:
     verb = VERBS[args.call]
-    with at(args.journal) as orch:
+    with at(args.journal, reads=args.call in _OF_A_COPY) as orch:
         subjects = ["TASK..."], ["TASK"], ["RUN+PHASE"]
         if verb.command_words[:1] in subjects and args.call not in _SHOWN:
             return _change(args, verb, orch)
@@ -379,6 +382,12 @@ def _named(args: argparse.Namespace, name_of: str, orch: Any) -> list[str]:
     words = getattr(args, name_of)
     names: list[str] = []
     for name in [words] if isinstance(words, str) else words:
+        if args.call == "answer" and not WILD.isdisjoint(name):
+            ids = [each["id"] for each in as_json(call(orch, "questions"))]
+            meant = some([each for each in ids if fnmatchcase(each, name)])
+            msg = f"{name!r} is a pattern, and an answer is to one question"
+            hint = f"answer each of {meant}" if meant else "taskorch questions JOURNAL"
+            raise InvalidTaskError(msg, hint=hint)
         if args.call != "rerun_task" or WILD.isdisjoint(name):
             names.append(name)
             continue
@@ -581,13 +590,34 @@ _TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
     "number": float,
     "object": _object,
 }
+#: The verbs that look at what is kept, in a copy of a journal that is in use.
+_OF_A_COPY: Final = ("compare", "steps.of", "questions", "escalations")
 #: The change of a task, where its state does not show it.
 _DONE: Final = {"priority": "was moved", "reward": "was rewarded"}
 
 
-def at(place: str) -> AbstractContextManager[Any]:
-    """Yield a service, or an orchestrator that has a journal and runs nothing."""
-    return service(place) if is_url(place) else _journal(place)
+@contextmanager
+def at(place: str, *, reads: bool = False) -> Iterator[Any]:
+    """
+    Yield a service, or an orchestrator that has a journal and runs nothing.
+
+    Args:
+        place: The URL, or the journal.
+        reads: Whether a copy will do of a journal in a file that is in use.
+    """
+    with ExitStack() as stack:
+        try:
+            opened = service(place) if is_url(place) else _journal(place)
+            orch: Any = stack.enter_context(opened)
+        except JournalTakenError:
+            if not reads or not Path(place).is_file():
+                raise
+            copy = Path(stack.enter_context(TemporaryDirectory()), "journal.db")
+            connect = sqlite3.connect
+            with closing(connect(place)) as old, closing(connect(copy)) as new:
+                old.backup(new)
+            orch = stack.enter_context(_journal(str(copy)))
+        yield orch
 
 
 @contextmanager

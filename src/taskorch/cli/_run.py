@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -269,6 +269,7 @@ class _Progress:
         self._bar = is_terminal() and not args.json
         for kind in ("completed", "failed", "cancelled", "retrying"):
             getattr(orch.signals, f"task_{kind}").connect(self._heard)
+        orch.signals.question_asked.connect(self._asked)
 
     def show(
         self, names: Callable[[], Mapping[str, str]], before: Iterable[str]
@@ -299,6 +300,20 @@ class _Progress:
             # Nobody reads the output any more, or the disk is full: the work goes on,
             # and the last block reports it.
             self._is_over = True
+
+    def _asked(self, event: Any) -> None:
+        """Tell on standard error that people are asked, and how to answer."""
+        how = "without a journal, nobody can answer: run it again with --journal PATH"
+        if self._args.is_durable:
+            place = line(without_password(self._args.journal or "JOURNAL"))
+            how = (
+                f"press Ctrl-C twice, then: taskorch answer {place} "
+                f"{line(event.task_id)} CHOICE --by NAME; and run the same again"
+            )
+        start = "\r\x1b[K" if self._bar else ""
+        asked = f"{start}taskorch: {line(event.task_id)} asks: {line(event.text)}"
+        with suppress(OSError):
+            print(f"{asked}\n  → {how}", file=sys.stderr, flush=True)
 
     def _take(self, event: Any) -> None:
         with self._mutex:

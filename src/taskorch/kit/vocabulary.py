@@ -133,6 +133,8 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "log_prints": "logging in a function goes to the log of the program",
     "depends_on_past": "overlap='queue' of a schedule waits for the run before",
     "chunksize": "each call is a task of its own",
+    "executor": "Task.call(f, executor='process') and @task(executor=…) have it; a "
+    "program is a process of its own",
     "allow_failures": "map(…, allow_failures=2); for one task, allow_failure=True",
     "return_exceptions": "handle.exception() is that of each",
     "with_results": "each handle that comes has its result()",

@@ -16,6 +16,7 @@ from taskorch.kit.plain import fields_of, plain
 from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, visible
+from taskorch.kit.words import some
 from taskorch.model._agent import Performance
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
@@ -30,8 +31,9 @@ _NAMED: Final = 100
 _EARLIER: Final = r"^in an earlier incarnation, on [\d-]+ [\d:]+ UTC: "
 #: The hint in brackets at the end of a message: a call of ours, or a log file.
 _HINT: Final = r" \((?=see |[^()]*\borch\.)(?:[^()]|\([^()]*\))*\)$"
-#: Parts of messages that differ between failures for one cause.
-_VARYING: Final = r"(?i)0x[0-9a-f]+|\d+"
+#: Parts of messages that differ between failures for one cause: exit codes, signals and
+#: the like are causes.
+_VARYING: Final = r"(?i)0x[0-9a-f]+|(?<!code )(?<!signal )(?<!errno )(?<!\d)\d+"
 
 
 def quantile(ordered: Sequence[int], percent: int) -> int:
@@ -369,6 +371,10 @@ class FailureCause:
     runs: tuple[str, ...] = ()
     first: datetime | None = None
     last: datetime | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.error_type}: {self.message}".removesuffix(": ")
+        return visible(f"{counted(self.count, 'task')} ({some(self.tasks)}): {text}")
 
     @staticmethod
     def common(task_id: str, error_type: str, message: str) -> tuple[str, str]:

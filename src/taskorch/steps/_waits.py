@@ -292,7 +292,8 @@ def _child(
     if isinstance(child, Workflow | WorkflowFunction):
         if args:
             msg = f"step {name!r}: the parameters of a workflow are given by name"
-            raise StepError(msg)
+            hint = f"context.child({name!r}, workflow, **parameters)"
+            raise StepError(msg, hint=hint)
         title = child.name if isinstance(child, Workflow) else name_of(child)
         shown = ", ".join(f"{key}={show(value)}" for key, value in kwargs.items())
         shown = f"{title}{shown and ', '}{shown}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskorch.model import FailureCause
+from taskorch.model._status import FailedRun
 
 
 def cause(task_id, message):
@@ -43,3 +44,20 @@ def test_hints_numbers_ids_and_restarts_make_no_other_cause(one, other):
 )
 def test_what_differs_in_what_failed_is_another_cause(one, other):
     assert cause(*one) != cause(*other)
+
+
+def test_exit_codes_and_signals_are_causes_and_a_cause_is_a_line():
+    def failed(number, text):
+        return FailedRun(f"t{number}", "ProgramFailedError", text, number)
+
+    texts = ["'x' exited with code 3", "'x' exited with code 137", "page 4", "page 5"]
+    texts += ["was ended by signal 9", "[Errno 28] no space", "page 1234"]
+    causes = FailureCause.of(failed(n, text) for n, text in enumerate(texts))
+    assert sorted((each.count, each.pattern) for each in causes) == [
+        (1, "'x' exited with code 137"),
+        (1, "'x' exited with code 3"),
+        (1, "[Errno 28] no space"),
+        (1, "was ended by signal 9"),
+        (3, "page #"),
+    ]
+    assert str(causes[0]) == "3 tasks (t2, t3 and t6): ProgramFailedError: page 4"

@@ -6,6 +6,7 @@ Decision: quotas-and-budgets.
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -258,8 +259,9 @@ def failure_of(
     tail = result.stderr_tail.strip() or result.stdout_tail.strip()
     last = tail.rpartition("\n")[2].strip()[-_MAX_LINE:]
     spoken = f": {last}" if last else ""
+    output = result.stderr_tail + result.stdout_tail
     msg = f"program {str(program.args[0])!r} {how}{spoken} (task {task_id})"
-    hint = "; ".join(filter(None, (why, _withheld(result.withheld_env, tail))))
+    hint = "; ".join(filter(None, (why, _withheld(result.withheld_env, output))))
     return ProgramFailedError(msg, result=result, hint=hint, task_id=task_id)
 
 
@@ -308,11 +310,8 @@ def _how_ended(result: ProgramResult, *, was_asked: bool) -> tuple[str, str]:
     return how, ""
 
 
-def _withheld(names: tuple[str, ...], tail: str) -> str:
-    """Return a sentence on variables that a program lacked, those in *tail* first."""
-    if not names:
-        return ""
-    shown = sorted(names, key=lambda name: name not in tail)[:_SOME_NAMES]
-    more = len(names) - len(shown)
-    others = f" and {more} more" if more else ""
-    return f"not inherited: {', '.join(shown)}{others}; see inherit_env="
+def _withheld(names: tuple[str, ...], text: str) -> str:
+    """Return a sentence on the variables that a program lacked and has named."""
+    words = {*re.findall(r"\w+", text)}
+    named = [name for name in names if name in words][:_SOME_NAMES]
+    return f"not inherited: {', '.join(named)}; see inherit_env=" if named else ""
