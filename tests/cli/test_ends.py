@@ -77,14 +77,22 @@ MADE = {
 
 
 @contextmanager
-def at_work(folder, text, *words, **variables):
+def at_work(folder, text, *words, before=(), **variables):
     """A command of which one task runs, until there is a file named `go`."""
     (folder / "app.py").write_text(text)
     environment = {**os.environ, "TASKORCH_TOKEN": "t" * 40, **variables}
     with (
         (folder / "said").open("w") as said,
         Started(
-            [sys.executable, "-W", "ignore", "-m", "taskorch", *map(str, words)],
+            [
+                *before,
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "taskorch",
+                *map(str, words),
+            ],
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
@@ -187,8 +195,10 @@ def test_a_run_lets_running_tasks_end_at_sigterm_and_tells_what_it_cuts(
 ):
     (tmp_path / "s.yaml").write_text(SUITE_AT_WORK.replace("$HERE", str(tmp_path)))
     (tmp_path / "job.json").write_text(json.dumps(body(tadpole_count=1)))
-    words = RUNS[kind]
-    with at_work(tmp_path, WORK, *words, TASKORCH_STOP_TIMEOUT=limit) as process:
+    # A shell without a terminal has its background commands ignore Ctrl-C.
+    before = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"] if limit == "0" else []
+    variables = {"TASKORCH_STOP_TIMEOUT": limit}
+    with at_work(tmp_path, WORK, *RUNS[kind], before=before, **variables) as process:
         process.send_signal(signal.SIGTERM)
         if limit == "600":
             (tmp_path / "go").touch()
@@ -204,6 +214,20 @@ def test_a_run_lets_running_tasks_end_at_sigterm_and_tells_what_it_cuts(
         assert said.endswith("stopped: the same command goes on from here\n")
     else:
         assert "j1: " in said
+
+
+def test_a_second_signal_cuts_a_run_off_at_once(tmp_path):
+    (tmp_path / "s.yaml").write_text(SUITE_AT_WORK.replace("$HERE", str(tmp_path)))
+    limit = {"TASKORCH_STOP_TIMEOUT": "none"}
+    with at_work(tmp_path, WORK, *RUNS["suite"], **limit) as process:
+        process.send_signal(signal.SIGTERM)
+        # A report is there before the drain, in which the process may be killed.
+        eventually((tmp_path / ".taskorch" / "s" / "report.md").exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
+    assert not (tmp_path / "ended").exists()
+    said = (tmp_path / "said").read_text()
+    assert said.endswith("stopped: the same command goes on from here\n")
 
 
 def test_probes_need_no_token_in_each_kind_of_service(tmp_path):
