@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually, threads_since
+from tests.integration.tools import PATIENCE, eventually, in_loop, threads_since
 from tests.pids import is_alive
 
 import taskorch
@@ -336,3 +336,17 @@ def test_a_stop_does_not_wait_for_a_disk_that_hangs_in_the_start(
     with TaskOrchestrator(journal=tmp_path / "runs.db") as following:
         assert following.wait(PATIENCE)
     assert RAN == []
+
+
+@in_loop
+async def test_a_start_whose_coroutine_is_cancelled_has_stopped(tmp_path: Path) -> None:
+    """Nobody else would stop it, where no block is entered."""
+    journal = Held(tmp_path / "runs.db")
+    orch = TaskOrchestrator(journal=journal)
+    starting = asyncio.ensure_future(orch.aio.start())
+    assert await asyncio.to_thread(journal.began.wait, PATIENCE)
+    starting.cancel()
+    asyncio.get_running_loop().call_soon(journal.go.set)
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert "stopped" in repr(orch)
