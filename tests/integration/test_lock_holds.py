@@ -134,7 +134,10 @@ POLICIES: dict[str, Callable[[], dict[str, Any]]] = {
     "the usual policies": dict,
     "rules of failures": lambda: {
         "retry_handler": RecoveryHandler(
-            classes=[Rule("network", error="NoSuchError")],
+            classes=[
+                Rule("network", error="NoSuchError"),
+                Rule("memory", text="no such text"),
+            ],
             escalate=False,
             retry_delay_seconds=0,
         )
@@ -172,6 +175,7 @@ def test_a_value_of_any_size_is_kept_and_freed_while_others_go_on(
 ):
     """Results, progress, checkpoints, steps, arguments, metadata, events."""
     with TaskOrchestrator(keep_finished_mb=1, **place) as orch:
+        before = orch.submit(take)
 
         def act(parts: int) -> None:
             for function in (give, report, keep, step):
@@ -181,6 +185,7 @@ def test_a_value_of_any_size_is_kept_and_freed_while_others_go_on(
                 del handle
             for make in (
                 lambda value: Task.call(take, value),
+                lambda value: Task.call(take, value, [before]),
                 lambda value: Task.call(take, metadata={"value": value}),
             ):
                 try:

@@ -439,6 +439,9 @@ class Failure:
             `cpu_seconds`; empty if it was not measured.
         first_timeout: The timeout that the user stated, in seconds, if earlier failures
             have changed it, also in earlier processes; None if it is unchanged.
+        rules: The rules by which *kind* was judged, before those of
+            `taskorch.recovery.classify`. A handler that has these need not read the
+            error, which may be large, again: all others wait meanwhile.
     """
 
     task: Task
@@ -450,6 +453,7 @@ class Failure:
     kind: str = ""
     usage: Resources = NO_RESOURCES
     first_timeout: float | None = None
+    rules: Collection[Any] = ()
 
 
 @frozen

@@ -240,6 +240,8 @@ class RecoveryHandler:
         """Return the class of *failure*: by a rule of yours, or as `classify` says."""
         if not failure.kind:
             return classify(failure.error, rules=self.classes).name
+        if failure.rules is self.classes:
+            return failure.kind
         return of_rules(failure.error, self.classes) or failure.kind
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:

@@ -43,7 +43,7 @@ from taskorch.model import (
     kind_of,
     named,
 )
-from taskorch.model.ids import ids_in_run
+from taskorch.model.ids import ids_in_run, stem_of
 from taskorch.policies._validator import is_own_well_formed
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._context import current_budget
@@ -192,6 +192,13 @@ _MANY: Final = 4_096
 _set_attribute: Final = object.__setattr__
 #: A stand-in for a handle where only the kind matters.
 SOME: Final = Reference("some-task")
+
+
+def _named_ahead(ref: Any) -> Reference:
+    """Return the reference for *ref* in most documents, as far as it is known."""
+    return Reference(stem_of(ref._row.id)) if isinstance(ref, Work) else SOME
+
+
 #: Function that finds the works a task waits for; None if that needs more than a place.
 Link: TypeAlias = Callable[[Task, Sequence[Any]], tuple[Work, ...] | None]
 
@@ -419,7 +426,7 @@ class Preparation:
             note_cache(work)
 
     def document(
-        self, task: Task, name_of: Callable[[Any], Reference] = lambda _: SOME
+        self, task: Task, name_of: Callable[[Any], Reference] = _named_ahead
     ) -> Any:
         """
         Return the document of *task*, with references of *name_of* for handles.

@@ -7,7 +7,7 @@ Decision: start-decisions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import wraps
 from threading import current_thread, get_ident, main_thread
@@ -786,6 +786,7 @@ class PolicyDeciders:
             kind_of_failure,
             usage,
             extra.first_timeout_ns / NS if extra.first_timeout_ns else None,
+            self._rules(),
         )
         answer = self._ask("decide", self.parts.retry_handler.decide, now, failure)
         _check_flag("retry_handler", "retry", answer.retry)
@@ -809,9 +810,11 @@ class PolicyDeciders:
             return "unknown"
         from taskorch.recovery import classify  # noqa: PLC0415
 
+        return classify(error, rules=self._rules()).name
+
+    def _rules(self) -> Collection[Any]:
         handler = self.parts.retry_handler
-        rules = handler.classes if has(handler, Classifies) else ()
-        return classify(error, rules=rules).name
+        return handler.classes if has(handler, Classifies) else ()
 
     def judge_ahead(self, error: BaseException) -> None:
         """Note the class of *error* until `forget_ahead`, while nobody waits."""

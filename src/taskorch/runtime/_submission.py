@@ -484,8 +484,12 @@ class Submission:
         named = {stem_of(name): entry for name, entry in batch.items()}
         for entry in batch.values():
             works = self._parents(entry, named, objects)
+            is_whole = len({*map(stem_of, works)}) == len(works) and not any(
+                isinstance(ref, Task) for ref in entry.refs
+            )
+            # The arguments may be many, and others wait: most have their document.
             if entry.document is not None and (
-                entry.again is not None or needs_of_task(entry.task)
+                entry.again is not None or (not is_whole and needs_of_task(entry.task))
             ):
                 entry.document = self.preparation.document(
                     entry.task, _naming(objects, frozenset(works))
