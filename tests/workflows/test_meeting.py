@@ -1,6 +1,7 @@
 """Running tasks of a workflow meet: at a barrier, and to swap a value."""
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,9 +27,11 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import WouldBlockError, WouldDeadlockError
+from taskorch.events import TaskNoted
 from taskorch.kit.extension import Extension, Short
 from taskorch.model import NamedUnits, Quota
 from taskorch.policies import DeadlineQueue, FifoQueue, SourceRegistry
+from taskorch.reading import JournalReader
 
 
 @pytest.fixture
@@ -570,6 +573,31 @@ def test_two_who_swap_and_have_room_for_one_are_told():
             )
         error = assert_told(orch.workflows.start(wf), 2)
         assert "1 of 2 tasks cannot come" in str(error)
+
+
+def meets_or_not() -> None:
+    with suppress(threading.BrokenBarrierError):
+        inside().barrier("b", 2)
+
+
+def test_a_meeting_that_was_given_up_is_told_though_its_tasks_go_on(caplog, tmp_path):
+    """By a warning, an event of each who had come, and its explanation."""
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        wf = Workflow("w")
+        wf.task(meets_or_not, id="one")
+        orch.workflows.start(wf, id="x").result(PATIENCE)
+        text = (
+            "The meeting 'b' of x was given up: 2 tasks are to come, and only 1 of "
+            "workflow x have not ended."
+        )
+        assert text in str(orch.explain("x/one"))
+    assert caplog.messages.count(text) == 1
+    notes = [
+        (each.task_id, each.extension, json.loads(each.note))
+        for each in JournalReader(tmp_path / "j.db").events("x/one")
+        if isinstance(each, TaskNoted)
+    ]
+    assert notes == [("x/one", "meetings", text)]
 
 
 def test_who_waits_for_a_task_that_waits_for_its_end_is_told(orch):

@@ -63,7 +63,7 @@ from taskorch.kernel import DENIED, moves_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.limits import NS
-from taskorch.kit.plain import SCHEDULES
+from taskorch.kit.plain import GONE, SCHEDULES
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import outcome, some, stamp
 from taskorch.model import TERMINAL, FailureCause, HealthCheck, TaskState
@@ -432,7 +432,7 @@ class TroubleTeller:
             TaskCompleted: self._ended,
             TaskCancelled: self._ended,
             TaskFailed: self._ended,
-            TaskRenewed: self._moved,
+            TaskRenewed: self._ended,
             TaskSubmitted: self._moved,
             TaskSuspended: self._moved,
             TaskResumed: self._moved,
@@ -644,11 +644,13 @@ class TroubleTeller:
         # The failure of a task is logged with its traceback.
         if schedule and run in ("", schedule) and state != "failed":
             _LOG.info("schedule %s: %s has %s", schedule, name, _been(state))
-        if not (schedule and run) and state == "completed":
+        is_well = state in ("completed", "renewed") or _is_gone(event)
+        if not (schedule and run) and is_well:
             trouble = self._troubles.over(self._key(name))
             blocked = None if trouble is None else _blocked_in(self._rt, run)
             if blocked is None:
-                self._mended(trouble, name)
+                words = "completed" if state == "completed" else "left its run"
+                self._mended(trouble, name, words)
             else:
                 self._note_failure(*blocked, self._rt.now(), is_told=True)
 
@@ -1120,6 +1122,11 @@ def _check(component: str, bad: list[str]) -> HealthCheck:
     return HealthCheck(component, "degraded", visible(detail))
 
 
+def _is_gone(event: TaskEvent) -> bool:
+    """Return whether *event* says that a task is no part of its run any more."""
+    return isinstance(event, TaskCancelled) and event.reason == GONE
+
+
 def _blocked_in(rt: Runtime, run: str) -> tuple[str, tuple[str, str]] | None:
     """Return a task of *run* that a failure blocks, and its error; or None."""
     for name, row in rt.kernel.tasks.copy().items() if run else ():
@@ -1173,6 +1180,10 @@ def _before(rt: Runtime, rows: Iterable[TaskRow]) -> Iterator[_Before]:
             is_told = telling_of("blocked", cause).message == "blocked"
             reason = (detail or message) if is_told else ""
         state = row.state
+        is_gone = row.extra is not None and row.extra.stop_reason == GONE
+        if is_gone or stem_of(row.id) in rt.directory.reruns.left:
+            # It is no part of its run any more.
+            state, failure = TaskState.COMPLETED, None
         if state is TaskState.FAILED and row.bucket.spec.allow_failure:
             state = TaskState.COMPLETED
         yield _Before(row.id, row.run, state, at_ns, failure, cause, reason)

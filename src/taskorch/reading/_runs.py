@@ -770,9 +770,13 @@ class RunIndex:
             self._note_end(line, event.at_ns)
 
     def _renewed(self, event: TaskRenewed) -> None:
-        line = self._line_of(event.task_id)
+        # The task has completed, and is open no more.
+        stem = stem_of(event.task_id)
+        line = self.lines.get(self._elsewhere.get(stem) or first_of(stem))
         for stem in event.left:
             self._leave_out(line, stem)
+        if event.left and line is not None:
+            self._note_end(line, event.at_ns)
 
     def _leave_out(self, line: RunLine | None, stem: str) -> None:
         """Note that a task is no part of its run any more."""

@@ -14,6 +14,7 @@ Decision: workflows.
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -27,7 +28,9 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
+from taskorch.events import TaskNoted
 from taskorch.kit.checks import check_count, check_seconds
+from taskorch.kit.fence import log_of
 from taskorch.kit.words import some
 from taskorch.model.ids import check_name, earlier_ids
 from taskorch.runtime import extra_of, holders_of, is_settled, resolve_on
@@ -44,6 +47,7 @@ _NEWS: Final = (
     *("agent_lost", "agent_draining", "agent_tripped", "agent_joined"),
     *("pools_changed", "quotas_changed", "budget_changed", "budget_spent"),
 )
+_LOG: Final = log_of(__name__)
 BrokenBarrierError = threading.BrokenBarrierError
 
 
@@ -78,10 +82,12 @@ class _Came:
         self.held: dict[tuple[str, str, int], list[_HeldMeeting]] = defaultdict(list)
         self.attempt = 0
         self.counts: Counter[tuple[str, str, int]] = Counter()
+        #: Sentences on the meetings that were given up.
+        self.given_up: dict[str, None] = {}
 
     def words(self) -> Iterable[str]:
-        """Return nothing for an explanation."""
-        return ()
+        """Return sentences for an explanation."""
+        return self.given_up
 
 
 def _came_of(row: TaskRow) -> _Came:
@@ -353,14 +359,16 @@ class Meetings:
         """Break the meetings that will never be held, as there is news."""
         # The last news may have come before the signals were connected.
         self._listen()
+        texts: list[str] = []
         with self._rt.lock:
             for key, meeting in list(self._going.items()):
                 if not any(meeting.missing()[1]):
                     del self._going[key]
-                    meeting.end(
+                    why = (
                         f"{meeting.size} tasks are to come, and only "
                         f"{len(meeting.parties)} of workflow {key[0]} have not ended"
                     )
+                    texts.append(self._give_up(key, meeting, why))
             while self._going and (waiting := self._rt.waiting.left().values()):
                 waits = {each for _, targets in waiting for each in targets}
                 keys = [key for key, each in self._going.items() if each in waits]
@@ -369,9 +377,27 @@ class Meetings:
                 # The latest is broken, after which the others may be held.
                 meeting = self._going.pop(keys[-1])
                 meeting.holders = holders_of(waiting)
-                meeting.end(
+                why = (
                     f"{meeting.size - len(meeting.parties)} of {meeting.size} tasks "
                     f"cannot come before {some(meeting.holders)} let go of what they "
                     "hold"
                 )
+                texts.append(self._give_up(key, meeting, why))
+        for text in texts:
+            # A step publishes the notes.
+            self._rt.step(lambda _: None)
+            _LOG.warning("%s", text)
         self._listen()
+
+    def _give_up(self, key: tuple[str, str, int], meeting: _Meeting, why: str) -> str:
+        """End a meeting that will never be held; return a sentence; hold the lock."""
+        text = f"The meeting {key[1]!r} of {key[0]} was given up: {why}."
+        now, kernel = self._rt.now(), self._rt.kernel
+        for party in meeting.parties:
+            row = party.row
+            _came_of(row).given_up[text] = None
+            note = json.dumps(text)
+            about = row.id, row.attempt, _OWN, key[1], note
+            kernel.note(TaskNoted, now, *about, cargo=row.cargo)
+        meeting.end(why)
+        return text

@@ -50,7 +50,7 @@ from taskorch.kit.raised import trace_of
 from taskorch.kit.visible import counted, said, visible
 from taskorch.kit.words import some
 from taskorch.model import TERMINAL, Call, HealthCheck, TaskState
-from taskorch.model.ids import PHASE_LIMIT, makers_of, run_of
+from taskorch.model.ids import PHASE_LIMIT, makers_of, next_id, run_of
 from taskorch.runtime._publisher import Receiver
 from taskorch.runtime._work import (
     NEVER,
@@ -602,12 +602,16 @@ def _is_told_of_another(kernel: Kernel, row: TaskRow) -> bool:
     run = row.run or row.id
     above = {} if row.links is None else {each.id: each for each in row.links.parents}
     for name in () if row.extra is None else row.extra.first_roots:
+        # A later run of it may have mended that, and what it blocks is still blocked.
+        while (later := next_id(name)) in kernel.tasks:
+            name = later  # noqa: PLW2901 - the latest run counts
         root = above.get(name) or kernel.tasks.get(name)
         if root is None:
             is_cause = run_of(name) == run
         else:
             # A run in which a task was cancelled, and none failed, is cancelled.
             is_cause = root.run == run and not is_forgiven(root)
+            is_cause &= root.state is not TaskState.COMPLETED
             is_cause &= TaskState.FAILED is root.state or row.state is TaskState.BLOCKED
         if is_cause:
             return True

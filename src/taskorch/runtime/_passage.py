@@ -64,13 +64,7 @@ from taskorch.runtime._documents import (
     keep_late,
 )
 from taskorch.runtime._loops import PAUSES, yield_gil
-from taskorch.runtime._stale import (
-    dependents,
-    is_earlier,
-    note_left_out,
-    parents_of,
-    used_by,
-)
+from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
 from taskorch.runtime._translation import executor_for
 from taskorch.runtime._waiting import blockade, is_hopeless
 from taskorch.runtime._work import (
@@ -861,8 +855,6 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
             # This is `TaskEngine.end_as_told`, without another call for each task.
             if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
-                if work._extra is not None and work._extra.since:
-                    note_left_out(rt, work, now)
             if worker is not None and kernel.open:
                 first = kernel.complete_for_next(row, attempt, now)
             if first is None:

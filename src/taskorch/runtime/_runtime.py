@@ -79,6 +79,7 @@ from taskorch.runtime._documents import keep_late
 from taskorch.runtime._loops import LoopHost, yield_gil
 from taskorch.runtime._notices import Notices, ResourceExhaustion, Saturation
 from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._stale import note_left_out
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
@@ -688,7 +689,7 @@ class Runtime(TaskEngine):
             if self.orphans and kernel.parked:
                 hold_orphans(self, now)
             if kernel.touched:
-                self._touch()
+                self._touch(now)
             if kernel.dropped and (
                 committer is not None
                 or len(kernel.dropped) > _MANY
@@ -823,12 +824,15 @@ class Runtime(TaskEngine):
             if DEFERRED:
                 raise_deferred()
 
-    def _touch(self) -> None:
+    def _touch(self, now: int) -> None:
         touched, self.kernel.touched = self.kernel.touched, []
         for row, work in touched:
             if work is None:
                 continue
             if row.state in TERMINAL:
+                extra = work._extra
+                if extra is not None and extra.since:
+                    note_left_out(self, row, now)
                 tidy(row, work)
                 if row.state is TaskState.FAILED:
                     self.notices.note_failed(row, work)

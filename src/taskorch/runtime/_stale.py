@@ -373,8 +373,15 @@ def added_below(
     return works
 
 
-def note_left_out(rt: Known, work: Work, now: int) -> None:
-    """Record the tasks that only earlier runs of *work* have added; hold the lock."""
+def note_left_out(rt: Known, row: TaskRow, now: int) -> None:
+    """
+    Record the tasks that only earlier runs of a task have added; hold the lock.
+
+    They are a part of the run until the latest, *row*, has completed.
+    """
+    work: Work = row.cargo
+    if row.state is not _COMPLETED or work is None:
+        return
 
     def is_old(added: Work) -> bool:
         is_latest = rt.directory.reruns.is_latest(added._row.id)
