@@ -18,22 +18,22 @@ would do. What is learnt is a projection of the facts: deleting it changes no ta
 
 from __future__ import annotations
 
-from taskorch.adaptive._arms import Chosen as Chosen, Learning as Learning
+from taskorch.adaptive._arms import Chosen, Learning
 from taskorch.adaptive._bandits import (
-    UCB1 as UCB1,
-    Bandit as Bandit,
-    LinUCB as LinUCB,
-    Thompson as Thompson,
+    UCB1,
+    Bandit,
+    LinUCB,
+    Thompson,
 )
-from taskorch.adaptive._facts import Value as Value, off_policy as off_policy
+from taskorch.adaptive._facts import Value, off_policy
 from taskorch.adaptive._learned import (
-    Learned as Learned,
-    LearnedAllocator as LearnedAllocator,
-    LearnedQueue as LearnedQueue,
-    LearnedRouter as LearnedRouter,
-    LearnedValue as LearnedValue,
+    Learned,
+    LearnedAllocator,
+    LearnedQueue,
+    LearnedRouter,
+    LearnedValue,
 )
-from taskorch.adaptive._learner import SNAPSHOTS as SNAPSHOTS, Learner as Learner
+from taskorch.adaptive._learner import SNAPSHOTS, Learner
 
 __all__ = (
     "SNAPSHOTS",

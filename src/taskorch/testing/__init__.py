@@ -39,46 +39,46 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskorch.simulation import (
-        Attempt as Attempt,
-        Outcome as Outcome,
-        SimulatedJournal as SimulatedJournal,
+        Attempt,
+        Outcome,
+        SimulatedJournal,
     )
     from taskorch.testing._builders import (
-        make_agent as make_agent,
-        make_context as make_context,
-        make_failure as make_failure,
-        make_owner as make_owner,
-        make_pool as make_pool,
-        make_task as make_task,
+        make_agent,
+        make_context,
+        make_failure,
+        make_owner,
+        make_pool,
+        make_task,
     )
     from taskorch.testing._capture import (
-        Capture as Capture,
-        capture_events as capture_events,
+        Capture,
+        capture_events,
     )
     from taskorch.testing._crash import (
-        CrashFailure as CrashFailure,
-        CrashPoints as CrashPoints,
-        crash_at as crash_at,
-        for_every_crash_point as for_every_crash_point,
+        CrashFailure,
+        CrashPoints,
+        crash_at,
+        for_every_crash_point,
     )
     from taskorch.testing._faults import (
-        Faults as Faults,
-        Hit as Hit,
-        Schedule as Schedule,
-        minimise as minimise,
+        Faults,
+        Hit,
+        Schedule,
+        minimise,
     )
     from taskorch.testing._matchers import (
-        EventMatcher as EventMatcher,
-        TextMatcher as TextMatcher,
-        assert_events as assert_events,
-        event as event,
-        matching as matching,
+        EventMatcher,
+        TextMatcher,
+        assert_events,
+        event,
+        matching,
     )
     from taskorch.testing._simulation import (
-        Observer as Observer,
-        Simulation as Simulation,
+        Observer,
+        Simulation,
     )
-    from taskorch.testing._watch import Breach as Breach, Watch as Watch
+    from taskorch.testing._watch import Breach, Watch
 
 _WHERE = {
     "taskorch.simulation": ("Attempt", "Outcome", "SimulatedJournal"),
