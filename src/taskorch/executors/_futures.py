@@ -82,7 +82,8 @@ class FuturesExecutor(AttemptExecutor[Any]):
         #: The most calls at once, which may wait for each other; 0 if nobody can tell.
         self.room: int = 0
         if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
-            self.room = executor._max_workers  # noqa: SLF001 - there is no other name
+            # There is no public name for it.
+            self.room = getattr(executor, "_max_workers", 0)
 
     def begin(self, attempt: Attempt) -> Any:
         """Submit the call to the pool; if the pool has no room, end the attempt."""

@@ -259,7 +259,13 @@ class Meetings:
                 came.attempt, came.counts = inside.attempt, Counter()
             number, held = came.counts[key], came.held[key]
             if number == len(held):
-                before = self._before(key, number, row)
+                tasks = map(rt.kernel.tasks.get, reversed(earlier_ids(row.id)))
+                runs = [
+                    _came_of(run).held[key]
+                    for run in tasks
+                    if run is not None and run.cargo is not None
+                ]
+                before = next((run[number] for run in runs if number < len(run)), None)
                 is_latest = rt.directory.reruns.is_latest
                 if before is None or not before.counts_for(value, is_latest):
                     return None
@@ -268,18 +274,6 @@ class Meetings:
                 held.append(before)
             came.counts[key] += 1
             return held[number]
-
-    def _before(
-        self, key: tuple[str, str, int], number: int, row: TaskRow
-    ) -> _HeldMeeting | None:
-        """Return the meeting that the latest earlier run of a task has had, if any."""
-        for name in reversed(earlier_ids(row.id)):
-            earlier = self._rt.kernel.tasks.get(name)
-            if earlier is not None and earlier.cargo is not None:
-                held = _came_of(earlier).held[key]
-                if number < len(held):
-                    return held[number]
-        return None
 
     def _come(
         self,

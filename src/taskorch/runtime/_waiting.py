@@ -468,16 +468,17 @@ class Waiting:
         The slot may be of one that waits for a thread. Hold the lock.
         """
         own, room = _room_of(row)
-        tasks, keys = self._rt.kernel.tasks, {**self._waits, **self._returns}
+        if not room:
+            return
+        tasks = self._rt.kernel.tasks
         held = [
             key
-            for key in keys
-            if room and self._is_under_way(key) and _room_of(tasks[key[0]])[0] is own
+            for key in {**self._returns, **self._waits}
+            if self._is_under_way(key) and _room_of(tasks[key[0]])[0] is own
         ]
-        for key in held if room and len(held) >= room else ():
-            if key in self._returns:
-                self._call_off_return(tasks[key[0]], key)
-                break
+        # Those that wait for slots come first.
+        if len(held) >= room and held[0] in self._returns:
+            self._call_off_return(tasks[held[0][0]], held[0])
 
     @contextmanager
     def holding(
