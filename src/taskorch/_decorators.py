@@ -397,7 +397,7 @@ def decorated(
 
 def _noting(fn: Any, noted: Declared) -> Any:
     """
-    *fn*, of which the options of a decorator are noted, before those that it has.
+    Return *fn* with the options of a decorator noted on it, before its earlier ones.
 
     Raises:
         InvalidTaskError: Nothing can be noted of it.

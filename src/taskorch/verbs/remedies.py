@@ -93,7 +93,7 @@ _WORKER: Final = (
 
 def in_commands(text: str, journal: str, *, is_known: bool = False) -> str:
     """
-    Return *text* with commands of `taskorch` about a journal in place of calls.
+    Return *text*, in which each call of ours is written as a command about *journal*.
 
     If the caller *is known*, the commands do not name them.
     """
@@ -103,9 +103,10 @@ def in_commands(text: str, journal: str, *, is_known: bool = False) -> str:
 
 def in_requests(text: str, *, calls: bool = False) -> str:
     """
-    Return *text* with requests of the service, or these *calls*, in place of calls.
+    Return *text*, in which each call of ours is written as a request of the service.
 
-    Each names the role that it needs, if the caller does not have it.
+    With *calls*, the calls stay as they are. Each names the role that it needs, if the
+    caller does not have it.
     """
     if calls:
         return _CALL.sub(lambda call: f"{call[0]}{_for_whom(call[1])}", text)

@@ -245,7 +245,7 @@ def _may_use(tool: Tool) -> bool:
 
 
 def _operations(tool: Tool) -> list[str]:
-    """The acts of a tool, as a service calls them; of one without acts, its looks."""
+    """Return the verbs of a tool that change something, or all if none does."""
     names = [_OPERATIONS.get(name, name) for name in tool.needs]
     acts = [name for name in names if role_of(name) != "look"]
     return acts or names
