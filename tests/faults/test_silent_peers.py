@@ -5,6 +5,7 @@ import threading
 from contextlib import closing
 
 import pytest
+from tests.integration.tools import eventually
 from tests.peers import Peer
 from tests.postgres import SOCKET
 
@@ -98,6 +99,38 @@ def test_a_leader_outlives_a_server_that_is_silent(peer, postgres, kind):
         .attempts
         == 1
     )
+
+
+def test_a_leader_tells_that_its_connections_were_silent(peer, postgres, caplog):
+    """New ones answer, and yet health says so, and a line in the log."""
+    journal = PostgresJournal(address(peer, postgres), lease=LEASE)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit_task(Task.call(abs, -1, id="t")).result(PATIENCE)
+
+        def told():
+            return [c.detail for c in orch.health().checks if c.component == "journal"]
+
+        peer.become("deaf")
+        eventually(lambda: "was silent and given up" in told()[0])
+        assert orch.health().status == "degraded"
+        assert orch.submit_task(Task.call(abs, -2, id="u")).result(PATIENCE) == 2
+        # It is over some leases later.
+        eventually(lambda: orch.health().status == "ok")
+    lines = [line for line in caplog.messages if "was silent and given up" in line]
+    assert lines
+    assert "password" not in str(lines)
+
+
+def test_a_reader_tells_that_its_connection_was_silent(peer, postgres, caplog):
+    where = f"{address(peer, postgres)}&lease={LEASE}"
+    with TaskOrchestrator(journal=PostgresJournal(where)) as orch:
+        orch.submit_task(Task.call(abs, -1, id="t")).result(PATIENCE)
+    reader = JournalReader(where)
+    assert reader.get_task_status("t").state == "completed"
+    caplog.clear()
+    peer.become("deaf")
+    assert ends(lambda: reader.get_task_status("t")).state == "completed"
+    assert "was silent and given up" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -438,9 +438,9 @@ class PostgresJournal(PostgresReading, SqlJournal):
         self._tell = tell
 
     def troubles(self) -> tuple[str, ...]:
-        """See `DurableJournal.troubles`: why its lease is not renewed."""
+        """See `DurableJournal.troubles`: no lease, or a connection that was silent."""
         if self._trouble or self._lease is None or self._lease.lasts():
-            return (self._trouble,) if self._trouble else ()
+            return (self._trouble,) if self._trouble else self._connections.silence()
         return (f"{self.name}: the server does not answer, and the lease has run out",)
 
     def _renew(self) -> bool:

@@ -24,6 +24,7 @@ from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableEr
 from taskorch.journal._postgres_silence import Patience, connect, is_silence
 from taskorch.journal.tables import Session
 from taskorch.kit.address import fault_of, is_url, normal
+from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
 from taskorch.kit.visible import printable
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import psycopg
 
 
+_LOG: Final = log_of(__name__)
 #: The share of a lease after which it is renewed.
 _RENEWED: Final = 1 / 3
 #: The share of a lease by which the leader takes it for over sooner: clocks differ.
@@ -227,6 +229,8 @@ class PostgresSession(Session):
 
 #: Options of an address that are ours, and not the client library's.
 _OURS: Final = ("partition", "lease", "standby", "logs")
+#: The number of leases for which a connection that was silent is told of.
+_TOLD_LEASES: Final = 3
 #: Idle connections that are kept.
 _IDLE: Final = 3
 #: Defaults for the client library: seconds to find out that the machine of a server is
@@ -361,7 +365,11 @@ class PostgresConnections:
 
     def __init__(self, address: PostgresAddress, lease: float) -> None:
         self._conninfo = address.conninfo
+        self._name = address.name
         self._patience = Patience(lease)
+        #: Until when a silent connection is told of, by `clock`, and the words.
+        self._told_until, self._said = 0.0, ""
+        self._told_for = _TOLD_LEASES * lease
         self._mutex = threading.Lock()
         self._idle: list[psycopg.Connection[Any]] = []
         self._is_open = True
@@ -400,6 +408,10 @@ class PostgresConnections:
             self._is_open = False
             _close(self._idle)
 
+    def silence(self) -> tuple[str, ...]:
+        """Return in words that a connection was silent, for some leases after it."""
+        return (self._said,) if clock() < self._told_until else ()
+
     def leave_to_parent(self) -> list[psycopg.Connection[Any]]:
         """Return the parent's, which its child must not use or close."""
         self._mutex = threading.Lock()
@@ -433,6 +445,11 @@ class PostgresConnections:
         if isinstance(error, load().OperationalError):
             with self._mutex:
                 _close(self._idle)
+        if hasattr(error, "is_silence"):
+            is_known, self._told_until = self.silence(), clock() + self._told_for
+            self._said = f"{self._name}: a connection was silent and given up: {error}"
+            if not is_known:
+                _LOG.warning("%s", self._said)
 
     def _connect(self) -> psycopg.Connection[Any]:
         return connect(self._conninfo, self._patience)
