@@ -21,6 +21,7 @@ from taskorch.errors import (
 )
 from taskorch.events import RecoveryAttempted, TaskOptionsChanged, TaskRetrying
 from taskorch.model import TaskState
+from taskorch.protocols import Failure
 from taskorch.recovery import Avoid, Grow, RecoveryHandler, Reset, Row, Rule, Times
 from taskorch.testing import Outcome, Simulation
 
@@ -566,6 +567,13 @@ def test_what_a_row_recommends_is_what_people_are_told():
         assert asked.recommended_actions[0] == "Call the team of the parser"
         assert "Call the team of the parser" in asked.question
         orch.cancel_task("t")
+
+
+def test_a_rule_of_yours_comes_before_the_class_that_a_failure_says():
+    own = handler(classes=[Rule("network", text="odd words")])
+    for text, name in (("odd words", "network"), ("others", "memory_error")):
+        failure = Failure(Task("job"), OSError(text), 1, 0.0, 0.0, "", "memory_error")
+        assert own.classify(failure).startswith(name)
 
 
 def test_one_error_that_is_raised_again_is_of_the_class_that_it_says_then():
