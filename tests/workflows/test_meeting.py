@@ -687,8 +687,9 @@ def test_a_quota_that_keeps_out_one_who_is_queued_is_told_though_nothing_ends():
             wf.task(meet, 3, id=f"t{n}", resources={"cpu": 1}, owner="o")
         run = orch.workflows.start(wf)
         wait_for_parties(orch, 2)
-        orch.resources.set_quotas(Quota(owner="o", max_parallel=2))
+        # Once the quota is there, those who have come end, and the third one starts.
         (queued,) = orch.tasks("queued")
+        orch.resources.set_quotas(Quota(owner="o", max_parallel=2))
         here = [each for each in run.handles.values() if each.task_id != queued.task_id]
         errors = [each.exception(PATIENCE) for each in here]
         assert [type(error) for error in errors] == [WouldDeadlockError] * 2
