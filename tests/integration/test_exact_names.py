@@ -7,6 +7,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.frontends.people import Tokens
 from taskorch.model import Quota
 from taskorch.policies import FairShareQueue
+from taskorch.recovery import Rule
 
 PLACES = {
     "a quota of a type": lambda name, _: Quota(type=name, max_parallel=1),
@@ -19,6 +20,12 @@ PLACES = {
     "a tenant of a token": lambda name, _: Tokens("tokens.json").add(
         "ada", roles=["operate"], tenants=[name]
     ),
+    "who may answer": lambda name, _: Task.question("Go?", who=[name]),
+    "a role that may answer": lambda name, _: Task.question(
+        "Go?", who=[f"role:{name}"]
+    ),
+    "who may not answer": lambda name, _: Task.question("Go?", not_by=["ada", name]),
+    "errors of a class of failures": lambda name, _: Rule("network", error=name),
     "results that are forgotten": lambda name, orch: orch.memo.clear(type=name),
 }
 

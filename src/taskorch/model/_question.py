@@ -14,7 +14,13 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_answerer, check_seconds, is_name, to_seconds
+from taskorch.kit.checks import (
+    check_answerer,
+    check_exact,
+    check_seconds,
+    is_name,
+    to_seconds,
+)
 from taskorch.kit.frozen import frozen, shown
 from taskorch.kit.limits import MAX_NAME
 from taskorch.kit.people import is_among, person, role_in
@@ -500,6 +506,8 @@ def _names(field: str, texts: object) -> tuple[str, ...]:
         if not is_name(name) or len(name) > MAX_NAME:
             msg = f"{field}: a text that can be printed is needed, not {show(name)}"
             raise InvalidTaskError(msg)
+        if field in ("who", "not_by"):
+            check_exact(field, name, "name each person, or a role: 'role:approver'")
         role = role_in(name)
         if ":" in role or role != role.strip() or (":" in name and not role):
             msg = f"{field}: {show(name)} names neither a person nor a role"

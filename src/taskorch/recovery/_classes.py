@@ -33,6 +33,7 @@ from taskorch.errors import (
     TaskTimeoutError,
     leaves,
 )
+from taskorch.kit.checks import check_exact
 from taskorch.kit.forms import Each, Number, Text, may_be
 from taskorch.kit.patterns import searcher
 from taskorch.kit.visible import as_text, is_text, show
@@ -169,6 +170,8 @@ class Rule:
                 f"the rule for {self.name}: error={self.error!r} is no name of a class"
             )
             raise InvalidTaskError(msg)
+        hint = "name a base of them, or give text=, a regular expression"
+        check_exact("error", self.error or "", hint)
         if isinstance(codes, int):
             object.__setattr__(self, "exit_code", (codes,))
         if not (self.error or self.text or self.exit_code or self.when):
