@@ -268,6 +268,13 @@ def test_an_agent_grants_no_more_than_it_has_free():
     assert cpus(elastic(8, agent=of_else), 16)[0] == 8
 
 
+def test_all_or_nothing_waits_for_what_rigid_requests_hold():
+    """Its share is of all that there is, and not of what is free."""
+    request = elastic(8, fallback="all_or_nothing")
+    assert cpus(request, 6)[0] is None
+    assert cpus(elastic(8), 6)[0] == 6
+
+
 def test_all_or_nothing_waits_for_what_its_agent_can_give():
     options = {"fallback": "all_or_nothing"}
     small = FakeAgent(capacity=Resources(cpu=6))
