@@ -384,9 +384,9 @@ def _named(args: argparse.Namespace, name_of: str, orch: Any) -> list[str]:
     for name in [words] if isinstance(words, str) else words:
         if args.call == "answer" and not WILD.isdisjoint(name):
             ids = [each["id"] for each in as_json(call(orch, "questions"))]
-            meant = some([each for each in ids if fnmatchcase(each, name)])
+            asked = some([each for each in ids if fnmatchcase(each, name)])
             msg = f"{name!r} is a pattern, and an answer is to one question"
-            hint = f"answer each of {meant}" if meant else "taskorch questions JOURNAL"
+            hint = f"answer each of {asked}" if asked else "taskorch questions JOURNAL"
             raise InvalidTaskError(msg, hint=hint)
         if args.call != "rerun_task" or WILD.isdisjoint(name):
             names.append(name)

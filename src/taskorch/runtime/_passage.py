@@ -832,7 +832,9 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
             document, error = document_of_end(committer.document, row.id, value, error)
             if type(document) is KeptElsewhere:
                 if _ends_later(rt, row, attempt, work, value, used, document):
-                    return None if worker is None else _next(rt, worker)
+                    if worker is not None:
+                        _next(rt, worker)
+                    return None
                 document = document.result()
     described = "", ""
     if error is not None:
