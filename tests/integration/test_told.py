@@ -455,6 +455,29 @@ def test_a_run_that_is_mended_and_fails_anew_is_told_anew(hook: Hook) -> None:
         assert messages(hook, "recovered") == []
 
 
+def test_a_run_of_which_another_task_failed_is_not_told_to_be_well(hook: Hook) -> None:
+    """The other failure is told in its place, even if a caller was given that error."""
+    OUTCOMES.update(first="no rows", second="no disk")
+    flow = Workflow("flow")
+    flow.task(second, id="save")
+    flow.task(first, id="load")
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        save = orch.workflows.start(flow, id="by-hand").handles["save"]
+        assert isinstance(save.exception(PATIENCE), ValueError)
+        eventually(lambda: told(hook) == {"by-hand/load"})
+        OUTCOMES["first"] = ""
+        orch.rerun_task("by-hand/load")
+        eventually(lambda: told(hook) == {"by-hand/load", "by-hand/save"})
+        assert messages(hook, "recovered") == []
+        assert "by-hand/save failed: ValueError" in part(orch, "runs").detail
+        OUTCOMES["second"] = ""
+        orch.rerun_task("by-hand/save")
+        eventually(lambda: messages(hook, "recovered"))
+        assert part(orch, "runs").status == "ok"
+    assert len(messages(hook)) == 3
+
+
 def test_a_run_that_a_person_rejects_is_told_as_any_that_failed(hook: Hook) -> None:
     """Others than that person wait for it."""
     flow = Workflow("flow")

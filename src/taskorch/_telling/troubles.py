@@ -71,6 +71,7 @@ from taskorch.model.ids import (
     beginnings_of_ticks,
     has_number,
     has_segments,
+    next_id,
     number_of,
     stem_of,
 )
@@ -647,12 +648,12 @@ class TroubleTeller:
         is_well = state in ("completed", "renewed") or _is_gone(event)
         if not (schedule and run) and is_well:
             trouble = self._troubles.over(self._key(name))
-            blocked = None if trouble is None else _blocked_in(self._rt, run)
-            if blocked is None:
+            other = None if trouble is None else _failure_in(self._rt, run)
+            if other is None:
                 words = "completed" if state == "completed" else "left its run"
                 self._mended(trouble, name, words)
             else:
-                self._note_failure(*blocked, self._rt.now(), is_told=True)
+                self._note_failure(*other, self._rt.now(), is_told=True)
 
     def _moved(self, event: Any) -> None:
         """Take an event about a task; report it if it ends a schedule's run."""
@@ -1127,12 +1128,18 @@ def _is_gone(event: TaskEvent) -> bool:
     return isinstance(event, TaskCancelled) and event.reason == GONE
 
 
-def _blocked_in(rt: Runtime, run: str) -> tuple[str, tuple[str, str]] | None:
-    """Return a task of *run* that a failure blocks, and its error; or None."""
+def _failure_in(rt: Runtime, run: str) -> tuple[str, tuple[str, str]] | None:
+    """Return a task of *run* that failed, or is blocked by one, and its error."""
     for name, row in rt.kernel.tasks.copy().items() if run else ():
+        if row.run != run or next_id(name) in rt.kernel.tasks:
+            continue
         by = () if row.extra is None else row.extra.blocked_by
-        if row.run == run and row.state is TaskState.BLOCKED and by:
+        if row.state is TaskState.BLOCKED and by:
             return name, (_BLOCKED, f"it is blocked: {some([*by])} did not complete")
+        with rt.lock:
+            error = error_to_tell(rt.kernel, row)
+        if error is not None and stem_of(name) not in rt.directory.reruns.left:
+            return name, error
     return None
 
 
