@@ -9,12 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import (
-    AbstractContextManager,
-    contextmanager,
-    nullcontext,
-    suppress,
-)
+from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
@@ -427,17 +422,16 @@ class DriverManager(_Drivers):
                     if self._is_over():
                         return
                     if each.woken or each.due <= now:
-                        with self._patience():
+                        with self.patience():
                             each.ask(self._orch, self._view, now, self._fault)
                 due = min((each.due for each in every), default=NEVER)
                 pause = (due - self._rt.now()) / NS
                 if pause > 0:
                     self._wake.wait(min(pause, _LONGEST))
 
-    def _patience(self) -> AbstractContextManager[None]:
-        """Let commands wait for a slow journal, as the steps of tasks do."""
-        committer = self._rt.committer
-        return nullcontext() if committer is None else committer.patient(self._is_over)
+    def patience(self) -> AbstractContextManager[None]:
+        """Let calls in the block wait for a slow journal, as those of drivers do."""
+        return self._rt.patience(self._is_over)
 
     def _ahead(self) -> int:
         """Return how far the system's clock is ahead of ours, in ns."""

@@ -121,7 +121,8 @@ class HeldResources:
 
     def __exit__(self, *_: object) -> None:
         if self._manager._is_held(self.id):
-            self.release()
+            with self._manager._rt.patience():
+                self.release()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a document."""

@@ -7,6 +7,7 @@ Decisions: extensions, verbs-and-front-ends.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError as _InvalidTaskError
@@ -72,6 +73,10 @@ class Door:
     def start_no_more(self) -> None:
         """Start no more tasks, as at the beginning of a stop; running ones go on."""
         self._runtime.step(lambda _: self._runtime.kernel.pause())
+
+    def patience(self) -> AbstractContextManager[None]:
+        """Let calls in the block wait for a slow journal, as the steps of tasks do."""
+        return self._runtime.patience()
 
     def end_service(self, *, with_queue: bool = False) -> str:
         """

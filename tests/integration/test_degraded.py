@@ -1,17 +1,19 @@
 """A journal that cannot be written: nothing starts, nothing is lost, nobody is fooled."""
 
 import asyncio
+import json
 import os
 import resource
 import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.frontends.jobs.test_commands import EXAMPLE, body
 from tests.integration.tools import (
     PATIENCE,
     Recorder,
@@ -29,14 +31,21 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     Workflow,
+    WorkflowFailedError,
     current_context,
 )
+from taskorch.cli import main
 from taskorch.errors import InternalError, JournalError, JournalUnavailableError
 from taskorch.events import Event, OrchestratorStarted
+from taskorch.frontends import suite
+from taskorch.frontends.jobs import JobSystem
+from taskorch.frontends.suite import _running
 from taskorch.journal import SqliteJournal
 from taskorch.kit.backoff import Backoff
 from taskorch.protocols import Entry, Projection, Submit
 from taskorch.reading import JournalReader
+from taskorch.recovery import Alerts
+from taskorch.runs import _members
 from taskorch.runtime import _committer
 
 CALLS: list[Any] = []
@@ -1273,3 +1282,207 @@ def test_a_stop_ends_the_patience_of_listeners(path: Path) -> None:
         journal.wait_for(5)
     eventually(lambda: errors)
     journal.mend()
+
+
+# -- what a caller from outside has begun goes on ---------------------------------------
+
+
+class AilingOnceKept(Ailing):
+    """It falls ill once it has kept a fact of a class: that step is well."""
+
+    after = ""
+    how = ""
+
+    def append(self, epoch: int, group: Sequence[Entry]) -> None:
+        group = list(group)
+        super().append(epoch, group)
+        if self.after and any(_kind(entry) == self.after for entry in group):
+            self.ill, self.after = self.how, ""
+
+
+@contextmanager
+def mends_later(journal: Ailing) -> Iterator[None]:
+    """The journal is well again once anybody from outside would have been told."""
+
+    def mend() -> None:
+        try:
+            journal.wait_for(20)
+        finally:
+            journal.mend()
+
+    mending = threading.Thread(target=mend)
+    mending.start()
+    with impatience():
+        yield
+    mending.join(PATIENCE)
+
+
+def cancel_all(orch: TaskOrchestrator) -> Any:
+    orch.change_tasks("cancel")
+    return [str(orch.get_task_status(f"run/{name}").state) for name in "abc"]
+
+
+def cancel_run(orch: TaskOrchestrator) -> Any:
+    orch.workflows.cancel("run")
+    return [str(orch.get_task_status(f"run/{name}").state) for name in "abc"]
+
+
+def restart_run(orch: TaskOrchestrator) -> Any:
+    orch.workflows.restart("failed")
+    return [orch.handle(f"failed/{name}").result(PATIENCE) for name in "abc"]
+
+
+def rerun_below(orch: TaskOrchestrator) -> Any:
+    orch.rerun_task("first", downstream=True)
+    return [orch.handle(name).result(PATIENCE) for name in ("first", "second")]
+
+
+def rerun_in_run(orch: TaskOrchestrator) -> Any:
+    orch.rerun_task("done/a", downstream=True)
+    return [orch.handle(f"done/{name}").result(PATIENCE) for name in "ab"]
+
+
+def succeed_again(name: str) -> str:
+    CALLS.append(name)
+    if CALLS.count(name) == 1:
+        raise ValueError(name)
+    return name
+
+
+def last_of_calls(_: Any = None) -> Any:
+    CALLS.append(len(CALLS))
+    return CALLS[-1]
+
+
+#: Acts of many steps, what the first of them keeps, and what all of them give.
+IN_STEPS: dict[Callable[[TaskOrchestrator], Any], tuple[str, list[Any]]] = {
+    cancel_all: ("TaskCancelled", ["cancelled"] * 3),
+    cancel_run: ("TaskCancelled", ["cancelled"] * 3),
+    restart_run: ("TaskSubmitted", ["a", "b", "c"]),
+    rerun_below: ("TaskSubmitted", [7, 8]),
+    rerun_in_run: ("TaskSubmitted", [7, 8]),
+}
+
+
+@HOW
+@pytest.mark.parametrize("act", IN_STEPS, ids=lambda act: act.__name__)
+def test_an_act_of_many_steps_that_has_begun_is_not_half_done(
+    path: Path, how: str, act: Callable[[TaskOrchestrator], Any]
+) -> None:
+    after, expected = IN_STEPS[act]
+    journal = AilingOnceKept(path)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        TaskOrchestrator(journal=journal) as orch,
+    ):
+        patch.setattr(_members, "_SLICE", 1)
+        later, failed, done = Workflow("later"), Workflow("failed"), Workflow("done")
+        for name in "abc":
+            later.add(Task.call(echo, name, id=name, not_before=3_600))
+            failed.task(succeed_again, name, id=name, allow_failure=True)
+        below = done.task(last_of_calls, id="a")
+        done.task(last_of_calls, below, id="b")
+        orch.workflows.start(later, id="run")
+        run = orch.workflows.start(failed, id="failed")
+        with suppress(WorkflowFailedError):
+            run.result(PATIENCE)
+        first = orch.submit_task(Task.call(last_of_calls, id="first"))
+        orch.submit_task(Task.call(last_of_calls, first, id="second")).result(PATIENCE)
+        orch.workflows.start(done, id="done").result(PATIENCE)
+        journal.how, journal.after = how, after
+        with mends_later(journal):
+            assert act(orch) == expected
+        for name in "abc":
+            orch.cancel_task(f"run/{name}")
+
+
+@HOW
+def test_a_block_ends_an_allocation_once_the_journal_is_back(
+    path: Path, how: str
+) -> None:
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal, resources={"gpu": 1}) as orch:
+        with orch.resources.allocate({"gpu": 1}, owner="ada"), impatience():
+            degrade(orch, journal, how)
+            mending = mends_later(journal)
+            mending.__enter__()
+        mending.__exit__(None, None, None)
+        assert orch.resources.allocations() == []
+
+
+def run_suite(folder: Path, patch: pytest.MonkeyPatch, how: str) -> bool:
+    test = "{command: ['true']}"
+    (folder / "suite.yaml").write_text(
+        f"templates: {{ok: {test}}}\n"
+        "orchestrator: {task_definitions: {unit_tests: [{id: A, template: ok}]}}\n"
+    )
+    make = _running.orchestrator_of
+
+    def ailing(*args: Any, journal: Path, **options: Any) -> TaskOrchestrator:
+        return make(*args, journal=ail(journal, how), **options)
+
+    patch.setattr(_running, "orchestrator_of", ailing)
+    return suite.run(suite.load(folder / "suite.yaml"), folder / "out").passed
+
+
+def run_jobs(folder: Path, patch: pytest.MonkeyPatch, how: str) -> bool:
+    make = JobSystem.orchestrator
+
+    def ailing(jobs: JobSystem, **settings: Any) -> TaskOrchestrator:
+        return make(jobs, **settings, journal=ail(folder / "jobs.db", how))
+
+    patch.setattr(JobSystem, "orchestrator", ailing)
+    patch.syspath_prepend(folder)
+    (folder / "counts_units.py").write_text("def f(unit, job): return 1\n")
+    (folder / "job.json").write_text(json.dumps(body()))
+    words = ["jobs", "run", str(EXAMPLE), str(folder / "job.json")]
+    return main([*words, "--objective", "count=counts_units:f"]) == 0
+
+
+def ail(path: Path, how: str) -> Ailing:
+    """A journal that falls ill once a task is submitted, and is well again later."""
+    journal = Ailing(path)
+    journal.fails(how, at="TaskSubmitted")
+    return journal
+
+
+@HOW
+@pytest.mark.parametrize("command", [run_suite, run_jobs], ids=["suite", "jobs"])
+def test_what_a_command_submits_waits_for_the_journal(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    command: Callable[..., bool],
+) -> None:
+    def mend() -> None:
+        eventually(lambda: AILING)
+        AILING[-1].wait_for(20)
+        AILING[-1].mend()
+
+    mending = threading.Thread(target=mend)
+    mending.start()
+    with impatience():
+        assert command(tmp_path, monkeypatch, how)
+    mending.join(PATIENCE)
+
+
+@HOW
+def test_the_action_of_an_alert_waits_for_the_journal(path: Path, how: str) -> None:
+    journal = Ailing(path)
+    with TaskOrchestrator(journal=journal) as orch, impatience():
+        recorder = Recorder(orch, "component_failed")
+
+        def act(orch: TaskOrchestrator, _: object) -> None:
+            BEGAN.set()
+            assert GO.wait(PATIENCE)
+            orch.submit_task(Task.call(echo, 1, id="one"))
+
+        orch.watch_alerts(Alerts(interval=0.05, rules=()))
+        orch.alerts.rule("mine", when=lambda _: True, hold=0, action=act)
+        assert BEGAN.wait(PATIENCE)
+        degrade(orch, journal, how)
+        GO.set()
+        journal.wait_for(20)
+        journal.mend()
+        eventually(lambda: len([*orch.tasks(id="one")]) == 1)
+        assert recorder.events == []

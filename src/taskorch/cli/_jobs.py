@@ -108,8 +108,9 @@ def _run(args: argparse.Namespace) -> int:
         try:
             for line in () if args.json else _introduction(jobs.about()):
                 print(line)
-            for body in bodies:
-                jobs.assign_job(body)
+            with Door(orch).patience():
+                for body in bodies:
+                    jobs.assign_job(body)
             if args.port is not None:
                 _serve(jobs, orch, args)
             orch.wait()

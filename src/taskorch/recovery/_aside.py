@@ -102,7 +102,8 @@ class Aside:
             late.daemon = True
             late.start()
             try:
-                function()
+                with orchestrator.drivers.patience():
+                    function()
             except NotRunningError:
                 pass
             except BaseException as error:  # noqa: BLE001 - the user's: told by its name

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
@@ -14,7 +13,7 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._made_for import MadeFor
 from taskorch.model.ids import stem_of
 from taskorch.runs._manager import manager_of
-from taskorch.runs._members import slices
+from taskorch.runs._members import in_parts
 from taskorch.runtime import is_gone, since_when
 
 if TYPE_CHECKING:
@@ -60,9 +59,7 @@ def change_tasks(
         # Dependents come before their parents: mostly they were submitted later.
         meant.reverse()
     changed = _gone_over(runtime, meant) if action == "rerun" else []
-    for part in slices(meant):
-        changed += runtime.step(partial(change, part), keep=True)
-    return changed
+    return sum(in_parts(runtime, meant, change), changed)
 
 
 def _gone_over(runtime: Runtime, meant: Sequence[TaskRow]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from taskorch._handles import TaskHandle
@@ -25,7 +24,7 @@ from taskorch.model.ids import (
 )
 from taskorch.runs._inside import WorkflowContext
 from taskorch.runs._known import KnownRuns
-from taskorch.runs._members import MAX_ADDED, WILD, is_below, slices
+from taskorch.runs._members import MAX_ADDED, WILD, in_parts, is_below
 from taskorch.runs._reruns import Restarts
 from taskorch.runs._run import WorkflowRun
 from taskorch.runs._starts import Starts, recipe_of
@@ -566,12 +565,9 @@ class WorkflowManager:
                     vetoes.append(veto)
             return done
 
-        done = False
         chosen = run._below(below)
         rows = [work._row for name, work in run._backwards() if name in chosen]
-        for part in slices(rows):
-            done |= self._rt.step(partial(change, part), keep=True)
-        return done, vetoes
+        return any(in_parts(self._rt, rows, change)), vetoes
 
 
 def manager_of(runtime: Any) -> WorkflowManager:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import attrs
@@ -60,6 +62,7 @@ def is_below(name: str, part: str) -> bool:
 
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 #: The tasks changed in one step: the lock is held for a few milliseconds.
 _SLICE: Final = 500
@@ -88,6 +91,21 @@ def blockers(row: TaskRow) -> tuple[str, ...]:
 def slices(items: Sequence[T]) -> Iterable[Sequence[T]]:
     """Yield *items* in parts of a size that may be changed in one step."""
     return (items[i : i + _SLICE] for i in range(0, len(items), _SLICE))
+
+
+def in_parts(
+    rt: Runtime, items: Sequence[T], change: Callable[[Sequence[T], int], R]
+) -> list[R]:
+    """
+    Make *change* of each part of *items* in a step of its own, and return the results.
+
+    Once one is kept, the others wait for a slow journal: no act stays half done.
+    """
+    done: list[R] = []
+    for part in slices(items):
+        with rt.patience() if done else nullcontext():
+            done.append(rt.step(partial(change, part), keep=True))
+    return done
 
 
 def of_run(

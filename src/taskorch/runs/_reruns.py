@@ -14,7 +14,7 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import name_of, names_in_run, stem_of
 from taskorch.runs import _limits, _members
 from taskorch.runs._gates import is_gate
-from taskorch.runs._members import slices
+from taskorch.runs._members import in_parts, slices
 from taskorch.runtime import (
     added_by,
     ended_earlier,
@@ -99,7 +99,8 @@ class Restarts:
         if renewing is not None:
             # The submission has re-run the tasks of the workflow itself; only those
             # that its tasks had added are left.
-            self._restart(run, ended_earlier)
+            with self.rt.patience():
+                self._restart(run, ended_earlier)
         return run
 
     def restart(self, run_id: str, definition: str | None) -> WorkflowRun:
@@ -142,7 +143,8 @@ class Restarts:
         undone = {work._row.id for work in run.handles.values() if is_undone(work)}
         move = _versions.Move(self, run_id, deployed)
         move.carry_out(move.due(is_undone))
-        self._restart(run, lambda work: work._row.id in undone)
+        with self.rt.patience():
+            self._restart(run, lambda work: work._row.id in undone)
         return run
 
     def move(self, made_id: str, definition: str | None) -> Move | None:
@@ -237,8 +239,8 @@ class Restarts:
                     new = succession.rerun(work._row.id, now)
                     rt.kernel.cancel(new._row, now, GONE)
 
-        for part in slices(gone):
-            rt.step(partial(leave, part), keep=True)
+        with rt.patience():
+            in_parts(rt, gone, leave)
         handles = run.handles
         with rt.lock:
             run._parents, run._more = dict(workflow.dependencies), {}
@@ -285,8 +287,7 @@ class Restarts:
                 self._replace(run, name, task_id, succession, now)
 
         # Parents come before their dependents: else these would be skipped once more.
-        for part in slices([*chosen.items()]):
-            rt.step(partial(rerun, part), keep=True)
+        in_parts(rt, [*chosen.items()], rerun)
         self.rerun_stale(run)
 
     def _replace(
@@ -383,9 +384,10 @@ class Restarts:
         every = since is None
         is_more = True
         while is_more:
-            is_more = False
-            for part in slices(run._backwards()[::-1]):
-                is_more |= rt.step(partial(rerun, part, every=every), keep=True)
+            # What this follows from is kept, and must not stay half done.
+            with rt.patience():
+                again = partial(rerun, every=every)
+                is_more = any(in_parts(rt, run._backwards()[::-1], again))
             # A task that has asked for a result may come before the task that had it.
             every = False
 

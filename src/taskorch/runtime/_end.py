@@ -6,6 +6,8 @@ Decision: faults-and-interrupts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from taskorch.errors import InternalError, JournalError, NotRunningError
@@ -137,6 +139,16 @@ def is_left_outside(rt: Runtime) -> bool:
     if context is not None and context._rt is rt:
         return context.cancelled
     return not rt.publisher.is_inside()
+
+
+def patience(
+    rt: Runtime, is_over: Callable[[], bool] | None = None
+) -> AbstractContextManager[None]:
+    """Let calls in the block wait for a slow journal, as steps do, to the stop."""
+    committer = rt.committer
+    if committer is None:
+        return nullcontext()
+    return committer.patient(is_over or (lambda: rt.draining or rt.closed))
 
 
 def refuse_new(rt: Runtime) -> None:

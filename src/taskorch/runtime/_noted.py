@@ -172,8 +172,9 @@ class Noted:
             succession.rerun_stale(work, now)
 
         again: str = rt.step(change, keep=True)
-        for work in below:
-            rt.step(partial(go_on, work), keep=True)
+        with rt.patience():
+            for work in below:
+                rt.step(partial(go_on, work), keep=True)
         return again
 
 

@@ -427,8 +427,10 @@ def _rerun_stale(rt: TaskEngine, works: Sequence[Work]) -> None:
         for work in part:
             succession.rerun_stale(work, now)
 
-    for start in range(0, len(works), _RERUNS):
-        rt.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
+    # The run that these follow is kept, and must not stay half done.
+    with rt.patience():
+        for start in range(0, len(works), _RERUNS):
+            rt.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
 
 
 def add_parents(rt: TaskEngine, task_id: str, parent_ids: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import Context
 from functools import partial
 from itertools import count
@@ -159,6 +160,8 @@ class TaskEngine:
     refuse_new: ClassVar[Callable[..., None]]
     #: Returns whether the orchestrator has stopped, and a task had ended by then.
     is_left: ClassVar[Callable[..., bool]]
+    #: Lets calls in its block wait for a slow journal.
+    patience: ClassVar[Callable[..., AbstractContextManager[None]]]
 
     #: The class that finds the task an id means.
     _directory_class: type[Directory] = Directory
@@ -452,6 +455,7 @@ class Runtime(TaskEngine):
     is_left: ClassVar[Callable[..., bool]] = _end.is_left
     refuse_new: ClassVar[Callable[..., None]] = _end.refuse_new
     is_left_outside: ClassVar[Callable[..., bool]] = _end.is_left_outside
+    patience: ClassVar[Callable[..., AbstractContextManager[None]]] = _end.patience
 
     def __init__(  # noqa: PLR0915 - it makes all parts
         self,

@@ -11,6 +11,7 @@ Decision: simulation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
@@ -45,6 +46,8 @@ class HostingWorld(Protocol):
 class Hosting(TaskEngine):
     """The part of an incarnation that makes steps, and is a runtime to managers."""
 
+    #: In virtual time, nobody waits for a journal.
+    patience = staticmethod(nullcontext)
     halted: bool = False
     runs: Any = None
     first_made: dict[str, Any]

@@ -152,7 +152,7 @@ def run(
     tell_over = None if receiver is None else receiver.tell_over
     clock = PhaseClock(orchestrator, suite, place.phases, timeout, late, tell_over)
     try:
-        with orchestrator:
+        with orchestrator, Door(orchestrator).patience():
             watch(orchestrator, suite, place)
             declare_budgets(orchestrator, suite)
             mend_with(orchestrator, suite.repairs, partial(_place_of, place))
