@@ -21,10 +21,13 @@ from itertools import pairwise, product
 from typing import Any
 
 import pytest
+from tests.frontends.service.tools import shown
 from tests.integration.tools import PATIENCE, eventually, pass_time, uncollected
 from tests.invariants import use
 
 from taskorch import Task, TaskOrchestrator
+from taskorch.frontends.mcp import OrchestratorPlace, _places
+from taskorch.frontends.service import _board, _feed
 from taskorch.runtime import _notices
 
 LOOKS = 4
@@ -131,6 +134,36 @@ def test_who_goes_on_keeps_nothing_of_those_who_have_ended():
             task = Task.call(make, number, id=f"named{number}")
             orch.submit_task(task).result(PATIENCE)
         eventually(lambda: [ref() for ref in made] == [None] * 3)
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])
+def test_a_service_keeps_what_it_shows_and_nothing_that_leads_to_a_task(
+    durable, tmp_path, monkeypatch
+):
+    """However many have ended: results, tasks and handles leave memory as without it."""
+    monkeypatch.setattr(_feed, "KEPT", 20)
+    monkeypatch.setattr(_board, "_RECTANGLES", 20)
+    monkeypatch.setattr(_places, "_EVENTS", 20)
+    journal = tmp_path / "runs.db" if durable else None
+    before, looks, timeline = of_users(), [], "/api/v1/board/timeline"
+    with shown(keep_finished=0, journal=journal) as service:
+        place = OrchestratorPlace(service.orch)
+        for look in range(LOOKS):
+            for number in range(20):
+                task = Task.call(use.Thing, number, id=f"thing-{look}-{number}")
+                service.orch.submit_task(task).result(PATIENCE)
+            # What ended last leaves memory with the next one.
+            service.orch.submit_task(Task.call(int, id=f"last-{look}")).result(PATIENCE)
+            ended = f"/api/v1/events?names=task_completed&task=last-{look}"
+            eventually(lambda ended=ended: service.get(ended)["events"])
+            eventually(lambda: service.get(timeline)["attempts"] == 20)
+            assert len(service.get("/api/v1/events")["events"]) in range(20, 23)
+            assert len(place.latest_events(30)) == 20
+            eventually(lambda: of_users() <= before, "results are there still")
+            # What answers have left is in rings.
+            gc.collect()
+            looks.append(of_ours())
+    assert grown(looks) == {}
 
 
 @pytest.mark.slow

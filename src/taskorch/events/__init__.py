@@ -118,5 +118,6 @@ from taskorch.events._catalogue import (
     make as make,
     signal_name as signal_name,
     view_of as view_of,
+    without_result as without_result,
 )
 from taskorch.events._fact import defaults_of as defaults_of

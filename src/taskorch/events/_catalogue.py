@@ -1794,6 +1794,11 @@ def make(fact: tuple[Any, ...]) -> Any:
     return fact if isinstance(fact, Event) else fact[CLS](*fact[SEQ:])
 
 
+def without_result(event: Event) -> Event:
+    """Return *event* without the way to a result, which keeps its task in memory."""
+    return tuple.__new__(type(event), event)
+
+
 def fields_of(event: Event) -> dict[str, Any]:
     """Return the fields of *event* by name; `caller` only if there is one."""
     names = type(event).__match_args__

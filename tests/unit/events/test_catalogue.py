@@ -32,6 +32,7 @@ from taskorch.events import (
     make,
     signal_name,
     view_of,
+    without_result,
 )
 
 STARTED = TaskStarted(7, 1_500_000_000, "t", 2, "a", (("cpu", 1),), "the only one")
@@ -150,6 +151,8 @@ def test_durations():
     answer = TaskCompleted(1, 2, "t", 1, "a", 0, load=lambda: 42)
     assert answer.result == done.with_result(lambda: 42).result == 42
     assert pickle.loads(pickle.dumps(answer)).result == 42
+    assert without_result(answer) == answer
+    assert without_result(answer).result is None
     assert copy.copy(answer).result == attrs.evolve(answer, attempt=2).result == 42
     assert answer == TaskCompleted(1, 2, "t", 1, "a", 0)
     again = TaskRetrying(1, 2, "t", 1, "a", "E", "m", "error", 2_000_000_000, True)

@@ -15,7 +15,7 @@ from taskorch._handles import TaskHandle
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import ValidationFailedError
-from taskorch.events import Event
+from taskorch.events import Event, without_result
 from taskorch.frontends._incoming import Incoming, keys_of
 from taskorch.kit.verbs import Verb
 from taskorch.model import TaskFilter, TaskStatus
@@ -80,7 +80,7 @@ class OrchestratorPlace:
         return [*self._latest][-most:]
 
     def _hear(self, event: Event) -> None:
-        self._latest.append(event)
+        self._latest.append(without_result(event))
 
     def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
         """See `TaskOrchestrator.tasks`."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 
-#: At least so many attempts are kept, and twice as many at most.
-KEPT: Final = 100_000
-#: The ends of so many seconds are counted; an answer has at most so many rectangles.
+#: The ends of so many seconds are counted; an answer has at most so many rectangles,
+#: and at most so many attempts that have ended are kept.
 _SECONDS: Final = 600
 _RECTANGLES: Final = 10_000
 #: The rows of one agent that are shown apart, for attempts at once.
@@ -104,7 +103,7 @@ class Board(Projection):
         self._is_closed = False
         self._lock = threading.Lock()
         self._clock = MonotonicClock()
-        self._spans: list[_Span] = []
+        self._spans: deque[_Span] = deque(maxlen=_RECTANGLES)
         self._open: dict[str, _Open] = {}
         #: The time of the latest event, at which attempts of earlier incarnations
         #: ended.
@@ -210,8 +209,6 @@ class Board(Projection):
             self._spans.append(
                 _Span(started.agent, started.start, end, event.task_id, outcome)
             )
-            if len(self._spans) >= 2 * KEPT:
-                del self._spans[:KEPT]
         if isinstance(event, (TaskCompleted, TaskFailed)):
             second = event.at_ns // _NS
             counts = self._ends.setdefault(second, [0, 0])

@@ -25,7 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError, NotRunningError
-from taskorch.events import Event, fields_of, signal_name
+from taskorch.events import Event, fields_of, signal_name, without_result
 from taskorch.frontends.service._bodies import WHO, answer, document, dumps
 from taskorch.frontends.service._operations import (
     Current,
@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from taskorch.signals import Signals
 
 
-#: The number of events that are kept.
+#: At least so many events are kept, and a tenth more at most.
 KEPT: Final = 10_000
+_SLACK: Final = 10
 #: The number of events that are handed over at once.
 PAGE: Final = 500
 #: Number of readings of the journal that are kept open for a next page.
@@ -67,7 +68,7 @@ class FeedEvent:
     __slots__ = ("_frame", "event", "name", "seq")
 
     def __init__(self, event: Event) -> None:
-        self.event: Event = event
+        self.event: Event = without_result(event)
         self.seq: int = event.seq
         self.name: str = signal_name(type(event))
         self._frame: bytes | None = None
@@ -172,9 +173,9 @@ class Feed(Projection):
             if not self._kept:
                 self._before = self._beginning()
             self._kept.append(feed_event)
-            if len(self._kept) >= 2 * KEPT:
-                self._before = self._kept[KEPT - 1].seq
-                del self._kept[:KEPT]
+            if len(self._kept) > KEPT + KEPT // _SLACK:
+                self._before = self._kept[-KEPT - 1].seq
+                del self._kept[:-KEPT]
             followers = list(self._followers)
         for follower in followers:
             follower.wake()
