@@ -125,6 +125,25 @@ def of_models(place):
     }
 
 
+def counts_of_models(place, runs):
+    """How many tasks of each run are in which state, by a tool and by a resource."""
+
+    async def story():
+        async with beside(place) as client:
+            for name in runs:
+                whole = await call(client, "why", task=name)
+                (page,) = (
+                    await client.read_resource(f"taskorch://run/{name}")
+                ).contents
+                yield name, "why", whole["counts"]
+                yield name, "resource", json.loads(page.text)["counts"]
+
+    async def gathered():
+        return [each async for each in story()]
+
+    return run(gathered())
+
+
 def of_page(service):
     """What the dashboard asks for."""
     eventually(lambda: not service.get("/api/v1/nights")["is_reading"])
@@ -265,7 +284,7 @@ def of_row(row):
     return row
 
 
-def counted(orch, service):
+def counted(orch, service, place=None):
     """How many tasks each face says that the run has, all of them completed."""
     (line,) = service.get("/api/v1/runs")["runs"]
     whole = service.get("/api/v1/runs/r")
@@ -273,33 +292,59 @@ def counted(orch, service):
     found = {line["total"], line["completed"], sum(whole["states"].values())}
     assert whole["states"].keys() == calls.keys() == {"completed"}
     if orch is not None:
+        place = OrchestratorPlace(orch)
         found |= {len(orch.workflows.status("r").tasks)}
         found |= {len(orch.workflows.get("r").result(0))}
         assert orch.health().status == "ok"
         assert orch.failures() == ()
+    for _, _, counts in counts_of_models(place, ["r"]):
+        assert counts.keys() == {"completed"}
+        found |= {counts["completed"]}
     return found, calls["completed"]
 
 
-def test_members_that_a_run_has_no_more_are_in_no_count(tmp_path):
-    """A map with fewer rows leaves calls out, and with more takes them in again."""
+def counts_read(journal):
+    """How many tasks models count that read a journal, all of them completed."""
+    counts = counts_of_models(JournalReader(journal), ["r"])
+    return [states.pop("completed") for *_, states in counts if not [*states][1:]]
+
+
+def test_members_that_a_run_has_no_more_are_in_no_count(tmp_path, capsys):
+    """
+    A map with fewer rows leaves calls out, and with more takes them in again.
+
+    So does a definition that has a task no more.
+    """
     flow = Workflow("flow")
     flow.map(of_row, flow.task(rows, id="rows"), id="m")
-    kept = {"journal": tmp_path / "runs.db"}
+    flow.task(well, id="gone")
+    journal = tmp_path / "runs.db"
+    kept = {"journal": journal}
     ROWS[:] = [3]
     with served(**kept) as (service, _, _):
         orch = service.orch
         orch.workflows.start(flow, id="r")
         settle(orch)
-        # The run has `rows`, the map, its calls, and a task that each adds.
-        for many, tasks in ((2, 6), (4, 10), (1, 4)):
+        # The run has `gone`, `rows`, the map, its calls, and a task that each adds.
+        for many, tasks in ((2, 7), (4, 11), (1, 5)):
             ROWS.append(many)
             orch.rerun_task("r/rows")
             settle(orch)
             eventually(lambda want=({tasks}, many): counted(orch, service) == want)
+            eventually(lambda want=tasks: counts_read(journal) == [want, want])
     with served(**kept) as (service, _, _):
+        eventually(lambda: counted(service.orch, service) == ({5}, 1))
+        shorter = Workflow("flow")
+        shorter.map(of_row, shorter.task(rows, id="rows"), id="m")
+        service.orch.workflows.start(shorter, id="r", definition="as_deployed")
+        settle(service.orch)
         eventually(lambda: counted(service.orch, service) == ({4}, 1))
-    with recorded(kept["journal"]) as service:
-        eventually(lambda: counted(None, service) == ({4}, 1))
+    with recorded(journal) as service:
+        place = JournalReader(journal)
+        eventually(lambda: counted(None, service, place) == ({4}, 1))
+    code, out, err = taskorch(capsys, "explain", journal, "r", "--json")
+    assert code == 0, err
+    assert told(out)[0]["counts"] == {"completed": 4}
 
 
 # -- random runs -----------------------------------------------------------------------
@@ -542,6 +587,16 @@ class RandomRuns:
                 if said != want:
                     yield name, face, said, want
 
+    def counts(self):
+        """In what the counts that models read differ from those of the status."""
+        statuses = self.statuses()
+        for name, face, said in counts_of_models(
+            OrchestratorPlace(self.orch), statuses
+        ):
+            counts = {str(k): n for k, n in statuses[name].counts.items()}
+            if said != counts:
+                yield name, face, said, counts
+
     def health(self):
         """What health says of runs, and of schedules, and must."""
         states = {name: str(each.state) for name, each in self.statuses().items()}
@@ -631,7 +686,7 @@ def same(world, service):
         return not last
 
     # Whoever is given an error is not told besides.
-    for look in (world.untold, lambda: world.differences(service)):
+    for look in (world.untold, lambda: world.differences(service), world.counts):
         try:
             eventually(lambda look=look: agree(look))
         except AssertionError:

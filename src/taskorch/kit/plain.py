@@ -164,3 +164,8 @@ def refuse_constant(name: str) -> NoReturn:
     """Refuse, in a JSON decoder, a constant that only Python takes for a number."""
     msg = f"{name} is no number of JSON"
     raise ValueError(msg)
+
+
+def is_left_behind(status: Any) -> bool:
+    """Return whether the run of a task has a later run of it, or has it no more."""
+    return bool(status.rerun or (status.history and status.history[-1].detail == GONE))

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, Final
 
 from taskorch.errors import UnknownTaskError
+from taskorch.kit.plain import is_left_behind
 from taskorch.kit.words import some
 from taskorch.model import MadeFor, TaskFilter, TaskState, TaskStatus
 
@@ -42,9 +43,9 @@ def explain_whole(place: Any, name: str) -> dict[str, Any] | None:
 
 
 def _latest_tasks(place: Any, run_id: str) -> Iterator[TaskStatus]:
-    """Yield the tasks of a run; of one that was run again, the latest run alone."""
+    """Yield the tasks that a run has; of one that was run again, the latest run."""
     statuses = place.tasks(TaskFilter(id=f"{escape(run_id)}/*"))
-    return (each for each in statuses if not each.rerun)
+    return (each for each in statuses if not is_left_behind(each))
 
 
 def waited_for(explanation: Any) -> str | None:

@@ -63,6 +63,10 @@ class Recalled(Protocol):
         """Return the events about a task."""
         ...
 
+    def rows_of(self, ids: Collection[str]) -> list[TaskRow]:
+        """Return tasks in the journal, as rows of no kernel."""
+        ...
+
     def latest(self, stem: str) -> str:
         """Return the latest run of a task, by the id that all its runs have."""
         ...
@@ -344,6 +348,9 @@ def is_left_out(rt: Known, work: Work) -> bool:
     latest = rt.directory.reruns.latest(stem_of(adder))
     row = rt.kernel.tasks.get(latest)
     if not is_outdated(rt, work):
+        if row is None and (recovered := rt.directory.recovered) is not None:
+            # It has left memory.
+            row = next(iter(recovered.rows_of((latest,))), None)
         return row is not None and is_left_out(rt, row.cargo)
     state = rt.kernel.evicted.get(latest) if row is None else row.state
     return state is _COMPLETED

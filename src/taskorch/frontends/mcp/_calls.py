@@ -21,7 +21,7 @@ from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskErr
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.people import is_among
-from taskorch.kit.plain import plain, taken_apart
+from taskorch.kit.plain import is_left_behind, plain, taken_apart
 from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
 from taskorch.kit.words import NOBODY_GOES_ON, in_a_line, some
@@ -136,8 +136,7 @@ def run(place: Any, name: str) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
-        if status.rerun:
-            # A later run of that task takes its place.
+        if is_left_behind(status):
             continue
         counts[status.state.value] += 1
         if len(rows) < MOST_ROWS:
