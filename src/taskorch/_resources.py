@@ -24,6 +24,7 @@ from taskorch.kernel import (
     pool_shortage,
 )
 from taskorch.kit.checks import (
+    check_exact,
     check_fraction,
     check_seconds,
     check_there,
@@ -547,9 +548,14 @@ class ResourceManager:
         Args:
             owner: Only allocations of this owner; None is everybody's.
             older_than: Only allocations that are older than so many seconds.
+
+        Raises:
+            InvalidTaskError: *owner* is no exact name, or *older_than* no seconds.
         """
         rt = self._rt
         rt.look_up()
+        if owner is not None:
+            check_exact("owner", _check_owner(owner), "name one; without owner=, all")
         least = 0.0
         if older_than is not None:
             least = check_seconds("older_than", to_seconds(older_than))

@@ -26,6 +26,12 @@ PLACES = {
     ),
     "who may not answer": lambda name, _: Task.question("Go?", not_by=["ada", name]),
     "errors of a class of failures": lambda name, _: Rule("network", error=name),
+    "tasks of a tenant": lambda name, orch: orch.tasks(owner=name),
+    "tasks of a type": lambda name, orch: orch.tasks(type=name),
+    "tasks of a worker": lambda name, orch: orch.tasks(agent=name),
+    "allocations of a tenant": lambda name, orch: orch.resources.allocations(
+        owner=name
+    ),
     "results that are forgotten": lambda name, orch: orch.memo.clear(type=name),
 }
 

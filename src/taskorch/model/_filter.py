@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_seconds
+from taskorch.kit.checks import check_exact, check_seconds
 from taskorch.kit.described import Match, texts_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import as_text, is_text, show
@@ -65,8 +65,8 @@ class TaskFilter:
 
     Args:
         state: The state of the tasks; None is any.
-        fields: `type`, `agent` and `owner` are compared as they are. `id`: a pattern of
-            ids, such as `"nightly/*"`. `metadata`: names and values that the metadata
+        fields: `type`, `agent` and `owner` are exact names. `id`: a pattern of ids,
+            such as `"nightly/*"`. `metadata`: names and values that the metadata
             contains. `since`: the earliest time of submission: an aware datetime, or
             how long ago, in seconds or as a timedelta. `older_than`: the time in the
             present state is longer than this, in seconds or as a timedelta. `mended`:
@@ -179,6 +179,12 @@ def _text(name: str, value: object) -> str:
     raise InvalidTaskError(msg)
 
 
+def _exact(name: str, value: object) -> str:
+    text = _text(name, value)
+    check_exact(name, text, "name one; a pattern is for ids: id='nightly/*'")
+    return text
+
+
 def _mapping(name: str, value: object) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
@@ -204,7 +210,7 @@ def _whether(name: str, value: object) -> bool:
 
 _CHECKED: Final[dict[How, Callable[[str, Any], Any]]] = {
     "state": _state,
-    "equal": _text,
+    "equal": _exact,
     "pattern": _text,
     "contains": _mapping,
     "since": _since,
