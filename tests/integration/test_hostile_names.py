@@ -315,3 +315,10 @@ def test_a_word_of_an_enum_is_a_name_if_it_writes_what_it_is(tmp_path: Path) -> 
         assert orch.handle("event").result(PATIENCE) == 3
         with pytest.raises(TaskTimeoutError):
             orch.submit_task(Task.wait_for(Word.EVENT, timeout=0.01)).result(PATIENCE)
+
+
+def test_a_member_of_an_enum_that_is_no_text_is_refused_with_what_to_give() -> None:
+    mixed = enum.Enum("D", {"BETA": "beta"}, type=str)
+    told = "give its value, or make it a StrEnum"
+    with TaskOrchestrator() as orch, pytest.raises(TaskorchError, match=told):
+        orch.submit_task(Task(mixed.BETA))

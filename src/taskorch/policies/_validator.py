@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from functools import partial
 from typing import Final, TypeAlias, cast
 
@@ -220,7 +221,8 @@ def _found(
 
 def _text_problem(value: object, limit: int) -> str | None:
     if type(value) is not str and not is_text(value):
-        return f"a str is needed, not {_show(value)}"
+        more = "; give its value, or make it a StrEnum" * isinstance(value, Enum)
+        return f"a str is needed, not {_show(value)}{more}"
     if not value or value[0].isspace() or value[-1].isspace():
         return f"{_show(value)} is empty, or has a space at one end"
     if len(value) > limit:
