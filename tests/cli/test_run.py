@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from tests.cli.tools import FLOW, forget, started, taskorch, told
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 from taskorch.cli import main
 
@@ -359,7 +359,7 @@ def test_a_schedule_is_seen_to_fire_in_a_process(tmp_path):
     assert (tmp_path / "ticks").exists()
 
 
-ASKS = """
+SHIPS = """
 from taskorch import Workflow, current_context
 
 def ship():
@@ -378,9 +378,9 @@ night.task(ship, id="ship")
     ],
 )
 def test_it_says_at_once_that_people_are_asked_and_how_to_answer(here, options, how):
-    (here / "asks.py").write_text(ASKS, encoding="utf-8")
+    (here / "asks.py").write_text(SHIPS, encoding="utf-8")
     words = [sys.executable, "-m", "taskorch", "run", "asks.py", "--quiet", *options]
-    with subprocess.Popen(words, cwd=here, stderr=subprocess.PIPE, text=True) as run:
+    with Started(words, cwd=here, stderr=subprocess.PIPE, text=True) as run:
         try:
             asked, answer = run.stderr.readline(), run.stderr.readline()
         finally:

@@ -108,6 +108,7 @@ def test_a_program_is_known_again_by_its_last_words():
 def _failure(orch, name):
     class Told:
         error = orch.handle(name).exception(PATIENCE)
+        rules = None
         kind = "unknown"
 
     return Told()

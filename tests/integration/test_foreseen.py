@@ -47,6 +47,7 @@ SAID = {
     "starts_held": "Starts are held back by me",
     "not_started": "taken as if it were started now",
     "journal": "while the journal cannot be written",
+    "store": "Nobody knows when x ends",
     "stopping": "Of x, asked to stop",
     "terminal": "x ended at",
 }

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually, fail, in_loop
-from tests.kernel.harness import Machine
 
 from taskorch import (
     DependencyFailedError,
@@ -22,7 +21,6 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import WouldBlockError, WouldDeadlockError
-from taskorch.runtime._waiting import _Free
 
 
 @pytest.fixture
@@ -760,20 +758,6 @@ def test_waits_of_an_abandoned_attempt_do_no_harm() -> None:
         eventually(lambda: orch.get_stats().leaked == 0)
         assert orch.wait(PATIENCE)
         assert orch._rt.kernel.running == 0
-
-
-def test_what_the_waiting_hold_is_free_once_they_have_ended():
-    machine = Machine(pools=Resources(cpu=4))
-    machine.agent("a", "x", capacity=Resources(licence=2))
-    need = Resources(cpu=4, licence=2)
-    machine.submit_all("first", "second", requires=("x",), resources=need)
-    first, second = machine.row("first"), machine.row("second")
-    free = _Free(machine.kernel)
-    assert free.holds(second)
-    free.take(first)
-    assert not free.holds(second)
-    free.give_back(first)
-    assert free.holds(second)
 
 
 def test_who_holds_what_another_needs_may_not_wait_for_it() -> None:

@@ -5,7 +5,7 @@ import pytest
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.plain import taken_apart
-from taskorch.model import Breaker, Capability, TaskFilter, TaskState
+from taskorch.model import Agent, Breaker, Capability, TaskFilter, TaskState
 from taskorch.model._agent import level_names, levels_of
 
 
@@ -26,6 +26,7 @@ def test_a_capability_is_a_name_and_a_level():
         (lambda: levels_of("test"), "names, or levels"),
         (lambda: levels_of(5), "names, or levels"),
         (lambda: levels_of({"test": 0}), "level"),
+        (lambda: Agent("a", capacity=3), "capacity: Resources or None, not 3"),
     ],
 )
 def test_what_is_no_capability_is_refused(wrong, words):

@@ -384,12 +384,11 @@ def _granted(kernel: KernelState, row: TaskRow) -> str:
     why = f"as worker {row.agent.name} says of tasks that do not say"
     if spec.resources:
         why = "as it asked for"
-    if less and spec.elastic is not None:
-        return f"{told}: of {_amounts(need)}, by the latest grant: {less}."
-    if less:
+    if less and spec.elastic is None:
         return f"{told}, less than it asked for: {less}."
     if granted != need:
-        return f"{told}: of {_amounts(need)}, that is what was granted."
+        by = f"by the latest grant: {less}" if less else "that is what was granted"
+        return f"{told}: of {_amounts(need)}, {by}."
     return f"{told}, {why}."
 
 
