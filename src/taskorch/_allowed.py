@@ -42,7 +42,7 @@ class MapFailures:
                 len(each) for each in iterables if isinstance(each, Sized)
             )
         self._count = 0
-        self._failed: list[TaskHandle[Any]] = []
+        self._failed: dict[TaskHandle[Any], None] = {}
         #: Wakes callers that wait for results.
         self.wake: Callable[[], object] = int
 
@@ -55,9 +55,26 @@ class MapFailures:
         return handles
 
     def _tell(self, handle: TaskHandle[Any]) -> None:
-        if handle._row.state is TaskState.FAILED:
-            self._failed.append(handle)
+        self._note(handle)
         self.wake()
+
+    def _note(self, handle: TaskHandle[Any]) -> None:
+        if handle._row.state is TaskState.FAILED:
+            self._failed[handle] = None
+
+    def value_of_first(self, ahead: Ahead[T]) -> T:
+        """
+        Return the result of the first call, which has ended, or its allowed error.
+
+        Raises:
+            TooManyFailuresError: More calls have failed than may.
+        """
+        # Who waits for the call may be woken before its end is told here.
+        self._note(ahead.handles[0])
+        self.check(ahead)
+        result: T = _value_of(ahead.handles[0])
+        ahead.taken(result)
+        return result
 
     def check(self, ahead: Ahead[Any]) -> None:
         """
@@ -68,7 +85,7 @@ class MapFailures:
         """
         total = self._count if ahead.is_over and self._total is None else self._total
         most = self.allowance.most(total)
-        failed = self._failed[:]
+        failed = [*self._failed]
         if most is None or len(failed) <= most:
             return
         errors = [(each.task_id, error_of(each)) for each in failed]
@@ -110,9 +127,7 @@ class MapFailures:
                     self.check(ahead)
         finally:
             waiting.cancel()
-        result: T = _value_of(ahead.handles[0])
-        ahead.taken(result)
-        return result
+        return self.value_of_first(ahead)
 
 
 def _value_of(handle: TaskHandle[Any]) -> Any:
@@ -146,12 +161,10 @@ class _Results(MapResults[T]):
             if not ahead.handles:
                 raise StopIteration  # noqa: TRY301 - it closes the rest, as errors do
             self._wait(ahead.handles[0])
-            result: T = _value_of(ahead.handles[0])
-            ahead.taken(result)
+            return self._failures.value_of_first(ahead)
         except BaseException:
             self.close()
             raise
-        return result
 
     @takes_interrupts
     def _wait(self, first: TaskHandle[T]) -> None:
