@@ -365,8 +365,8 @@ BUGS_OF_RUNS = {
     ),
     "what is resumed leaves out its first task": (
         WorkflowManager._each,
-        "for part in slices(rows):",
-        "for part in slices(rows[1:] or rows):",
+        "any(in_parts(self._rt, rows, change))",
+        "any(in_parts(self._rt, rows[1:] or rows, change))",
     ),
     "a part that is paused leaves out its gate": (
         WorkflowRun._phases,
