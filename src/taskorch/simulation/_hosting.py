@@ -11,9 +11,9 @@ Decision: simulation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from taskorch.errors import (
     NotRunningError,
@@ -47,7 +47,9 @@ class Hosting(TaskEngine):
     """The part of an incarnation that makes steps, and is a runtime to managers."""
 
     #: In virtual time, nobody waits for a journal.
-    patience = staticmethod(nullcontext)
+    patience: ClassVar[Callable[..., AbstractContextManager[None]]] = staticmethod(
+        nullcontext
+    )
     halted: bool = False
     runs: Any = None
     first_made: dict[str, Any]
