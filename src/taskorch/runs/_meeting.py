@@ -369,7 +369,8 @@ class Meetings:
                 if not keys:
                     break
                 # The latest is broken, after which the others may be held.
-                meeting = self._going.pop(keys[-1])
+                key = keys[-1]
+                meeting = self._going.pop(key)
                 meeting.holders = holders_of(waiting)
                 why = (
                     f"{meeting.size - len(meeting.parties)} of {meeting.size} tasks "

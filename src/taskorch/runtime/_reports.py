@@ -320,7 +320,8 @@ def later_of(
         adder = "" if reruns.is_empty or work is None else added_by(work)
         if work is None or not adder or not is_left_out(runtime, work):
             return "", ""
-        return (reruns.latest(stem_of(adder)),) * 2
+        latest = reruns.latest(stem_of(adder))
+        return latest, latest
     good = (name for name in later if _state(runtime, name) is TaskState.COMPLETED)
     return later[-1], next(good, "")
 
