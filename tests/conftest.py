@@ -8,9 +8,11 @@ import os
 import pkgutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -43,6 +45,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 #: Seconds that a test may take beyond its own limit, as a whole: it cleans up, too.
 MERCY = 60
 STDERR = pytest.StashKey()
+#: Bytes that are free in memory if the tests may write there.
+ROOM = 4 << 30
 
 
 def pytest_configure(config):
@@ -57,7 +61,31 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         config.stash[STDERR] = os.dup(2)
+    write_in_memory()
     import_executors()
+    # How long a disk may take for a commit is no promise of the tests.
+    committer = importlib.import_module("taskorch.runtime._committer")
+    committer._COMMIT_TIMEOUT_S = MERCY
+
+
+def write_in_memory():
+    """
+    Let what the tests write stay in memory, where there is room for it.
+
+    On a machine that has just written much, a disk may take ten seconds for a commit.
+    """
+    try:
+        memory = os.statvfs("/dev/shm")
+    except OSError:
+        return
+    room = memory.f_bavail * memory.f_frsize
+    if (
+        room >= ROOM
+        and not memory.f_flag & getattr(os, "ST_NOEXEC", 0)
+        and os.access("/dev/shm", os.W_OK)
+    ):
+        os.environ.setdefault("TMPDIR", "/dev/shm")
+        tempfile.tempdir = None
 
 
 def import_executors():
@@ -182,6 +210,13 @@ def unmeasured(monkeypatch):
     for name in list(os.environ):
         if name.startswith("COVERAGE_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def on_disk():
+    """A folder that is not in memory, for tests to which that is not the same."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -1160,7 +1160,7 @@ def test_what_a_task_asks_for_waits_for_the_journal(
     path: Path, how: str, work: str
 ) -> None:
     journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch, impatience():
+    with TaskOrchestrator(journal=journal) as orch:
         CALLER[:] = [orch]
         workflow = Workflow("waits")
         if work == submits_on_a_loop.__name__:
@@ -1169,14 +1169,15 @@ def test_what_a_task_asks_for_waits_for_the_journal(
             workflow.task(held_up, work, id="one")
         run = orch.workflows.start(workflow, id="run")
         assert BEGAN.wait(PATIENCE)
-        journal.fails(how)
-        orch._rt.note(OrchestratorStarted)
-        eventually(lambda: orch.health().status == "degraded")
-        GO.set()
-        # Longer than anybody from outside waits.
-        journal.wait_for(20)
-        journal.mend()
-        assert run.result(PATIENCE)["one"] == 1
+        with impatience():
+            journal.fails(how)
+            orch._rt.note(OrchestratorStarted)
+            eventually(lambda: orch.health().status == "degraded")
+            GO.set()
+            # Longer than anybody from outside waits.
+            journal.wait_for(20)
+            journal.mend()
+            assert run.result(PATIENCE)["one"] == 1
 
 
 async def work_on_a_loop() -> Any:
@@ -1191,17 +1192,18 @@ def test_a_map_that_adds_its_calls_waits_for_the_journal(
     path: Path, how: str, most: int | None
 ) -> None:
     journal = Ailing(path)
-    with TaskOrchestrator(journal=journal, concurrency=4) as orch, impatience():
+    with TaskOrchestrator(journal=journal, concurrency=4) as orch:
         workflow = Workflow("maps")
         mapped = workflow.map(hold, list(range(20)), id="m", max_parallel=most)
         workflow.task(len, mapped, id="all")
         run = orch.workflows.start(workflow, id="run")
         assert BEGAN.wait(PATIENCE)
-        journal.fails(how)
-        GO.set()
-        journal.wait_for(20)
-        journal.mend()
-        assert run.result(PATIENCE)["all"] == 20
+        with impatience():
+            journal.fails(how)
+            GO.set()
+            journal.wait_for(20)
+            journal.mend()
+            assert run.result(PATIENCE)["all"] == 20
 
 
 @HOW
@@ -1209,17 +1211,18 @@ def test_the_rest_of_a_map_from_outside_waits_for_the_journal(
     path: Path, how: str
 ) -> None:
     journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch, impatience():
+    with TaskOrchestrator(journal=journal) as orch:
         results = orch.map(echo, range(50), buffersize=2)
         assert next(results) == 0
-        degrade(orch, journal, how)
-        rest: list[int] = []
-        taker = threading.Thread(target=lambda: rest.extend(results))
-        taker.start()
-        journal.wait_for(20)
-        journal.mend()
-        taker.join(PATIENCE)
-        assert rest == list(range(1, 50))
+        with impatience():
+            degrade(orch, journal, how)
+            rest: list[int] = []
+            taker = threading.Thread(target=lambda: rest.extend(results))
+            taker.start()
+            journal.wait_for(20)
+            journal.mend()
+            taker.join(PATIENCE)
+            assert rest == list(range(1, 50))
 
 
 @HOW
@@ -1233,28 +1236,31 @@ def test_commands_of_a_controller_wait_for_the_journal(path: Path, how: str) -> 
             return [Submit(Task.call(echo, 1, id="one"))], None
 
     journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch, impatience():
+    with TaskOrchestrator(journal=journal) as orch:
         recorder = Recorder(orch, "component_failed")
         orch.drivers.add(Submits())
-        degrade(orch, journal, how)
-        GO.set()
-        journal.wait_for(20)
-        journal.mend()
-        eventually(lambda: len([*orch.tasks(id="one")]) == 1)
-        assert orch.handle("one").result(PATIENCE) == 1
-        assert recorder.events == []
+        with impatience():
+            degrade(orch, journal, how)
+            GO.set()
+            journal.wait_for(20)
+            journal.mend()
+            eventually(lambda: len([*orch.tasks(id="one")]) == 1)
+            assert orch.handle("one").result(PATIENCE) == 1
+            assert recorder.events == []
 
 
 def test_a_stop_ends_the_patience_of_tasks(path: Path) -> None:
     journal = Ailing(path)
     orch = TaskOrchestrator(journal=journal, stop_timeout=0.1)
-    with orch, impatience():
+    with orch:
         CALLER[:] = [orch]
         orch.submit_task(Task.call(held_up, submits.__name__, id="one"))
         assert BEGAN.wait(PATIENCE)
-        degrade(orch, journal)
-        GO.set()
-        journal.wait_for(5)
+        with impatience():
+            degrade(orch, journal)
+            GO.set()
+            journal.wait_for(5)
+            orch.stop()
     journal.mend()
     CALLER[:] = [TaskOrchestrator(journal=path)]
     with CALLER[0] as again:
@@ -1273,14 +1279,16 @@ def test_a_stop_ends_the_patience_of_listeners(path: Path) -> None:
         except TaskorchError as error:
             errors.append(error)
 
-    with orch, impatience():
+    with orch:
         orch.signals.task_completed.connect(listen)
         orch.submit(echo, 1)
         assert BEGAN.wait(PATIENCE)
-        degrade(orch, journal)
-        GO.set()
-        journal.wait_for(5)
-    eventually(lambda: errors)
+        with impatience():
+            degrade(orch, journal)
+            GO.set()
+            journal.wait_for(5)
+            orch.stop()
+            eventually(lambda: errors)
     journal.mend()
 
 
@@ -1469,7 +1477,7 @@ def test_what_a_command_submits_waits_for_the_journal(
 @HOW
 def test_the_action_of_an_alert_waits_for_the_journal(path: Path, how: str) -> None:
     journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch, impatience():
+    with TaskOrchestrator(journal=journal) as orch:
         recorder = Recorder(orch, "component_failed")
 
         def act(orch: TaskOrchestrator, _: object) -> None:
@@ -1480,9 +1488,10 @@ def test_the_action_of_an_alert_waits_for_the_journal(path: Path, how: str) -> N
         orch.watch_alerts(Alerts(interval=0.05, rules=()))
         orch.alerts.rule("mine", when=lambda _: True, hold=0, action=act)
         assert BEGAN.wait(PATIENCE)
-        degrade(orch, journal, how)
-        GO.set()
-        journal.wait_for(20)
-        journal.mend()
-        eventually(lambda: len([*orch.tasks(id="one")]) == 1)
-        assert recorder.events == []
+        with impatience():
+            degrade(orch, journal, how)
+            GO.set()
+            journal.wait_for(20)
+            journal.mend()
+            eventually(lambda: len([*orch.tasks(id="one")]) == 1)
+            assert recorder.events == []

@@ -62,9 +62,9 @@ def refused(orch, code: str, **options) -> str:
 
 
 @pytest.fixture
-def outside(tmp_path):
+def outside(on_disk):
     """A folder outside; somebody who is there, with a file open; and two sockets."""
-    own, outside = tmp_path / "own", tmp_path / "outside"
+    own, outside = on_disk / "own", on_disk / "outside"
     own.mkdir()
     (outside / "empty").mkdir(parents=True)
     secret = outside / "secret"
@@ -154,9 +154,9 @@ def test_a_scope_is_the_folder_before_its_first_star(orch, tmp_path):
     assert "Permission denied: 'other'" in text
 
 
-def test_all_may_be_read_where_only_writing_is_held(orch, tmp_path):
-    (tmp_path / "text").write_text("text")
-    code = f"print(open({str(tmp_path / 'text')!r}).read())"
+def test_all_may_be_read_where_only_writing_is_held(orch, on_disk):
+    (on_disk / "text").write_text("text")
+    code = f"print(open({str(on_disk / 'text')!r}).read())"
     assert run(orch, code, writes=[]).stdout_tail == "text\n"
     text = refused(orch, code, reads=[])
     assert "Permission denied" in text

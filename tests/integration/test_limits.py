@@ -261,10 +261,10 @@ def test_files_in_memory_count(orch, group):
     assert isinstance(failed(orch, code, limits={"memory_mb": 50}), MemoryLimitError)
 
 
-def test_a_cache_of_files_is_no_hog(orch, group, tmp_path):
+def test_a_cache_of_files_is_no_hog(orch, group, on_disk):
     """What the system can give back at any time is no need of the program."""
     code = f"""
-        with open({str(tmp_path / "large")!r}, "wb") as file:
+        with open({str(on_disk / "large")!r}, "wb") as file:
             for _ in range(80):
                 file.write(bytes(1 << 20))
         """
