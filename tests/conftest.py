@@ -133,14 +133,12 @@ def pytest_runtest_logfinish():
 def pytest_sessionfinish(session):
     """Nor does a process of the tests wait for ever for threads that they left."""
     # What is said of failures that nobody asked for, as the interpreter ends, was of tests.
-    logging.lastResort = None
+    logging.lastResort = logging.NullHandler()
     if not hasattr(session.config, "workerinput"):
         end_process_after(session.config, MERCY)
         return
     # One of several is killed by the first if it does not end within ten seconds of being
-    # told to: what it has measured is kept before that. After eight seconds it prints its
-    # stacks; so does one that only waits for the others to finish.
-    faulthandler.dump_traceback_later(8, file=session.config.stash[STDERR])
+    # told to: what it has measured is kept before that.
     coverage = sys.modules.get("coverage")
     measured = coverage and coverage.Coverage.current()
     if measured:
