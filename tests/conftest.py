@@ -190,6 +190,31 @@ def _nothing_is_left_open():
         time.sleep(0.01)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_changed():
+    """
+    See that the tests of a file have put back each constant of ours that they changed.
+
+    With the patience of one, tests of other files fail now and then, which nobody can explain.
+    """
+    before = constants()
+    yield
+    after = constants()
+    changed = [name for name in before if after.get(name) not in (None, before[name])]
+    assert not changed, f"nobody has put back {', '.join(changed)}"
+
+
+def constants():
+    """Return the plain values in our modules whose names are those of constants."""
+    return {
+        f"{module.__name__}.{name}": value
+        for module in [*sys.modules.values()]
+        if getattr(module, "__name__", "").startswith("taskorch")
+        for name, value in [*vars(module).items()]
+        if name.isupper() and isinstance(value, int | float | str | tuple)
+    }
+
+
 @pytest.fixture
 def caplog(caplog):
     """A log to which nothing of earlier tests is written, when its garbage is collected."""

@@ -1410,7 +1410,7 @@ def test_a_block_ends_an_allocation_once_the_journal_is_back(
 ) -> None:
     journal = Ailing(path)
     with TaskOrchestrator(journal=journal, resources={"gpu": 1}) as orch:
-        with orch.resources.allocate({"gpu": 1}, owner="ada"), impatience():
+        with orch.resources.allocate({"gpu": 1}, owner="ada"):
             degrade(orch, journal, how)
             mending = mends_later(journal)
             mending.__enter__()

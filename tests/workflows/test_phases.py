@@ -35,7 +35,7 @@ from taskorch.errors import (
 )
 from taskorch.policies import StandardStateMachine
 from taskorch.protocols import Permit
-from taskorch.runs import _gates, _manager
+from taskorch.runs import _gates, _reruns
 from taskorch.workflows import _steps
 
 
@@ -509,7 +509,7 @@ def test_of_two_restarts_at_once_the_later_one_runs_nothing_again(orch, monkeypa
         assert list(failures(run)) == ["a"]
         return (chosen,)
 
-    monkeypatch.setattr(_manager, "slices", slices)
+    monkeypatch.setattr(_reruns, "slices", slices)
     orch.workflows.restart("x")
     assert run.handles["a"].task_id == "x/a~2"
 

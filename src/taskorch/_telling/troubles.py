@@ -728,6 +728,8 @@ class TroubleTeller:
         self._skipped.pop(event.name, None)
         how = "" if event.by == "clock" else f", by {event.by}"
         _LOG.info("schedule %s: %s is made%s", event.name, event.task_id, how)
+        # What was quick has ended before this is heard of.
+        self._mended(self._troubles.over(("schedule", event.name)), event.task_id)
 
     def _passed_over(self, event: ScheduleSkipped) -> None:
         slot = stamp(event.slot_ns / NS, "auto")
