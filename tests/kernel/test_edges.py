@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, Machine, S, Twin
+from tests.tools.examples import seeds
 
 from taskorch.errors import CycleError
 from taskorch.events import TaskParentsAdded
@@ -228,7 +229,7 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("part", range(5))
+@pytest.mark.parametrize("part", seeds(1, 5))
 def test_nobody_ever_waits_in_a_ring(part):
     """Whatever is run again, called back, or let wait for more."""
     for seed in range(100 * part, 100 * (part + 1)):

@@ -654,19 +654,19 @@ def stays(seed: int, steps: int, seen: Counter[str]) -> None:
 def test_what_is_stuck_stays_and_all_else_goes_on() -> None:
     """Left alone, nothing that is named ever moves, and everything else ends."""
     seen: Counter[str] = Counter()
-    for seed in range(40):
+    for seed in range(16):
         stays(seed, 30, seen)
-    assert seen["left"] > 20
+    assert seen["left"] > 8
     assert {"suspended", "dependency", "capability", "decision"} <= seen.keys()
 
 
 def test_what_is_named_is_what_happens() -> None:
     """All that `explain` names starts the task, and less does not."""
     seen: Counter[str] = Counter()
-    for seed in range(6):
+    for seed in range(2):
         states(seed, 60, seen)
-    assert seen["states"] > 200
-    assert seen["necessary"] > 200
+    assert seen["states"] > 60
+    assert seen["necessary"] > 60
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_the_search_for_holders_ends_with_the_last_one() -> None:
     machine.cancel("a")
     machine.after(11 * SEC)
     assert machine.kernel.leaked
-    machine.submit_all(*(f"queued-{number}" for number in range(1_000)))
+    machine.submit_all(*(f"queued-{number}" for number in range(200)))
     looked = machine.kernel.tasks = Looked(machine.kernel.tasks)
     told = holders.Holders(machine.kernel)
     names = [name for name, _ in told.of(None, 2)]

@@ -378,8 +378,20 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("other", OTHERS)
-@pytest.mark.parametrize("timeout", [None, 2 * SEC], ids=["no timeout", "timeout"])
+#: Each with a timeout or without one. Slow: with both.
+PAIRS = [
+    pytest.param(
+        other,
+        timeout,
+        marks=pytest.mark.slow if (place + bool(timeout)) % 2 else (),
+        id=f"{other}-{'timeout' if timeout else 'no timeout'}",
+    )
+    for place, other in enumerate(OTHERS)
+    for timeout in (None, 2 * SEC)
+]
+
+
+@pytest.mark.parametrize(("other", "timeout"), PAIRS)
 def test_the_quick_ways_do_so_whatever_they_look_at(other, timeout):
     """Tasks that are alike, of each kind that there is, and chance."""
     dice = Random(f"{other} {timeout}")
@@ -389,7 +401,7 @@ def test_the_quick_ways_do_so_whatever_they_look_at(other, timeout):
         Spec("p", ("x",), Resources(cpu=2).units, timeout_ns=timeout),
     ):
         pair = Pair((Kernel, Defined), USUAL | OTHERS[other] | {"specs": [spec]})
-        for _ in range(60):
+        for _ in range(45):
             pair.do(dice.choice(NAMES), *(dice.randrange(64) for _ in "abc"))
 
 

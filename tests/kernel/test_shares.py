@@ -8,6 +8,7 @@ from tests.kernel.harness import SEC, Machine, Policies
 from tests.kernel.random_run import Run, run
 from tests.kernel.sharing import Sharing
 from tests.kernel.test_elastic import elastic
+from tests.tools.examples import seeds
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Spec, check_invariants
@@ -220,7 +221,7 @@ def test_each_start_is_of_the_lowest_owner(seed):
     made.finish()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(6, 20))
 def test_all_laws_hold_where_owners_share(seed):
     run(seed, 40, ranks=True)
 

@@ -214,7 +214,7 @@ def explore(seed: int, seen: Counter[str], steps: int = 40) -> None:
             check(run, dice.choice(queued).id, seen)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 35, 46, 71, 104, 109, 117, 120])
+@pytest.mark.parametrize("seed", [35, 71, 104])
 def test_without_a_shortage_it_starts_and_what_is_lifted_is_gone(seed: int) -> None:
     """A task starts exactly if nothing is short; as much more as is missing is enough."""
     seen: Counter[str] = Counter()
@@ -222,6 +222,7 @@ def test_without_a_shortage_it_starts_and_what_is_lifted_is_gone(seed: int) -> N
     assert seen["starts at last"]
 
 
+# Slow: some kinds are rare.
 @pytest.mark.slow
 def test_every_kind_of_shortage_is_what_it_says() -> None:
     """The same in many states, of which each kind of shortage keeps a task in some."""

@@ -1,6 +1,7 @@
 """Stories that are told as text: `texts/*.txt`, which `stories` plays."""
 
 from difflib import unified_diff
+from itertools import count
 from typing import Any
 
 import pytest
@@ -18,23 +19,25 @@ STORIES = [
 ]
 
 
+@pytest.mark.parametrize(
+    "every",
+    # Slow: a snapshot after each line takes three times as long.
+    [3, pytest.param(1, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("story", STORIES)
-def test_it_happens_as_it_is_told(story: str) -> None:
-    before, now = story.splitlines(), play(story).splitlines()
-    changes = list(unified_diff(before, now, "told", "happened", lineterm=""))
-    assert not changes, "\n".join(changes)
-
-
-@pytest.mark.parametrize("story", STORIES)
-def test_from_each_line_a_snapshot_and_a_crash_lead_on(story: str) -> None:
+def test_it_happens_as_it_is_told(story: str, every: int) -> None:
     """The facts after a snapshot lead from it to where all of them do; a life follows."""
     lives: dict[Twin, list[Any]] = {}
+    lines = count(len(story))
 
     def keep(machine: Twin) -> None:
-        snapshot = take_snapshot(machine.kernel, machine.now)
-        lives.setdefault(machine, []).append(snapshot)
+        snapshots = lives.setdefault(machine, [])
+        if next(lines) % every == 0:
+            snapshots.append(take_snapshot(machine.kernel, machine.now))
 
-    play(story, keep)
+    before, now = story.splitlines(), play(story, keep).splitlines()
+    changes = list(unified_diff(before, now, "told", "happened", lineterm=""))
+    assert not changes, "\n".join(changes)
     for machine, snapshots in lives.items():
         facts = [fact for fact, _ in machine.sink]
         for snapshot in snapshots:

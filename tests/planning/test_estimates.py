@@ -141,7 +141,7 @@ def test_what_is_foretold_is_off_no_more_than_the_plain_quantile(world, most):
     """And less where the size says something, or what was long ago says nothing."""
     found, random, seen = Estimator(), Random(3), []
     ours = theirs = held = count = 0
-    for n in range(600):
+    for n in range(450):
         size = random.uniform(1e3, 1e6)
         amount = world(random, n, size)
         if n >= (260 if world is calms else 2):

@@ -24,10 +24,11 @@ from taskorch.planning._waits import waits_that_keep
 
 
 def test_what_is_said_of_small_requests_is_so():
-    faults = {seed: faults_of(seed) for seed in range(30)}
+    faults = {seed: faults_of(seed) for seed in range(15)}
     assert not {seed: each for seed, each in faults.items() if each}
 
 
+# Slow: what is rare among random requests.
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(20))
 def test_what_is_said_of_two_thousand_small_requests_is_so(block):

@@ -66,7 +66,7 @@ def asked(rows: Any, names: Any, constraints: Any = (), **context: Any) -> TaskR
     return TaskRequest("r", "made", context=context, constraints=constraints)
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(_SHAPES, _CONSTRAINTS, st.permutations([f"n{n}" for n in range(7)]))
 def test_other_names_of_one_shape_hit_and_get_the_plan_that_they_would_get_anew(
     rows: Any, constraints: Any, names: list[str]

@@ -27,10 +27,10 @@ def told(sim):
 
 
 def test_starts_are_held_while_too_much_fails_and_nothing_flaps():
-    """Twice an hour in which half of all fails: two alerts, and few failures."""
-    sim = Simulation(seed=3)
+    """Twice half an hour in which half of all fails: two alerts, and few failures."""
+    sim = Simulation(seed=3, check=False)
     sim.agent("able", capabilities=("job",), max_concurrency=4)
-    bad = ((3_600, 7_200), (14_400, 18_000))
+    bad = ((1_800, 3_600), (7_200, 9_000))
 
     def work(_task, _attempt, random):
         is_bad = any(begin <= sim.now < end for begin, end in bad)
@@ -38,21 +38,21 @@ def test_starts_are_held_while_too_much_fails_and_nothing_flaps():
         return Outcome(20.0, error=error)
 
     sim.work("job", work)
-    sim.drivers.add(Alerts())
-    for number in range(2_160):
+    sim.drivers.add(Alerts(interval=30.0))
+    for number in range(1_080):
         sim.submit_task(Task("job", id=f"j{number}", not_before=number * 10.0))
 
-    sim.run(until=8 * 3_600)
+    sim.run(until=4 * 3_600)
 
     assert [name for _, name in told(sim)] == ["high_failure_rate"] * 4
     raised, cleared, again, over = (at for at, _ in told(sim))
-    assert 3_600 < raised < 4_000
-    assert 7_200 < cleared < 8_000
-    assert 14_400 < again < 15_000
-    assert 18_000 < over < 19_000
+    assert 1_800 < raised < 2_200
+    assert 3_600 < cleared < 4_400
+    assert 7_200 < again < 7_800
+    assert 9_000 < over < 10_000
     states = [status.state for status in sim.tasks()]
     assert states.count(TaskState.FAILED) < 200
-    assert states.count(TaskState.COMPLETED) == 2_160 - states.count(TaskState.FAILED)
+    assert states.count(TaskState.COMPLETED) == 1_080 - states.count(TaskState.FAILED)
 
 
 def test_fewer_run_while_memory_is_short():
@@ -363,6 +363,10 @@ def test_a_name_that_could_not_be_read_in_a_line_is_refused(name):
 # -- like is compared with like --------------------------------------------------------
 
 
+#: Slow: what one course of chance shows in the fast lane, others must show, too.
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+
+
 def paced(durations):
     """The alerts that tasks of a type raise, which take so long, one after the other."""
     sim = Simulation(seed=1)
@@ -376,7 +380,7 @@ def paced(durations):
     return [event.name for event in sim.events if isinstance(event, AlertRaised)]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_healthy_mixture_of_short_and_long_calls_is_no_alert(seed):
     random = Random(seed)
     assert paced([random.choice([0.5, 1, 2, 20]) for _ in range(100)]) == []
@@ -394,11 +398,12 @@ def test_what_is_slower_by_less_than_can_be_told_is_none():
 
 @pytest.mark.parametrize(
     ("days", "seed"),
-    [(1, 7), *(pytest.param(7, seed, marks=pytest.mark.slow) for seed in (1, 2))],
+    # Slow: a false alert may come once a week.
+    [(0.5, 7), *(pytest.param(7, seed, marks=pytest.mark.slow) for seed in (1, 2))],
 )
 def test_no_alert_while_all_is_healthy(days, seed):
     """Four types of task, each with its own spread; two of a hundred fail."""
-    sim = Simulation(seed=seed)
+    sim = Simulation(seed=seed, check=False)
     sim.agent("able", capabilities=("a", "b", "c", "d"), max_concurrency=8)
 
     def work(task, _attempt, random):
@@ -422,7 +427,7 @@ def test_no_alert_while_all_is_healthy(days, seed):
 
 def loaded(seed, seconds, every, share, *, default_interval=20.0):
     """The alerts of a load; *share* says which part of the attempts fails, and when."""
-    sim = Simulation(seed=seed, resources=Resources(cpu=64))
+    sim = Simulation(seed=seed, resources=Resources(cpu=64), check=False)
     sim.agent("able", capabilities=("job",), max_concurrency=64)
 
     def work(_task, _attempt, random):
@@ -441,12 +446,12 @@ def loaded(seed, seconds, every, share, *, default_interval=20.0):
     return told(sim)
 
 
-@pytest.mark.parametrize("seed", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_one_failure_in_twenty_is_no_alert_however_few_end(seed):
-    assert loaded(seed, 20_000, 30.0, lambda _: 0.05) == []
+    assert loaded(seed + 1, 10_000, 30.0, lambda _: 0.05) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_begins_to_fail_is_noticed_within_a_minute(seed):
     begin = 600.0
     share = lambda now: 0.6 if now >= begin else 0.02  # noqa: E731
@@ -459,7 +464,7 @@ def test_what_begins_to_fail_is_noticed_within_a_minute(seed):
 # -- each task beside its own type -----------------------------------------------------
 
 
-def types_of(seed, seconds, work, *, begin=3_600.0, common=0.0, interval=10.0):
+def types_of(seed, seconds, work, *, begin=3_600.0, common=0.0, interval=20.0):
     """
     The alerts that twenty types raise from *begin* on, with five tasks a minute.
 
@@ -467,7 +472,7 @@ def types_of(seed, seconds, work, *, begin=3_600.0, common=0.0, interval=10.0):
     the number of a type, whether it is time, and dice, and returns by what a task takes
     longer, and whether it fails. Type 0 has the share *common* of the tasks.
     """
-    sim = Simulation(seed=seed)
+    sim = Simulation(seed=seed, check=False)
     names = [f"kind{number}" for number in range(20)]
     sim.agent("able", capabilities=names, max_concurrency=None)
 
@@ -495,7 +500,7 @@ def types_of(seed, seconds, work, *, begin=3_600.0, common=0.0, interval=10.0):
     return raised, alerts
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_all_that_is_four_times_as_slow_is_told_within_three_minutes(seed):
     """Each type has a task in four minutes: no type could tell by itself."""
     raised, _ = types_of(
@@ -513,7 +518,7 @@ def test_what_still_runs_counts_before_it_ends():
     assert [name for _, name, _ in raised] == ["performance_degradation"]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_common_type_that_always_fails_is_told_by_its_name(seed):
     """It has a task a minute; the others go on, and are not held for it."""
     fail = lambda number, is_late, _: (1.0, is_late and number == 0)  # noqa: E731
@@ -533,7 +538,7 @@ def test_a_type_that_is_mended_is_told_as_over():
     sim.work("good", lambda *_: 1.0)
     error = OSError("no")
     sim.work("bad", lambda *_: Outcome(1.0, error=error if next(broken) else None))
-    sim.drivers.add(alerts := Alerts())
+    sim.drivers.add(alerts := Alerts(interval=30.0))
     for number in range(75):
         at = number * 60.0
         sim.submit_task(Task("bad", id=f"b{number}", not_before=at))
@@ -544,18 +549,25 @@ def test_a_type_that_is_mended_is_told_as_over():
     assert alerts.firing() == ()
 
 
-def test_if_all_types_fail_it_is_no_matter_of_each():
+def test_if_all_types_begin_to_fail_it_is_told_once_before_much_has_ended():
+    """
+    It is no matter of each type.
+
+    What fails more often than others of its type is looked at by itself.
+    """
     fail = lambda _number, is_late, random: (1.0, is_late and random.random() < 0.6)  # noqa: E731
-    raised, _ = types_of(2, 600, fail)
+    raised, _ = types_of(2, 600, fail, interval=10.0)
     assert [name for _, name, _ in raised] == ["high_failure_rate"]
+    assert raised[0][0] <= 120
 
 
+#: Slow: a false alert may come once a week.
 WEEK = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(
     ("seed", "hours"),
-    [(3, 6), pytest.param(3, 168, marks=WEEK), pytest.param(4, 168, marks=WEEK)],
+    [(3, 2), pytest.param(3, 168, marks=WEEK), pytest.param(4, 168, marks=WEEK)],
 )
 def test_many_types_that_fail_now_and_then_raise_nothing(seed, hours):
     """A type that fails half of the time is as usual; and none has a line of its own."""
@@ -581,13 +593,6 @@ def test_a_rule_may_judge_each_type_by_what_is_measured_of_it():
     assert [alert.subject for alert in alerts.firing()] == ["long"]
 
 
-def test_if_all_types_begin_to_fail_it_is_told_before_much_has_ended():
-    """What fails more often than others of its type is looked at by itself."""
-    fail = lambda _number, is_late, random: (1.0, is_late and random.random() < 0.6)  # noqa: E731
-    raised, _ = types_of(2, 600, fail, begin=4 * 3_600.0)
-    assert raised[0][0] <= 90
-
-
 def slow_ones(usual, late, every=60.0):
     """
     What is told of types that each took 10 s *usual* times, a task *every* so often.
@@ -600,7 +605,7 @@ def slow_ones(usual, late, every=60.0):
     begin = usual * 10 * every
     for name in names:
         sim.work(name, lambda *_: 10.0 if sim.now < begin else 50.0)
-    sim.drivers.add(Alerts(interval=every / 6))
+    sim.drivers.add(Alerts(interval=every / 3))
     order = [*[number % 10 for number in range(usual * 10)], *late]
     for count, number in enumerate(order):
         at = count * every
@@ -641,7 +646,7 @@ def late_alerts(kinds, known, late, spoil):
 
     for name in names:
         sim.work(name, job)
-    sim.drivers.add(Alerts())
+    sim.drivers.add(Alerts(interval=30.0))
     for count, (number, _) in enumerate(order):
         task = Task(names[number], id=f"t{count}", not_before=count * 60.0)
         sim.submit_task(task)

@@ -149,13 +149,14 @@ MAKERS = [summaries, workflows, rooms, tasks]
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_notes_say_what_all_events_say(tmp_path, monkeypatch, make):
-    assert look(tmp_path, monkeypatch, make, range(5))
+    assert look(tmp_path, monkeypatch, make, range(2))
 
 
+# Slow: what is rare among random worlds.
 @pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 def test_notes_say_what_all_events_say_at_length(tmp_path, monkeypatch, make):
-    assert look(tmp_path, monkeypatch, make, range(5, 105))
+    assert look(tmp_path, monkeypatch, make, range(2, 105))
 
 
 def test_a_death_in_the_middle_of_a_note_leaves_what_was_noted(tmp_path, monkeypatch):

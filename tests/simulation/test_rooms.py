@@ -33,7 +33,7 @@ from taskorch.events import (
 from taskorch.testing import Breach, Faults, Simulation
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_worlds_of_all_rooms_keep_their_promises(seed):
     explore(seed, 40, rooms=True)
 
@@ -43,6 +43,7 @@ def test_with_all_faults_at_once_they_do_too():
     assert sum(run.world.crashes for run in runs) > 2
 
 
+# Slow: what is rare among random worlds.
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1_000, 1_025))
 def test_many_worlds_of_all_rooms_keep_their_promises(seed):
@@ -122,7 +123,7 @@ def test_a_fact_that_is_not_as_it_was_is_noticed(worlds, kind, change):
     noticed = tried = 0
     for events, rooms in worlds:
         places = [n for n, fact in enumerate(events) if type(fact) is kind]
-        for place in places[:3]:
+        for place in places[:1]:
             facts = [*events]
             facts[place : place + 1] = change(facts[place])
             tried += 1

@@ -284,9 +284,10 @@ def look(seeds, each):
 
 
 def test_summaries_are_what_the_events_say():
-    assert look(range(14), 15) == 210
+    assert look(range(6), 15) == 90
 
 
+# Slow: what is rare among random worlds.
 @pytest.mark.slow
 def test_summaries_are_what_the_events_say_at_length():
     assert look(range(1_000, 1_100), 20) == 2_000

@@ -14,7 +14,8 @@ from taskorch.simulation._open._work import open_work
 
 pytestmark = pytest.mark.timeout(900)
 #: How many workloads are carried out, fifty times each. Of few, shares are less certain.
-TRIALS = [80, pytest.param(300, marks=pytest.mark.slow)]
+#: Slow: of many, the bounds are narrow.
+TRIALS = [25, pytest.param(300, marks=pytest.mark.slow)]
 FEW = 100
 
 
@@ -104,5 +105,5 @@ def test_of_ten_promises_of_nine_in_ten_nine_hold(trials):
 
 
 def test_of_two_promises_of_one_in_two_one_holds(trials):
-    doubt = 0.1 if len(trials) < FEW else 0.06
+    doubt = 0.15 if len(trials) < FEW else 0.06
     assert abs(held(trials, 50) - 0.5) <= doubt

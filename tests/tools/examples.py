@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 #: Examples of most laws in a run that has as many as CI.
@@ -17,3 +20,13 @@ def examples(number: int) -> int:
     `make test` has a fifth, but no fewer than ten; `make laws` has six times as many.
     """
     return max(min(number, FEW), number * settings().max_examples // USUAL)
+
+
+def seeds(few: int, many: int) -> list[Any]:
+    """
+    Take the first *few* seeds each time, and *many* at length.
+
+    Slow: what the further ones find is rare, and each is a test like the first ones.
+    """
+    marks = [()] * few + [pytest.mark.slow] * (many - few)
+    return [pytest.param(seed, marks=mark) for seed, mark in enumerate(marks)]

@@ -344,8 +344,8 @@ def share(means_at, pulls, *, delay=0, seed=1, **options):
 
 def test_rewards_that_come_a_hundred_pulls_late_are_learnt_from():
     means = [0.9, 0.5, 0.45, 0.4, 0.4, 0.3, 0.3, 0.2, 0.1, 0.1]
-    shares = [share(lambda _: means, 2_000, delay=100, seed=n) for n in range(4)]
-    assert sum(shares) / 4 >= 0.9
+    shares = [share(lambda _: means, 2_000, delay=100, seed=n) for n in range(2)]
+    assert sum(shares) / 2 >= 0.9
 
 
 def test_a_world_that_changes_is_learnt_anew():
@@ -382,8 +382,8 @@ def test_two_types_that_swap_half_way_are_learnt_anew_by_default(memory):
         return rewards[(kind == "a") is (number < 210)]
 
     options = {"scatter": 0.1, "kinds": "ab", "baseline": 1, "memory": memory}
-    means = [mean_reward(means_at, 420, seed=seed, **options) for seed in range(10)]
-    assert sum(means) / 10 >= 0.065
+    means = [mean_reward(means_at, 420, seed=seed, **options) for seed in range(5)]
+    assert sum(means) / 5 >= 0.065
 
 
 def test_rewards_that_differ_by_little_are_told_apart_if_they_scatter_by_little():
@@ -396,13 +396,13 @@ def test_rewards_that_differ_by_little_are_told_apart_if_they_scatter_by_little(
 
 def test_late_rewards_of_ten_arms_are_learnt_from_by_default():
     shares = []
-    for seed in range(8):
+    for seed in range(3):
         chance = random.Random(seed)
         means = [chance.random() for _ in range(10)]
         shares.append(
             share(lambda _, m=means: m, 2_000, delay=100, seed=seed, floor=None)
         )
-    assert sum(shares) / 8 >= 0.93
+    assert sum(shares) / 3 >= 0.93
 
 
 def test_noise_that_changes_nothing_is_no_change():
@@ -491,13 +491,13 @@ def _covered(concentration, mean, times):
     return 100 * covered / times
 
 
-@pytest.mark.parametrize("concentration", [2, 10])
-@pytest.mark.parametrize("mean", [0.005, 0.02, 0.5])
+@pytest.mark.parametrize(("concentration", "mean"), [(2, 0.005), (10, 0.02), (2, 0.5)])
 def test_an_interval_covers_a_small_mean_of_rewards_between(concentration, mean):
     """Few of them say nearly all of it; so their spread is not simply believed."""
     assert 91 <= _covered(concentration, mean, 300) <= 99
 
 
+# Slow: bounds this narrow take many draws.
 @pytest.mark.slow
 @pytest.mark.parametrize("concentration", [2, 5, 10])
 def test_intervals_cover_means_of_all_sizes(concentration):

@@ -121,10 +121,10 @@ def at_nine(at, many=10):
 
 
 def ready(place, day, minute=NINE):
-    """How many have joined when clocks show nine; half an hour before it goes on."""
-    place.go(moment(day, minute - 30), moment(day, minute) + 1)
+    """How many have joined when clocks show nine; ten minutes before it goes on."""
+    place.go(moment(day, minute - 10), moment(day, minute) + 1)
     many = len(place.there)
-    place.go(moment(day, minute) + 30, moment(day, minute + 90))
+    place.go(moment(day, minute) + 30, moment(day, minute + 30))
     return many
 
 
@@ -192,10 +192,10 @@ def test_a_rhythm_that_changes_is_forgotten_and_learnt():
     place = Place(load, foresee="UTC")
     weekdays = [7 * week + day for week in range(4) for day in range(5)]
     assert [ready(place, day) for day in weekdays][3:] == [10] * 17
-    new = [7 * week + day for week in range(4, 8) for day in range(5)]
+    new = [7 * week + day for week in range(4, 7) for day in range(5)]
     both = [(ready(place, day), ready(place, day, NINE + 120)) for day in new]
-    assert [eleven for _, eleven in both][4:] == [10] * 16
-    assert [nine for nine, _ in both][10:] == [0] * 10
+    assert [eleven for _, eleven in both][4:] == [10] * 11
+    assert [nine for nine, _ in both][10:] == [0] * 5
     assert sum(nine for nine, _ in both) <= 100
 
 
@@ -209,10 +209,10 @@ def test_a_day_on_which_less_comes_is_not_taken_for_a_usual_one():
 
     place = Place(load, foresee="UTC", max_agents=99)
     for day in [0, 1, 2, 3, 4, 7]:
-        place.go(moment(day, 8 * 60), moment(day, 17 * 60))
+        place.go(moment(day, 13 * 60), moment(day, 15 * 60))
     assert "expects 80 workers at 14:00" in str(place.pool.decisions)
     place.pool.decisions.clear()
-    place.go(moment(8, 8 * 60), moment(8, 17 * 60))
+    place.go(moment(8, 13 * 60), moment(8, 15 * 60))
     assert [d.after for d in place.pool.decisions if "at 14:00" in d.reason] == []
 
 
@@ -248,7 +248,7 @@ def test_a_rise_as_chance_makes_it_is_none():
 LOADS = st.lists(st.integers(0, 9), min_size=8, max_size=48)
 
 
-@settings(max_examples=examples(10), deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(LOADS, st.integers(0, 3), st.integers(4, 9))
 def test_where_nothing_recurs_it_decides_as_without(loads, least, most):
     """For two days, by chance; and for days of a load that never changes."""
@@ -269,7 +269,7 @@ def test_where_nothing_recurs_it_decides_as_without(loads, least, most):
     assert decisions[0] == decisions[1]
 
 
-@settings(max_examples=examples(10), deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 3), st.integers(4, 9))
 def test_there_are_never_more_than_the_most_nor_fewer_than_the_least(dice, least, most):
     """Whatever recurs, with restarts anywhere."""
@@ -294,7 +294,7 @@ def test_there_are_never_more_than_the_most_nor_fewer_than_the_least(dice, least
 def test_chance_is_no_rhythm():
     """Bursts at any time, for two weeks: what is started ahead is next to nothing."""
     dice = Random(3)
-    bursts = {(day, dice.randrange(480, 720)) for day in range(14) for _ in range(6)}
+    bursts = {(day, dice.randrange(480, 600)) for day in range(14) for _ in range(3)}
 
     def load(at):
         day, minute = (at.date() - MONDAY).days, at.hour * 60 + at.minute
@@ -307,7 +307,7 @@ def test_chance_is_no_rhythm():
         for day in range(14):
             place.go(
                 moment(day, 470),
-                moment(day, 730),
+                moment(day, 610),
                 lambda n, m, seen=seen: seen.append(n + m),
             )
         spent[foresee] = sum(seen)
@@ -335,10 +335,10 @@ def test_days_that_are_too_old_are_dropped_in_this_life_and_the_next():
         "pool/worker/start",
     ]
     place.documents.update(dict.fromkeys(others, 1.0))
-    for day in range(40):
+    for day in range(32):
         if day == 20:
             place.begin()
-        place.go(moment(day, NINE - 30), moment(day, NINE + 5))
+        place.go(moment(day, NINE - 5), moment(day, NINE + 5))
     ready(place, 75)
     place.begin()
     ready(place, 100)
@@ -346,7 +346,7 @@ def test_days_that_are_too_old_are_dropped_in_this_life_and_the_next():
     gone = {key for key in days if place.documents[key] is None}
     first = f"pool/worker/{MONDAY + timedelta(100 - 28)}"
     assert {key for key in days if key < first} == gone
-    assert len(gone) == 40
+    assert len(gone) == 32
     assert all(place.documents[key] for key in others)
 
 
@@ -407,9 +407,9 @@ def test_hours_are_those_that_clocks_show_where_summer_time_is(day):
 
         def ready_in_berlin(day, place=place):
             nine = moment(shift + day, NINE, "Europe/Berlin")
-            place.go(nine - 1_800, nine + 1)
+            place.go(nine - 600, nine + 1)
             many = len(place.there)
-            place.go(nine + 30, nine + 5_400)
+            place.go(nine + 30, nine + 1_800)
             return many
 
         before = [ready_in_berlin(day) for day in range(5)]
@@ -424,7 +424,7 @@ def test_hours_are_those_that_clocks_show_where_summer_time_is(day):
 @pytest.mark.parametrize("jump", [-56 * 365 * DAY, 70 * 365 * DAY, -3 * 3_600])
 def test_a_clock_that_jumps_for_a_while_spoils_nothing(jump):
     place = Place(at_nine, foresee="UTC")
-    days = [7 * week + day for week in range(6) for day in range(5)]
+    days = [7 * week + day for week in range(2) for day in range(5)]
     for day in days:
         ready(place, day)
         place.go(moment(day, 1_200), moment(day, 1_210))
@@ -432,7 +432,7 @@ def test_a_clock_that_jumps_for_a_while_spoils_nothing(jump):
     place.ahead = jump
     place.go(moment(days[-1], 1_340), moment(days[-1], 1_380))
     place.ahead = 0.0
-    assert ready(place, 42) == 10
+    assert ready(place, 14) == 10
 
 
 def test_what_comes_between_two_looks_is_known_at_once():

@@ -476,7 +476,7 @@ def test_what_is_written_for_speed_is_what_is_meant(division, scale, undivided, 
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 2))
-@settings(max_examples=examples(8))
+@settings(max_examples=examples(3))
 def test_many_are_divided_as_is_meant(random, pools):
     """So many that levels are searched for; and that weigh so differently."""
     chunks = (1_000,) * pools
