@@ -180,14 +180,19 @@ def _nothing_is_left_open():
 
     One that is left fails tests of other files, of interrupts for example.
     """
+    before = journals()
     yield
     end = time.monotonic() + MERCY
-    while left := [
-        t.name for t in threading.enumerate() if t.name.endswith("-journal")
-    ]:
-        assert time.monotonic() < end, f"nobody has stopped what has {', '.join(left)}"
+    while left := journals() - before:
+        names = ", ".join(each.name for each in left)
+        assert time.monotonic() < end, f"nobody has stopped what has {names}"
         gc.collect()
-        time.sleep(0.01)
+        time.sleep(0.1)
+
+
+def journals():
+    """Return the threads that write journals."""
+    return {each for each in threading.enumerate() if each.name.endswith("-journal")}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -158,10 +158,12 @@ class Tokens:
 
     def _listen(self) -> None:
         lines = self._lines
-        for line in sys.stdin:
-            word, _, count = line.partition(" ")
-            if word == "ENQUEUE" and lines is not None:
-                lines.put(int(count))
+        # Without a buffer, whose lock an interpreter that ends would want.
+        with os.fdopen(os.dup(0), "rb", buffering=0) as said:
+            for line in said:
+                word, _, count = line.partition(b" ")
+                if word == b"ENQUEUE" and lines is not None:
+                    lines.put(int(count))
 
 
 class Adapter:
@@ -180,13 +182,16 @@ class Adapter:
 
     def run(self) -> None:
         """Submit and run jobs until a signal says that it is enough."""
-        threading.Thread(target=self._sample, daemon=True).start()
+        samples = threading.Thread(target=self._sample, daemon=True)
+        samples.start()
         while not self._stop.is_set():
             try:
                 self._lead()
             except (TaskorchError, OSError) as error:
                 print(f"[{SYSTEM}] begins anew: {error}", file=sys.stderr)
                 self._stop.wait(_AGAIN)
+        # An interpreter that ends while a thread writes is aborted.
+        samples.join()
 
     def _end(self) -> None:
         self._stop.set()
