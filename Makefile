@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check quick test ci bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel newcomer release soak soak-ci \
+        bench-against bench-quick docs docs-ci fast measured plain at-length pages others others-ready wheel newcomer release soak soak-ci \
         stress stress-ci mistakes compiled side-by-side laws
 
 help:
@@ -82,7 +82,7 @@ check: $(READY)
 
 # What a change waits for; the slow tests are not among it (docs/decisions/tests-and-checks.md).
 # Each part runs to its end, whatever became of those before; the last lines name what failed.
-PARTS := side-by-side others test
+PARTS := side-by-side others plain test
 
 ci: export COVERAGE := 1
 ci: $(READY)
@@ -164,22 +164,22 @@ build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at)
 	$(LOOK) tests/[j-z]*/ > $@.more && wait $$half && cat $@.more >> $@ \
 	    || { wait; cat $@ $@.more; rm $@; exit 1; }
 
-# Only the fast tests are measured, since measuring doubles their time and the slow ones
-# do at length what these do; but neither those of `pages`, which read the sources, run the
-# pages and the examples, and compare texts, nor those of tests/invariants, which do what
-# the others do, and then look for memory and threads that it left, nor those of
-# tests/simulation_open, which draw what tests/integration/test_when.py draws, often: the
-# newest Python runs those. A few examples of each law reach every line;
-# there are many that may break one. What the tests start as processes of their own is
-# measured only where those end by themselves; so the bound for all rooms is lower than
-# that for the core.
+# Measuring doubles the time of a test. So those are not measured whose lines others reach:
+# they run as they are. What the tests start as processes of their own is measured only
+# where those end by themselves; so the bound for all rooms is lower than that for the core.
+TEXTS := tests/packaging tests/goldens
+PLAIN := tests/invariants tests/simulation_open
+
+plain: compiled
+	@echo 'the tests of which others reach the lines'
+	@.ci/twice plain $(BIN)/python -m pytest -q $(MANY) -m 'not slow' \
+	    --hypothesis-profile=few $(PLAIN)
+
 measured: $(READY)
 	@echo 'the fast tests, with their coverage'
 	@$(BIN)/coverage erase
 	@.ci/twice measured $(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
-	    --ignore=tests/packaging --ignore=tests/goldens \
-	    --ignore=tests/invariants --ignore=tests/simulation_open \
-	    --hypothesis-profile=few
+	    --hypothesis-profile=few $(addprefix --ignore=,$(TEXTS) $(PLAIN))
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
@@ -203,7 +203,7 @@ mistakes: $(READY)
 # The pages, the examples, the texts that users see, and what is packed: beside other things,
 # where there is a processor left.
 pages: compiled
-	@.ci/twice pages $(BIN)/python -m pytest -q -m 'not slow' tests/packaging tests/goldens
+	@.ci/twice pages $(BIN)/python -m pytest -q -m 'not slow' $(TEXTS)
 
 others others-ready: $(READY)
 	@echo 'the newest Python that is here: $@'
