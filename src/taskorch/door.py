@@ -74,9 +74,15 @@ class Door:
         """Start no more tasks, as at the beginning of a stop; running ones go on."""
         self._runtime.step(lambda _: self._runtime.kernel.pause())
 
-    def patience(self) -> AbstractContextManager[None]:
-        """Let calls in the block wait for a slow journal, as the steps of tasks do."""
-        return self._runtime.patience()
+    def patience(
+        self, is_over: Callable[[], bool] | None = None
+    ) -> AbstractContextManager[None]:
+        """
+        Let calls in the block wait for a slow journal, as the steps of tasks do.
+
+        They do so until *is_over*, by default until the orchestrator stops.
+        """
+        return self._runtime.patience(is_over)
 
     def end_service(self, *, with_queue: bool = False) -> str:
         """

@@ -34,7 +34,7 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
-from taskorch.cli import main
+from taskorch.cli import _run, main
 from taskorch.errors import InternalError, JournalError, JournalUnavailableError
 from taskorch.events import Event, OrchestratorStarted
 from taskorch.frontends import suite
@@ -1447,6 +1447,20 @@ def run_jobs(folder: Path, patch: pytest.MonkeyPatch, how: str) -> bool:
     return main([*words, "--objective", "count=counts_units:f"]) == 0
 
 
+def run_file(folder: Path, patch: pytest.MonkeyPatch, how: str) -> bool:
+    def ailing(journal: Path, **options: Any) -> TaskOrchestrator:
+        return TaskOrchestrator(journal=ail(journal, how), **options)
+
+    patch.setattr(_run, "TaskOrchestrator", ailing)
+    (folder / f"flow_{how}.py").write_text(
+        "from taskorch import Workflow\n"
+        "workflow = Workflow('flow')\n"
+        "workflow.task(len, 'three', id='one')\n"
+    )
+    words = [str(folder / f"flow_{how}.py"), "--journal", str(folder / "runs.db"), "-q"]
+    return main(["run", *words]) == 0
+
+
 def ail(path: Path, how: str) -> Ailing:
     """A journal that falls ill once a task is submitted, and is well again later."""
     journal = Ailing(path)
@@ -1455,7 +1469,9 @@ def ail(path: Path, how: str) -> Ailing:
 
 
 @HOW
-@pytest.mark.parametrize("command", [run_suite, run_jobs], ids=["suite", "jobs"])
+@pytest.mark.parametrize(
+    "command", [run_suite, run_jobs, run_file], ids=["suite", "jobs", "file"]
+)
 def test_what_a_command_submits_waits_for_the_journal(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -113,7 +113,8 @@ def _run(args: argparse.Namespace) -> int:
             if orch.schedules.rests and orch.schedules.list():
                 text = "Schedules make nothing meanwhile: --schedules lets them."
                 print(text, file=sys.stderr)
-            names = _submit(args, orch, target, only)
+            with Door(orch).patience(lambda: bool(presses)):
+                names = _submit(args, orch, target, only)
             # Without a journal, no earlier run is known.
             before = _done_before(orch, names(), began) if args.is_durable else []
             progress.show(names, before)
