@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,20 @@ def new_run(program):
         return orch.workflows.get(RUN).result(PATIENCE)
 
 
-@pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("kind", KINDS)
+def pairs(kinds, acts, always):
+    """Each kind with the act *always* and one of the others; the rest is slow."""
+    others = cycle([act for act in acts if act != always])
+    return [
+        pytest.param(
+            kind, act, marks=() if act in (always, other) else pytest.mark.slow
+        )
+        for kind, other in zip(kinds, others, strict=False)
+        for act in acts
+    ]
+
+
+# Slow: all acts after each kind of change, of which one or two are enough.
+@pytest.mark.parametrize(("kind", "act"), pairs(KINDS, ACTS, "restart"))
 def test_an_act_on_a_failed_night_gives_what_a_new_run_gives(kind, act, failed_night):
     change = KINDS[kind]
     expected = new_run(change.program())
@@ -159,8 +172,8 @@ OF_TASK = {
 }
 
 
-@pytest.mark.parametrize("act", BULK)
-@pytest.mark.parametrize("kind", OF_TASK)
+# Slow: as above.
+@pytest.mark.parametrize(("kind", "act"), pairs(OF_TASK, BULK, "rerun"))
 def test_a_task_of_a_schedule_is_run_as_it_is_deployed(
     kind, act, tmp_path, monkeypatch
 ):

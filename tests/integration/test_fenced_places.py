@@ -35,6 +35,10 @@ from taskorch.policies import ValidatorChain
 from taskorch.protocols import Finding, RetryDecision, Verdict
 from taskorch.verbs.table import VERBS, as_json, bound
 
+#: Of the values those that stop a step, if one looks at them in it.
+GRAVE = ("Unforeseen from all", "a mapping of Unforeseen", "no class", "no __hash__")
+
+
 # -- what tasks do with a value --------------------------------------------------------
 
 
@@ -185,7 +189,7 @@ def traced() -> dict[str, Any]:
 
 def with_receivers(orch: TaskOrchestrator, name: str) -> Any:
     """A task that fails by the value, where all who hear of it fail, too."""
-    if name == next(iter(VALUES)):
+    if name == GRAVE[0]:
 
         def raises(told: Any) -> None:
             assert repr(told)
@@ -323,11 +327,12 @@ def lives(orch: TaskOrchestrator) -> None:
 def read(orch: TaskOrchestrator) -> None:
     """All that is told of tasks can be read, and sent."""
     for one in orch.tasks():
-        said = one.to_dict(), orch.explain(one.task_id).to_dict()
+        explained = orch.explain(one.task_id)
+        said = one.to_dict(), explained.to_dict()
         assert json.dumps(said, allow_nan=False)
         assert str(one)
         assert repr(one)
-        assert str(orch.explain(one.task_id))
+        assert str(explained)
         assert isinstance(orch.log(one.task_id).text, str)
     for call in (
         "failures",
@@ -350,6 +355,14 @@ def test_nothing_is_found_by_what_cannot_be_compared() -> None:
             assert not [*orch.tasks(metadata={"x": make()})], name
 
 
+#: Into how many parts the others are divided: each place has one of these.
+PARTS = 4
+
+
+# Slow: all values at each place, and all that comes from a process of its own.
+@pytest.mark.parametrize(
+    "all_values", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "place",
     [
@@ -358,13 +371,16 @@ def test_nothing_is_found_by_what_cannot_be_compared() -> None:
     ],
 )
 def test_no_value_at_any_place_ends_the_orchestrator_or_its_next_life(
-    place: str, tmp_path: Path
+    place: str, tmp_path: Path, *, all_values: bool
 ) -> None:
     do, parts = PLACES[place]
+    mine = [*PLACES].index(place) % PARTS
+    others = [name for name in VALUES if name not in GRAVE]
+    names = [*GRAVE, *(others if all_values else others[mine::PARTS])]
     for _ in range(2):
         with TaskOrchestrator(journal=tmp_path / "runs.db", **parts()) as orch:
             begun: dict[str, Any] = {}
-            for name in VALUES:
+            for name in names:
                 try:
                     begun[name] = do(orch, name)
                 except BaseException as error:
@@ -436,8 +452,6 @@ SAID: dict[str, Any] = {
 }
 #: Verbs that wait, or are given whole workflows.
 LEFT = ("wait", "simulate", "notify", "prune", "doctor", "workflows.start")
-#: Of the values those that stop a step, if one looks at them in it.
-GRAVE = ("Unforeseen from all", "a mapping of Unforeseen", "no class", "no __hash__")
 
 
 def test_no_argument_of_a_verb_ends_the_orchestrator() -> None:

@@ -354,8 +354,21 @@ def world(request):
         world.goes_on()
 
 
-@pytest.mark.parametrize(("answer", "says"), GENERAL)
-@pytest.mark.parametrize("world", PARTS, indirect=True)
+# Slow: all parts with each, in place of each part and each answer, three times or more.
+@pytest.mark.parametrize(
+    ("world", "answer", "says"),
+    [
+        pytest.param(
+            part,
+            *given.values,
+            id=f"{part}-{given.id}",
+            marks=pytest.mark.slow if (row + column) % 3 else (),
+        )
+        for row, part in enumerate(PARTS)
+        for column, given in enumerate(GENERAL)
+    ],
+    indirect=["world"],
+)
 def test_a_part_that_raises_or_answers_nonsense_fails_one_task(world, answer, says):
     """The error and the event name the part; with it healed, all goes on."""
     assert says in world.blame(answer)

@@ -44,7 +44,7 @@ def not_begun(tasks, **options):
 
 
 def test_a_priority_is_enough_and_it_is_said_who_ends_later():
-    tasks = [waiting(id=f"other-{n}") for n in range(20)]
+    tasks = [waiting(id=f"other-{n}") for n in range(9)]
     orch = not_begun([*tasks, waiting(id="mine")])
     answer = orch.in_time("mine", deadline=300)
     assert answer.promise.risk > 0.5
@@ -70,7 +70,7 @@ def test_a_pool_with_more_in_it_is_enough():
 
 def test_another_run_waits_until_it_has_ended():
     flow = Workflow("flow")
-    for number in range(20):
+    for number in range(8):
         flow.add(waiting(id=f"s{number}"))
     orch = TaskOrchestrator(concurrency=1)
     orch.workflows.start(flow, id="other")
@@ -256,7 +256,7 @@ def test_a_task_that_ran_again_is_no_run_and_is_none_of_the_others():
     with TaskOrchestrator(concurrency=1) as orch:
         orch.submit_tasks([waiting(id="mine")])[0].result(PATIENCE)
         orch.submit_task(Task.call(go.wait, PATIENCE, expected=1))
-        others = [waiting(id=f"other-{n}", type="slow") for n in range(20)]
+        others = [waiting(id=f"other-{n}", type="slow") for n in range(9)]
         orch.submit_tasks(others)
         orch.rerun_task("mine")
         changes = orch.what_if(priority={"mine": 5}, pause=["mine"]).changes
@@ -298,7 +298,11 @@ def test_what_if_is_a_table_of_all_that_is_open():
     assert all(each.seconds == 0 for each in nothing.ends)
 
 
-@pytest.mark.parametrize("seed", range(12))
+# Slow: other states, each as small.
+@pytest.mark.parametrize(
+    "seed",
+    [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))],
+)
 def test_of_small_states_the_smallest_change_is_named(seed):
     random = Random(f"smallest {seed}")
     orch = TaskOrchestrator(concurrency=2, resources={"gpu": 2})
@@ -365,7 +369,7 @@ def is_enough(work, place, tried, deadline_ns):
 def test_the_command_says_commands(tmp_path, capsys):
     path = str(tmp_path / "runs.db")
     orch = TaskOrchestrator(journal=path)
-    orch.submit_tasks([waiting(id=f"other-{n}") for n in range(40)])
+    orch.submit_tasks([waiting(600, id=f"other-{n}") for n in range(20)])
     orch.submit_tasks([waiting(id="mine")])
     orch.stop(drain=False)
     assert main(["in-time", path, "mine", "--deadline", "300"]) == 0
@@ -386,7 +390,7 @@ def test_the_command_says_commands(tmp_path, capsys):
 def test_the_command_of_runs_says_when_a_run_ends_and_what_helps(tmp_path, capsys):
     path = str(tmp_path / "runs.db")
     orch = TaskOrchestrator(journal=path)
-    orch.submit_tasks([waiting(id=f"other-{n}") for n in range(40)])
+    orch.submit_tasks([waiting(id=f"other-{n}") for n in range(9)])
     flow = Workflow("flow")
     flow.add(waiting(id="a"))
     orch.workflows.start(flow, id="mine")
