@@ -1,13 +1,17 @@
 """The search for seeds that break something, and for the few things that do it."""
 
+from functools import partial
+
 import pytest
+from tests.simulation.test_exhaustive import wakes_nobody
 from tests.tools import soak
 from tests.tools.examples import seeds
 from tests.tools.explore import FailedRun, explore, find_failure
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AgentJoined, AgentLost, TaskCompleted, TaskSuspended
-from taskorch.testing import Faults, Simulation, minimise
+from taskorch.runs import _gates
+from taskorch.testing import Breach, Faults, Simulation, minimise
 
 
 class Fussy:
@@ -125,6 +129,19 @@ def test_a_planted_failure_is_found_with_few_things():
     assert "TaskSuspended" in failure.trace
     with pytest.raises(AssertionError, match="was suspended"):
         explore(seed, keep=failure.schedule.names, faults=Faults.all(), check=Fussy())
+
+
+def every_gate_passes(monkeypatch):
+    monkeypatch.setattr(_gates, "_all_completed", lambda _: ("all", True, "so"))
+
+
+@pytest.mark.parametrize(
+    ("plant", "workflows"), [(wakes_nobody, False), (every_gate_passes, True)]
+)
+def test_a_planted_mistake_breaks_a_promise(monkeypatch, plant, workflows):
+    plant(monkeypatch)
+    with pytest.raises(Breach):
+        list(map(partial(explore, workflows=workflows), range(40)))
 
 
 def test_a_seed_that_breaks_nothing_is_no_failure():

@@ -34,7 +34,10 @@ from tests.kernel.commands import (
     SuspendTask,
 )
 from tests.kernel.harness import AGING, SEC, Machine, Policies
-from tests.simulation import kernel_bugs as bugs
+from tests.simulation.test_exhaustive import (
+    accepts_results_of_another_life,
+    wakes_nobody,
+)
 from tests.tools.examples import examples
 
 from taskorch.errors import InternalError, InvalidTransitionError
@@ -623,6 +626,7 @@ class TestTheModel(Both.TestCase):  # type: ignore[name-defined]
     settings = settings(stateful_step_count=30)
 
 
+# Slow: what takes many steps in one order.
 @pytest.mark.slow
 class TestTheModelAtLength(Both.TestCase):  # type: ignore[name-defined]
     """Longer runs, and more of them."""
@@ -630,25 +634,11 @@ class TestTheModelAtLength(Both.TestCase):  # type: ignore[name-defined]
     settings = settings(max_examples=examples(75), stateful_step_count=60)
 
 
-@pytest.mark.parametrize(
-    "plant",
-    [
-        bugs.accepts_late_results,
-        bugs.accepts_results_of_another_life,
-        bugs.keeps_the_pool_on_failure,
-        bugs.releases_twice_on_cancel,
-        bugs.charges_our_crash,
-        bugs.starts_after_a_cancel,
-        bugs.keeps_the_slot_of_a_lost_agent,
-        bugs.loses_a_wake_up,
-        bugs.forgets_a_failed_attempt,
-    ],
-    ids=lambda plant: plant.__name__,
-)
-def test_a_planted_bug_is_found(monkeypatch, plant):
+@pytest.mark.parametrize("plant", [accepts_results_of_another_life, wakes_nobody])
+def test_a_planted_mistake_is_found(monkeypatch, plant):
     """Kernel and model disagree, or the kernel with itself."""
     plant(monkeypatch)
-    # The bug that hides best takes 35 examples on average; the first find ends it.
+    # The first find ends it.
     search = settings(
         max_examples=2_000,
         stateful_step_count=40,

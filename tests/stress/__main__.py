@@ -24,9 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-import pytest
 from tests.faults import ledger
-from tests.stress import life, put_back
+from tests.stress import life
 
 from taskorch import SqliteJournal
 from taskorch.events import TaskCancelled, TaskCompleted, TaskFailed, TaskSubmitted
@@ -334,10 +333,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10**9, help="at most so many")
     parser.add_argument("--times", type=int, default=1, help="each seed so often")
     parser.add_argument("--keep-going", action="store_true", help="after a failure")
-    parser.add_argument("--bug", default="", help="put this one back: see put_back.py")
     given = parser.parse_args()
-    if given.bug:
-        put_back.BUGS[given.bug](pytest.MonkeyPatch())
     if sys.platform != "linux":
         print("it looks into /proc, so it runs on Linux only")
         return 0
