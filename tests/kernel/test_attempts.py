@@ -683,3 +683,12 @@ def test_people_are_asked_about_what_is_held_for_them_and_nothing_else(how):
     machine.cancel("q")
     assert not machine.kernel.asked
     check_invariants(machine.kernel)
+
+
+def test_each_failure_counts_as_a_try():
+    machine = Twin()
+    machine.policies.delays["t"] = [0, 0]
+    machine.submit("t")
+    machine.fail("t")
+    machine.fail("t")
+    assert machine.extra("t").charged == 2
