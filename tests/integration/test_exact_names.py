@@ -32,6 +32,9 @@ PLACES = {
     "allocations of a tenant": lambda name, orch: orch.resources.allocations(
         owner=name
     ),
+    "an event that is emitted": lambda name, orch: orch.emit(name),
+    "an event that is waited for": lambda name, _: Task.wait_for(name),
+    "backfills of a schedule": lambda name, orch: orch.schedules.backfills(name),
     "results that are forgotten": lambda name, orch: orch.memo.clear(type=name),
 }
 

@@ -80,12 +80,14 @@ def check_emitted(name: object) -> str:
     Refuse a name of an event that may not be emitted.
 
     Raises:
-        InvalidTaskError: It is no name of an event, or stands for an answer of people.
+        InvalidTaskError: It is no name of an event, is a pattern, or stands for an
+            answer of people.
     """
     checked = check_event(name)
     if is_for_people(checked):
         msg = f"{show(name)} is no event: people answer a question"
         raise InvalidTaskError(msg, hint="orch.answer(id, choice, by=…)")
+    check_exact("an event", checked, "name one event")
     return checked
 
 
@@ -115,6 +117,8 @@ class Wait:
             check_seconds("timeout", self.timeout)
         if self.event is not None:
             check_event(self.event)
+            if not is_for_people(self.event):
+                check_exact("an event", self.event, "name one event")
         elif self.timeout is None or self.default is RAISE:
             msg = "a wait for no event needs a timeout and a default, as a timer does"
             raise InvalidTaskError(msg)

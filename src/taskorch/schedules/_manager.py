@@ -16,7 +16,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleChanged, ScheduleSkipped
-from taskorch.kit.checks import called_as, check_count, check_text
+from taskorch.kit.checks import called_as, check_count, check_exact, check_text
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES
@@ -496,7 +496,11 @@ class ScheduleManager:
 
         Args:
             name: The schedule whose backfills are wanted; "": all.
+
+        Raises:
+            InvalidTaskError: The name is a pattern.
         """
+        check_exact("backfills", name, "name one schedule, or none for all")
         backfills = self._book.all_backfills()
         backfills.sort(key=lambda each: -each.number)
         return [each.status() for each in backfills if name in ("", each.schedule)]
