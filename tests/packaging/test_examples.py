@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,17 @@ from taskorch.reading import JournalReader
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def output_of(name: str, *arguments: object, folder: Path | None = None) -> list[str]:
+def output_of(name: str, *arguments: object) -> list[str]:
+    """Return what an example prints that is run in this process."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as output:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return output.getvalue().splitlines()
+
+
+def output_of_program(name: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)],
-        cwd=folder,
+        [sys.executable, "-W", "error", EXAMPLES / name],
         capture_output=True,
         text=True,
         timeout=150,
@@ -92,9 +102,10 @@ def test_own_learning_router_knows_the_night_before():
     assert output_of("own_learning_router.py") == ["monday ['monday-0']", "tuesday []"]
 
 
-def test_an_extension_counts_on_in_the_next_run(tmp_path):
+def test_an_extension_counts_on_in_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for seats, expired in ("2", "A-1"), ("4", "A-1, A-2"):
-        lines = output_of("howto/extension.py", folder=tmp_path)
+        lines = output_of("howto/extension.py")
         assert lines == [seats, "4", f"expired: {expired}"]
 
 
@@ -156,7 +167,7 @@ def test_own_journal_computes_once(tmp_path):
 
 @pytest.mark.slow
 def test_own_executor_holds_and_kills():
-    lines = output_of("own_executor.py")
+    lines = output_of_program("own_executor.py")
 
     assert lines == ["1024", "running", "suspended", "cancelled"]
 
@@ -185,7 +196,7 @@ def test_spans_show_where_the_time_went():
 
 @pytest.mark.slow
 def test_processes_lose_a_worker_and_kill_one():
-    lines = output_of("processes.py")
+    lines = output_of_program("processes.py")
 
     assert lines[:2] == [
         "1229 primes in 4 parts",
@@ -195,7 +206,7 @@ def test_processes_lose_a_worker_and_kill_one():
 
 
 def test_quickstart_ends_well():
-    assert output_of("quickstart.py") == [
+    assert output_of_program("quickstart.py") == [
         "longest word: orchestrator",
         "squares: [0, 1, 4, 9, 16, 25]",
         "review: a.py looks good (attempt 1)",
@@ -211,7 +222,7 @@ def test_quickstart_ends_well():
 
 @pytest.mark.slow
 def test_program_agents_are_tried_again_and_ended():
-    good, flaky, broken, endless = output_of("program_agents.py")
+    good, flaky, broken, endless = output_of_program("program_agents.py")
 
     assert good == "good.py looks good, attempts: 1"
     assert flaky == "flaky.py looks good, attempts: 2"
@@ -234,7 +245,7 @@ def test_web_handler_answers_and_refuses():
 
 @pytest.mark.slow
 def test_own_policy_halves_the_wait_and_its_tests_pass():
-    *_, average = output_of("own_policy_tested.py")
+    *_, average = output_of_program("own_policy_tested.py")
     _, first_come, _, shortest_first, _ = average.split()
     assert int(shortest_first) < int(first_come) / 2
 
@@ -267,7 +278,7 @@ def test_plan_words_does_not_believe_the_model():
 
 @pytest.mark.slow
 def test_adaptive_shows_what_was_learnt_when():
-    lines = output_of("adaptive.py")
+    lines = output_of_program("adaptive.py")
 
     assert lines[0] == "waiting"
     assert lines[31] == "counting"

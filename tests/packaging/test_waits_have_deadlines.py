@@ -27,7 +27,10 @@ BOUNDED = {
 #: The last words of all these, and of a deadline in steps.
 WAITS = {"Timeout", *ENDLESS, *(name.rpartition(".")[2] for name in BOUNDED)}
 #: Of these words, a file with a fault has one.
-WORDS = re.compile("|".join([*WAITS, *(name.partition(".")[0] for name in HTTP)]))
+WORDS = re.compile(
+    rf"(?:import|from) (?:{'|'.join(name.partition('.')[0] for name in HTTP)})\b(?!\.parse)"
+    rf"|\b(?:{'|'.join(WAITS)})\("
+)
 
 
 def modules():
@@ -99,6 +102,7 @@ def test_every_wait_for_a_peer_has_a_deadline():
     ],
 )
 def test_what_the_law_forbids_is_seen(text):
+    assert WORDS.search(text)
     assert [*faults(ast.parse(text))]
 
 
