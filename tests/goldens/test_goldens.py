@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 from tests.goldens import recorded
+from tests.goldens.documents import documents, taken_apart
 from tests.goldens.making import FOLDER, TEXTS
 
 #: argparse, annotations and the words of HTTP have other texts in other versions.
 OF_ONE_VERSION = {"help.txt", "openapi.json", "signatures.txt"}
 
 
-@pytest.mark.parametrize("name", TEXTS)
+#: Slow: thousands of documents are read, of which a few are in a test of their own.
+AT_LENGTH = pytest.param(
+    "documents.txt", marks=[pytest.mark.slow, pytest.mark.timeout(900)]
+)
+
+
+@pytest.mark.parametrize("name", [*sorted(TEXTS.keys() - {"documents.txt"}), AT_LENGTH])
 def test_a_text_that_users_see_is_as_it_was(name: str) -> None:
     if name in OF_ONE_VERSION and sys.version_info[:2] != (3, 11):
         pytest.skip("its text is that of Python 3.11")
@@ -26,6 +33,12 @@ def test_a_text_that_users_see_is_as_it_was(name: str) -> None:
         f"{name} differs; if that is meant: python -m tests.goldens.making {name}\n"
         + "\n".join(changes[:60])
     )
+
+
+def test_a_quarter_of_what_is_said_of_each_key_of_a_document_is_as_it_was() -> None:
+    before = (FOLDER / "documents.txt").read_text(encoding="utf-8")
+    now = documents(few=True)
+    assert sorted(taken_apart(now)) == sorted(taken_apart(before))
 
 
 @pytest.fixture(

@@ -27,7 +27,6 @@ from taskorch.errors import UsageError
 from taskorch.events import Event, defaults_of
 from taskorch.kernel import Again, Search, explain, names_of
 from taskorch.kernel._backfill import reservation
-from taskorch.kernel._budgets import change_budget, declare_budget
 from taskorch.kernel._history import past_of
 from taskorch.model import (
     Blocker,
@@ -490,6 +489,9 @@ class Stage:
 
     def do_budget(self, name: str, *words: str) -> None:
         """There is a budget, or it has another size."""
+        # Budgets are an extension, and other stories need none.
+        from taskorch.kernel._budgets import change_budget, declare_budget
+
         options, amounts = self.options(words, {"parent"})
         kernel, now, units = self.m.kernel, self.m.now, Resources(**amounts).units
         if name in kernel.budgets:

@@ -7,13 +7,12 @@ can, it leaves the list. `tests/tools/extensions.py` says which files they are.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
+from tests.kernel.stories import texts
 from tests.tools.extensions import (
     EXTENSIONS,
     PATIENCE,
@@ -28,15 +27,12 @@ from tests.tools.fences import ADVICE, COMMAND, broken_by, unbound
 from taskorch import TaskOrchestrator
 
 ROOT = Path(__file__).parents[2]
-#: The tests of the core, and how many of them pass at least.
-OF_CORE = {
-    "tests/kernel": 2500,
-    "tests/unit/events": 150,
-    "tests/unit/model": 250,
-    "tests/workflows": 700,
-}
-#: What stands among them, and is about an extension.
-OF_EXTENSIONS = ("tests/unit/model/test_fleet.py",)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package without all that can be deleted."""
+    return copy_without(unbound(), tmp_path_factory.mktemp("bare"))
 
 
 def test_the_table_names_what_there_is_once():
@@ -60,8 +56,26 @@ def test_a_copy_has_all_but_what_was_deleted(tmp_path):
     assert [*copy.rglob("client.*.pyc")] == []
 
 
-def test_the_core_works_without_all_that_can_be_deleted(tmp_path):
-    assert faults_of_acts(copy_without(unbound(), tmp_path)) == {}
+def test_the_core_works_without_all_that_can_be_deleted(bare):
+    assert faults_of_acts(bare) == {}
+
+
+STORIES = """
+from tests.kernel.stories import play, stories, texts
+for path in texts():
+    for told in stories(path) if path.stem != "budgets" else ():
+        if not told.startswith("#"):
+            print(path.stem, play(told) == told)
+"""
+
+
+def test_the_stories_of_the_kernel_need_no_extension(bare):
+    """But for those of budgets, which are one."""
+    told = printed(f"import sys; sys.path.append({str(ROOT)!r})\n{STORIES}", bare)
+    assert {line.split()[0] for line in told} == {
+        path.stem for path in texts() if path.stem != "budgets"
+    }
+    assert [line for line in told if not line.endswith("True")] == []
 
 
 KEEPING = "TaskOrchestrator(journal=SqliteJournal('runs.db', keep_for=60)).start()"
@@ -69,58 +83,52 @@ DECIDING = (
     "o = TaskOrchestrator(); o.submit_task(Task.question('?', id='a')); "
     "o.decide('a', 'complete')"
 )
-#: By extensions, the file that the error names, and what asks for it.
-ASKED = {
-    "budgets": (
+#: What the error names, and what asks for it.
+ASKED = (
+    (
         "taskorch.budgets",
         "TaskOrchestrator().budget('a', tokens=1)",
         "TaskOrchestrator().resources.raise_budget('a', {'tokens': 1})",
     ),
-    "comparing": ("taskorch.comparing", "TaskOrchestrator().compare('a', 'b')"),
-    "questions": (
+    ("taskorch.comparing", "TaskOrchestrator().compare('a', 'b')"),
+    (
         "taskorch.questions",
         "TaskOrchestrator().questions()",
         "TaskOrchestrator().answer('a', 'yes', by='ada')",
         DECIDING,
     ),
-    "recovery": (
+    (
         "taskorch.recovery",
         "TaskOrchestrator().metrics()",
         "TaskOrchestrator().recover('unknown')",
     ),
-    "simulation": (
+    (
         "taskorch.simulation",
         "TaskOrchestrator().simulate([])",
         "TaskOrchestrator().when('a')",
         "TaskOrchestrator().in_time('a')",
         "TaskOrchestrator().what_if(pause=['a'])",
     ),
-    "retention": (
+    (
         "taskorch.retention",
         KEEPING,
         "TaskOrchestrator(journal='runs.db').prune()",
-        "TaskOrchestrator().schedules.add('a', 60, Task('a'), keep_latest=1)",
     ),
-}
-
-
-PUBLIC = "".join(
-    f"from {room} import *\n"
-    for room in ("taskorch", "taskorch.errors", "taskorch.protocols")
 )
 
 
 #: What there is without any extension.
-FEW = "from taskorch import TaskOrchestrator\nfrom taskorch.errors import UsageError\n"
+PUBLIC = """
+from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator
+from taskorch.errors import UsageError
+from taskorch.protocols import RetryDecision
+"""
 
 
-def printed(code: str, package: Path, public: str = PUBLIC) -> list[str]:
-    """The lines that *code* prints, with the copy *package* and its *public* names."""
+def printed(code: str, package: Path) -> list[str]:
+    """The lines that *code* prints, with the copy *package*."""
     done = subprocess.run(
-        [
-            *(sys.executable, "-P", "-c"),
-            f"{public}{code}",
-        ],
+        [*(sys.executable, "-P", "-c"), f"{PUBLIC}{code}"],
         cwd=package.parent,
         env=environment(package),
         stdout=subprocess.PIPE,
@@ -131,17 +139,13 @@ def printed(code: str, package: Path, public: str = PUBLIC) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("name", ASKED)
-def test_a_call_that_needs_what_was_deleted_is_refused(name, tmp_path):
-    module, *calls = ASKED[name]
+def test_a_call_that_needs_what_was_deleted_is_refused(bare):
+    calls = [(module, call) for module, *every in ASKED for call in every]
     script = "".join(
         f"try: {call}\nexcept UsageError as error: print(error)\nelse: print('done')\n"
-        for call in calls
+        for _, call in calls
     )
-    # All that is public has names of simulations.
-    public = FEW if name == "simulation" else PUBLIC
-    told = printed(script, copy_without([name], tmp_path), public)
-    for line, call in zip(told, calls, strict=True):
+    for line, (module, call) in zip(printed(script, bare), calls, strict=True):
         assert f"{module}, and its file was deleted" in line, call
 
 
@@ -152,14 +156,12 @@ except UsageError as error: print(error)
 """
 
 
-def test_without_budgets_a_journal_that_has_some_is_refused(tmp_path):
-    journal = str(tmp_path / "runs.db")
-    opening = OPENING.format(journal=journal)
-    package = copy_without(["budgets"], tmp_path)
-    assert printed(opening, package) == []
-    with TaskOrchestrator(journal=journal) as orch:
+def test_without_budgets_a_journal_that_has_some_is_refused(bare, tmp_path):
+    without, journal = str(tmp_path / "none.db"), str(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=without), TaskOrchestrator(journal=journal) as orch:
         orch.budget("a", tokens=1)
-    [error] = printed(opening, package)
+    script = "".join(OPENING.format(journal=each) for each in (without, journal))
+    [error] = printed(script, bare)
     assert "a journal with budgets needs taskorch.kernel._budgets" in error
 
 
@@ -177,9 +179,9 @@ for handler in ({}, {"retry_handler": Handler()}):
 """
 
 
-def test_without_recovery_a_task_ends_by_its_own_options(tmp_path):
+def test_without_recovery_a_task_ends_by_its_own_options(bare):
     """Nobody knows of what class its failures are."""
-    told = printed(FAILING, copy_without(["recovery"], tmp_path))
+    told = printed(FAILING, bare)
     assert told == [
         "TimeoutError() 3",
         "unknown",
@@ -197,8 +199,8 @@ with TaskOrchestrator() as orch:
 """
 
 
-def test_without_memo_a_task_with_a_cache_fails_and_says_why(tmp_path):
-    error, other = printed(REMEMBERING, copy_without(["memo"], tmp_path))
+def test_without_memo_a_task_with_a_cache_fails_and_says_why(bare):
+    error, other = printed(REMEMBERING, bare)
     assert "cache= of a task needs taskorch.memo, and its file was deleted" in error
     assert other == "0"
 
@@ -206,6 +208,7 @@ def test_without_memo_a_task_with_a_cache_fails_and_says_why(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_the_core_works_without_an_extension(name):
+    """Slow: a program of fifteen acts for each of forty extensions."""
     fault = broken_by([name])
     if name in unbound():
         assert not fault, (
@@ -215,73 +218,3 @@ def test_the_core_works_without_an_extension(name):
         assert fault, (
             f"{name} can be deleted now: shrink the golden, by {COMMAND} bound"
         )
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(4 * PATIENCE)
-@pytest.mark.parametrize("tests", OF_CORE)
-def test_the_tests_of_the_core_pass_without_all_that_can_be_deleted(tests, tmp_path):
-    """But for those that ask for an extension themselves."""
-    package = copy_without(unbound(), tmp_path)
-    report = tmp_path / "report.xml"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-m", "not slow"),
-            *("-p", "no:taskorch", "-p", "no:cacheprovider"),
-            *("--hypothesis-profile=few", "--continue-on-collection-errors"),
-            *(f"--ignore={place}" for place in OF_EXTENSIONS),
-            *(f"--junitxml={report}", tests),
-        ],
-        cwd=ROOT,
-        env=environment(package),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=3.5 * PATIENCE,
-        check=False,
-    )
-    assert report.exists(), f"they came to no end:\n{done.stdout[-3000:]}"
-    faults = []
-    passed = 0
-    for case in ET.parse(report).iter("testcase"):
-        problems = [part for part in case if part.tag in {"failure", "error"}]
-        passed += not len(case)
-        faults += [
-            f"{case.get('classname')} {case.get('name')}\n{problem.text}"
-            for problem in problems
-            if not asks_for_an_extension(problem.text or "")
-        ]
-    assert not faults, "\n".join(faults[:5])
-    assert passed >= OF_CORE[tests]
-
-
-def asks_for_an_extension(text: str) -> bool:
-    """Whether a file of the tests has imported what is missing, or was refused so."""
-    if re.search(
-        r"^E .* needs taskorch\.\S+, and its file was deleted", text, re.MULTILINE
-    ):
-        return True
-    places = re.findall(r"^(\S+\.py):\d+: in ", text, re.MULTILINE)
-    missing = re.search(
-        r"^E .*(No module named 'taskorch\.|cannot import name \S+ from 'taskorch)",
-        text,
-        re.MULTILINE,
-    )
-    return bool(missing and places and Path(places[-1]).parts[0] == "tests")
-
-
-def test_a_test_that_asks_for_an_extension_is_known_from_a_fault_of_the_core():
-    missing = "E   ModuleNotFoundError: No module named 'taskorch.reading'\n"
-    test, core = "tests/a.py:1: in <module>\n    x\n", "/t/taskorch/b.py:2: in f\n  y\n"
-    assert asks_for_an_extension(test + missing)
-    assert asks_for_an_extension(
-        f"{test}{core}E   InvalidTaskError: a() needs taskorch.b, and its file was deleted"
-    )
-    assert asks_for_an_extension(
-        f"{test}E   ImportError: cannot import name '_b' from 'taskorch.a' (a.py)"
-    )
-    assert not asks_for_an_extension(test + core + missing)
-    assert not asks_for_an_extension(test + "E   AssertionError\n")
-    assert not asks_for_an_extension(
-        test + "E   ModuleNotFoundError: No module named 'x'"
-    )

@@ -37,7 +37,7 @@ ENDS = {"startswith", "endswith", "removeprefix", "removesuffix"}
 #: Variables whose value, followed by a sign, is the beginning of an id.
 RUNS = {"run_id", "_run_id", "workflow_id", "_RUN", "stem"}
 #: A text without any of it has nothing of ids.
-SEEN = re.compile(rf"""[/~]["']|(?:{'|'.join(RUNS)})\}}[/~]""")
+SEEN = re.compile(rf"""[/~]["']|(?:{"|".join(RUNS)})\}}[/~]""")
 
 
 def is_sign(node: ast.expr) -> bool:

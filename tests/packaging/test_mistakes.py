@@ -1,5 +1,7 @@
 """The bank of mistakes fits the code: each can be planted."""
 
+from textwrap import dedent
+
 import pytest
 from tests.tools.mistakes import SOURCE, Mistake, bank, planted
 
@@ -8,9 +10,10 @@ BANK = bank()
 
 @pytest.mark.parametrize("mistake", BANK, ids=lambda mistake: mistake.name)
 def test_a_mistake_can_be_planted(mistake: Mistake) -> None:
-    path, at = mistake.place()
-    text = path.read_text(encoding="utf-8")
-    compile(text[:at] + mistake.new + text[at + len(mistake.old) :], path, "exec")
+    path, object_ = mistake.span()
+    text = path.read_text(encoding="utf-8")[object_]
+    # The object alone, which is read sooner than its file.
+    compile(dedent(text.replace(mistake.old, mistake.new)), path, "exec")
     assert mistake.new != mistake.old
 
 

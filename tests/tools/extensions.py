@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+@cache
 def extension_of(place: str) -> str:
     """The extension that the file at *place*, below the package, belongs to; or ""."""
     for name, places in EXTENSIONS.items():

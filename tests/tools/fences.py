@@ -65,6 +65,8 @@ LEAVES: Final = frozenset(
         *ast.cmpop.__subclasses__(),
     )
 )
+#: What the lists are made of, besides classes and functions.
+NOTED: Final = frozenset((ast.Attribute, ast.BoolOp, ast.Import, ast.ImportFrom))
 #: Named tuples have these, and they are public.
 OF_TUPLES: Final = frozenset(("_asdict", "_fields", "_make", "_replace"))
 
@@ -105,9 +107,7 @@ class Sources:
         while todo:
             # With each node, the attributes of the class that it is in, and its function.
             node, attributes, function = todo.pop()
-            if isinstance(node, ast.Attribute):
-                self._attribute(module, node, attributes)
-            elif isinstance(node, ast.ClassDef):
+            if isinstance(node, ast.ClassDef):
                 attributes = _declared(node)
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 classes.append((f"{module}:{node.name}", lines, attributes))
@@ -115,13 +115,12 @@ class Sources:
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 self._own(module, [node.name])
                 function = node.name
-            elif isinstance(node, ast.BoolOp):
-                place = f"{module}:{function}"
-                most = max(self.conditions[place], _operands(node))
-                self.conditions[place] = most
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                self._import(module, node)
-            todo += [(part, attributes, function) for part in _inner(node)]
+            elif node.__class__ in NOTED:
+                self._note(module, node, attributes, function)
+            for value in node.__dict__.values():
+                for part in value if value.__class__ is list else (value,):
+                    if part.__class__ not in LEAVES:
+                        todo.append((part, attributes, function))
         for name, lines, attributes in classes:
             self.classes[name] = lines, len(attributes)
 
@@ -129,6 +128,17 @@ class Sources:
         for name in names:
             if _is_private(name):
                 self.owners[name].add(room_of(module))
+
+    def _note(
+        self, module: str, node: ast.AST, attributes: set[str], function: str
+    ) -> None:
+        if isinstance(node, ast.Attribute):
+            self._attribute(module, node, attributes)
+        elif isinstance(node, ast.BoolOp):
+            place = f"{module}:{function}"
+            self.conditions[place] = max(self.conditions[place], _operands(node))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            self._import(module, node)
 
     def _attribute(
         self, module: str, node: ast.Attribute, attributes: set[str]
@@ -149,15 +159,6 @@ class Sources:
                     path, name = f"{path}.{name}", ""
             if f"{path}.".startswith("taskorch.") and path != module:
                 self.imports[module].add((path, name))
-
-
-def _inner(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a node, but for those in which nothing can be."""
-    for value in vars(node).values():
-        if value.__class__ is list:
-            yield from (each for each in value if each.__class__ not in LEAVES)
-        elif value.__class__ not in LEAVES:
-            yield value
 
 
 def _operands(node: ast.expr) -> int:

@@ -28,8 +28,10 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,8 +66,14 @@ class Mistake:
     name: str
 
     def place(self, source: Path = SOURCE) -> tuple[Path, int]:
+        """Return the file, and the place of the old text in it."""
+        path, object_ = self.span(source)
+        text = path.read_text(encoding="utf-8")
+        return path, text.index(self.old, object_.start, object_.stop)
+
+    def span(self, source: Path = SOURCE) -> tuple[Path, slice]:
         """
-        Return the file, and the place of the old text in it.
+        Return the file, and the place of the object in it.
 
         Raises:
             LookupError: No such object, or the text does not stand there once.
@@ -76,7 +84,7 @@ class Mistake:
         count = text.count(self.old, begin, end)
         if count != 1:
             raise LookupError(f"{self.name}: {self.of} has the old text {count} times")
-        return path, text.index(self.old, begin, end)
+        return path, slice(begin, end)
 
     def lines(self) -> tuple[Path, range]:
         """Return the file, and the lines that it changes, from one on."""
@@ -109,20 +117,28 @@ def _file_of(of: str, source: Path) -> tuple[Path, list[str]]:
 
 def _span(text: str, inside: Sequence[str], of: str) -> tuple[int, int]:
     """Return where the object begins in *text*, and where it ends."""
-    begins = [0]
-    for line in text.splitlines(keepends=True):
-        begins.append(begins[-1] + len(line))
-    body: Iterable[ast.AST] = ast.parse(text).body
-    found: Any = None
-    for name in inside:
-        found = next((each for each in _named(body) if each.name == name), None)
-        if found is None:
-            raise LookupError(f"there is no {of}")
-        body = found.body
-    if found is None:
+    if not inside:
         return 0, len(text)
-    first = min([found, *found.decorator_list], key=lambda node: node.lineno)
-    return begins[first.lineno - 1], begins[found.end_lineno]
+    spans = _spans(text)
+    if ".".join(inside) not in spans:
+        raise LookupError(f"there is no {of}")
+    return spans[".".join(inside)]
+
+
+@cache
+def _spans(text: str) -> Mapping[str, tuple[int, int]]:
+    """Return where each class and each function of *text* begins and ends."""
+    begins = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
+    spans: dict[str, tuple[int, int]] = {}
+    todo = [("", node) for node in _named(ast.parse(text).body)]
+    for before, node in todo:
+        name = f"{before}{node.name}"
+        first = min([node, *node.decorator_list], key=lambda each: each.lineno)
+        span = begins[first.lineno - 1], begins[node.end_lineno]
+        # Of those with one name, such as overloads, the first is meant.
+        spans.setdefault(name, span)
+        todo += [(f"{name}.", each) for each in _named(node.body)]
+    return spans
 
 
 def _named(body: Iterable[ast.AST]) -> Iterator[Any]:
