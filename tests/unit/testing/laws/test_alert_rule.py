@@ -45,7 +45,7 @@ def test_right_ones_pass(action):
 
 @pytest.mark.parametrize("rule", default_rules(), ids=lambda rule: rule.name)
 def test_those_of_the_library_pass(rule):
-    check_alert_rule(rule, patience=30.0, action_patience=30.0, examples=20)
+    check_alert_rule(rule, patience=30.0, action_patience=30.0, examples=6)
 
 
 class Counts:

@@ -183,7 +183,7 @@ def shortest() -> Iterator[AttemptExecutor[Any]]:
 def test_ours_keep_the_laws(opened: Any, work: Any) -> None:
     with opened() as executor:
         check_attempt_executor(
-            lambda: executor, work=work, examples=6, patience=PATIENCE
+            lambda: executor, work=work, examples=3, patience=PATIENCE
         )
 
 
@@ -191,7 +191,7 @@ def test_ours_keep_the_laws(opened: Any, work: Any) -> None:
 def test_so_does_one_of_processes() -> None:
     with ProcessPoolExecutor(2, mp_context=PROCESSES) as pool:
         executor = FuturesExecutor("cpu", pool)
-        check_attempt_executor(lambda: executor, examples=6, patience=PATIENCE)
+        check_attempt_executor(lambda: executor, examples=3, patience=PATIENCE)
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_so_does_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     # Each of many processes that begin with nothing would import the library.
     monkeypatch.setattr(module, "SPAWN", PROCESSES)
     try:
-        check_attempt_executor(module.Processes, examples=4, patience=PATIENCE)
+        check_attempt_executor(module.Processes, examples=2, patience=PATIENCE)
     finally:
         del sys.modules["own_executor"]
 

@@ -201,7 +201,7 @@ PLANTED = {
 def checked(tmp_path):
     """Checks journals of a class, each in a file of its own."""
 
-    def check(made, examples=5, **options):
+    def check(made, examples=2, **options):
         numbers, path = count(), []
 
         def make():

@@ -130,7 +130,7 @@ def test_a_right_one_passes(made, examples):
 
 @pytest.mark.parametrize("options", [{}, {"escalate": False, "max_retries": 0}])
 def test_that_of_recovery_passes(options):
-    check_retry_handler(lambda: RecoveryHandler(**options), examples=40)
+    check_retry_handler(lambda: RecoveryHandler(**options), examples=12)
 
 
 @pytest.mark.parametrize(("law", "made"), each(PLANTED))

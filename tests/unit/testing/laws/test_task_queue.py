@@ -199,7 +199,7 @@ def test_a_queue_that_knows_only_some_tasks_is_asked_about_these():
         def key(self, task, context):
             return {"a": 1, "b": 2}[task.type]
 
-    check_task_queue(Known(), tasks=[Task("a"), Task("b")])
+    check_task_queue(Known(), tasks=[Task("a"), Task("b")], examples=15)
 
     with pytest.raises(KeyError):
         check_task_queue(Known())
