@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from taskorch import (
     Workflow,
     current_context,
 )
+from taskorch.cli import main
 from taskorch.errors import PolicyDeniedError, TaskorchError
 from taskorch.governance import (
     ConstitutionalRuntime,
@@ -125,8 +124,20 @@ GOVERNED = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize("policies", GOVERNED)
+#: Each script, and each of the policies, with one of the others; slow: all with all.
+PAIRS = [
+    pytest.param(
+        script,
+        policies,
+        marks=() if number % len(SCRIPTS) == which else pytest.mark.slow,
+        id=f"{script.__name__}-{policies}",
+    )
+    for which, script in enumerate(SCRIPTS)
+    for number, policies in enumerate(GOVERNED)
+]
+
+
+@pytest.mark.parametrize(("script", "policies"), PAIRS)
 def test_a_durable_script_gets_its_results_again(
     tmp_path: Path, script: Any, policies: str
 ) -> None:
@@ -324,10 +335,7 @@ def test_what_a_rule_counts_outlives_retention(
         assert is_denied(orch, "d1")
     options: dict[str, Any] = {}
     if by == "command":
-        command = [sys.executable, "-m", "taskorch", "prune", str(path), "--yes"]
-        subprocess.run(
-            [*command, "--older-than", "0s"], check=True, capture_output=True
-        )
+        assert main(["prune", str(path), "--yes", "--older-than", "0s"]) == 0
     else:
         options = {"keep_latest": 0}
     for life in range(2):
@@ -354,8 +362,7 @@ def test_of_events_that_nobody_counted_it_is_said_that_nobody_knows(
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         canary(orch)
-    command = [sys.executable, "-m", "taskorch", "prune", str(path), "--yes"]
-    subprocess.run([*command, "--older-than", "0s"], check=True, capture_output=True)
+    assert main(["prune", str(path), "--yes", "--older-than", "0s"]) == 0
     with governed(path, history("failed", severity=severity)) as orch:
         assert is_denied(orch, "d1") == denied
         told = str(orch.explain("d1")) if denied else ""

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from tests.tools.extensions import SOURCE, told_with
 
 import taskorch
 from taskorch._settings.fields import (
@@ -19,7 +14,6 @@ from taskorch._settings.fields import (
     signature_of,
 )
 
-SOURCE = Path(taskorch.__file__).parent
 FIELD = "    concurrency: int = attrs.field(\n"
 ADDED = """\
     colours: int = attrs.field(
@@ -61,25 +55,10 @@ print("all of it")
 
 
 def test_a_setting_is_added_at_its_field_and_is_everywhere(tmp_path):
-    copy = tmp_path / "taskorch"
-    leave = shutil.ignore_patterns("__pycache__", "*.so")
-    shutil.copytree(SOURCE, copy, ignore=leave)
-    file = copy / "_settings" / "fields.py"
-    text = file.read_text()
+    place = "_settings/fields.py"
+    text = (SOURCE / place).read_text()
     assert text.count(FIELD) == 1
-    file.write_text(text.replace(FIELD, ADDED + FIELD))
-    story = tmp_path / "story.py"
-    story.write_text(STORY)
-    ours = {k: v for k, v in os.environ.items() if not k.startswith("TASKORCH_")}
-    done = subprocess.run(
-        [sys.executable, story],
-        cwd=tmp_path,
-        env={**ours, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    done = told_with({place: text.replace(FIELD, ADDED + FIELD)}, STORY, tmp_path)
     assert done.stdout.endswith("all of it\n"), done.stdout + done.stderr
     assert "colours: 5 (from TASKORCH_COLOURS)" in done.stdout
 

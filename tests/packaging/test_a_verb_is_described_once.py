@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from inspect import isasyncgenfunction, iscoroutinefunction, signature
-from pathlib import Path
 from types import FunctionType
 
 import pytest
 from tests.packaging._reference import BY_HAND
+from tests.tools.extensions import SOURCE, told_with
 
-import taskorch
 from taskorch._aio import (
     AsyncAgents,
     AsyncOrchestrator,
@@ -23,7 +18,6 @@ from taskorch._aio import (
 from taskorch.client import AsyncClient, Client
 from taskorch.verbs.table import ROOMS, VERBS
 
-SOURCE = Path(taskorch.__file__).parent
 METHOD = "    def set_priority("
 ADDED = '''\
     @verb(
@@ -115,28 +109,15 @@ print("all of it")
 
 @pytest.mark.slow
 def test_a_verb_is_added_at_its_method_and_is_everywhere(tmp_path):
+    """Slow: a service, its clients and the commands, all in a process of their own."""
     pytest.importorskip("starlette")
-    copy = tmp_path / "taskorch"
-    leave = shutil.ignore_patterns("__pycache__", "*.so")
-    shutil.copytree(SOURCE, copy, ignore=leave)
-    file = copy / "_orchestrator.py"
-    text = file.read_text()
+    file = "_orchestrator.py"
+    text = (SOURCE / file).read_text()
     assert text.count(METHOD) == 1
     # In front of the mark of the method that it stands before.
     place = text.rindex("    @verb(\n", 0, text.index(METHOD))
-    file.write_text(text[:place] + ADDED + text[place:])
-    story = tmp_path / "story.py"
-    story.write_text(STORY)
-    ours = {k: v for k, v in os.environ.items() if not k.startswith("TASKORCH_")}
-    done = subprocess.run(
-        [sys.executable, story],
-        cwd=tmp_path,
-        env={**ours, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=150,
-    )
+    changed = text[:place] + ADDED + text[place:]
+    done = told_with({file: changed}, STORY, tmp_path)
     assert done.stdout.endswith("all of it\n"), done.stderr
 
 

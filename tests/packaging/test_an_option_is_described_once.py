@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-import taskorch
+from tests.tools.extensions import SOURCE, told_with
 
 FIELD = """\
     owner: str | None = attrs.field(
         default=None, kw_only=True, metadata=option("name", kind=True, match="equal")
     )
 """
-SOURCE = Path(taskorch.__file__).parent
 
 STORY = """
 import json
@@ -137,28 +129,18 @@ print("all of it")
 
 @pytest.mark.slow
 def test_an_option_is_added_at_its_field_and_is_everywhere(tmp_path):
-    """A line for its field, one for its text; `TypedDict`s are for checkers alone."""
-    copy = tmp_path / "taskorch"
-    leave = shutil.ignore_patterns("__pycache__", "*.so")
-    shutil.copytree(SOURCE, copy, ignore=leave)
-    file = copy / "model" / "_task.py"
-    text = file.read_text()
+    """
+    A line for its field, one for its text; `TypedDict`s are for checkers alone.
+
+    Slow: all that takes tasks is asked, in a process of its own.
+    """
+    place = "model/_task.py"
+    text = (SOURCE / place).read_text()
     assert text.count(FIELD) == 1
     text = text.replace(FIELD, FIELD + FIELD.replace("owner", "colour"))
     text = text.replace(
         "        owner: Its tenant",
         "        colour: What it is painted with.\n        owner: Its tenant",
     )
-    file.write_text(text)
-    story = tmp_path / "story.py"
-    story.write_text(STORY)
-    done = subprocess.run(
-        [sys.executable, story],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    done = told_with({place: text}, STORY, tmp_path)
     assert done.stdout.endswith("all of it\n"), done.stdout + done.stderr

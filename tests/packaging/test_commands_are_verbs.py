@@ -110,11 +110,13 @@ def spelt(parser, place):
 @pytest.mark.parametrize("command", GROUPS)
 def test_an_option_that_is_not_for_an_act_is_refused(command, capsys):
     parser = parsers()[command]
-    for name, act in GROUPS[command].items():
+    for number, (name, act) in enumerate(GROUPS[command].items()):
         known = {*act.options, *act.takes}
         if act.verb is not None and act.verb.preview:
             known.add("dry_run")
-        for place in parser.get_default("flags").keys() - known:
+        others = sorted(parser.get_default("flags").keys() - known)
+        # A third of them, and others of the next act.
+        for place in others[number % 3 :: 3] or others:
             words = [command, "http://127.0.0.1:1", *([name] if name else []), "x"]
             assert main([*words, *spelt(parser, place)]) == 2
             said = capsys.readouterr().err

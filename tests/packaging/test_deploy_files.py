@@ -62,7 +62,17 @@ def command_of(name: str) -> list[str]:
     return image()[0] if name == "Containerfile" else pod()["containers"][0]["args"]
 
 
-@pytest.mark.parametrize("name", ["Containerfile", "kubernetes.yaml", "tasks.service"])
+#: Slow: the commands of the others differ in a host, a port and a grace.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kubernetes.yaml",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("Containerfile", "tasks.service")
+        ),
+    ],
+)
 def test_the_command_of_a_file_serves_until_sigterm(name, tmp_path):
     shutil.copy(FOLDER / "app.py", tmp_path)
     program, *words = command_of(name)

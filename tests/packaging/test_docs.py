@@ -4,9 +4,8 @@ import pkgutil
 import re
 import runpy
 import tomllib
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import taskorch
 
@@ -39,24 +38,29 @@ def links_of(page):
     return [page.parent / link for link in LINK.findall(text)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
-    assert [link for link in links_of(page) if not link.exists()] == []
+def test_links_lead_somewhere():
+    links = [(page, link) for page in PAGES for link in links_of(page)]
+    assert [(page, link) for page, link in links if not link.exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_into_pages_name_a_heading(page):
-    found = ANCHOR.findall(page.read_text())
-    named = [((page.parent / path) if path else page, name) for path, name in found]
-    assert [name for there, name in named if name not in anchors_of(there)] == []
+def test_links_into_pages_name_a_heading():
+    heads = cache(anchors_of)
+    links = [
+        (page, (page.parent / path) if path else page, name)
+        for page in PAGES
+        for path, name in ANCHOR.findall(page.read_text())
+    ]
+    wrong = [(page, name) for page, there, name in links if name not in heads(there)]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_to_elsewhere_are_whole(page):
+def test_links_to_elsewhere_are_whole():
     """There may be no network: they have a host, and no blanks."""
     whole = re.compile(r"https?://[\w.-]+\.\w+(:\d+)?(/[^\s]*)?")
-    links = EXTERNAL.findall(page.read_text())
-    assert [link for link in links if not whole.fullmatch(link)] == []
+    links = [
+        (page, link) for page in PAGES for link in EXTERNAL.findall(page.read_text())
+    ]
+    assert [(page, link) for page, link in links if not whole.fullmatch(link)] == []
 
 
 #: On the site, an example is a page.

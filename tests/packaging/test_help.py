@@ -15,16 +15,14 @@ from taskorch import (
     TaskOrchestrator,
 )
 
-VALUES = public_values()
 
-
-@pytest.mark.parametrize("cls", VALUES, ids=lambda cls: cls.__name__)
-def test_the_docstring_of_a_value_explains_each_field(cls):
+def test_the_docstring_of_a_value_explains_each_field():
     """Its own, or that of the class from which it has the field."""
-    told = "\n".join(base.__doc__ or "" for base in cls.__mro__ if attrs.has(base))
-    for field in attrs.fields(cls):
-        if field.init and not field.name.startswith("_"):
-            assert f"    {field.name}: " in told, field.name
+    for cls in public_values():
+        told = "\n".join(base.__doc__ or "" for base in cls.__mro__ if attrs.has(base))
+        for field in attrs.fields(cls):
+            if field.init and not field.name.startswith("_"):
+                assert f"    {field.name}: " in told, (cls, field.name)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from taskorch import Task, TaskOrchestrator
 
-ROUNDS = 10
+ROUNDS = 4
 #: Heavy or optional: only what needs one of them may load it.
 NOT_LOADED = (
     "asyncio",

@@ -142,3 +142,27 @@ def faults_of_acts(package: Path) -> dict[str, str]:
     faults: dict[str, str] = document["failed"]
     missed = re.search("No module named 'taskorch[^']*'", done.stderr)
     return faults if faults or not missed else {"log": missed[0]}
+
+
+def told_with(
+    changes: Mapping[str, str], story: str, folder: Path, *words: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the program *story* with a copy in *folder* in which files have other texts."""
+    package = copy_without((), folder)
+    for compiled in package.rglob("*.so"):
+        compiled.unlink()
+    for place, text in changes.items():
+        (package / place).unlink()
+        (package / place).write_text(text, "utf-8")
+    script = folder / "story.py"
+    script.write_text(story, "utf-8")
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("TASKORCH_")}
+    return subprocess.run(
+        [sys.executable, script, *map(str, words)],
+        cwd=folder,
+        env={**ours, "PYTHONPATH": f"{folder}{os.pathsep}{SOURCE.parents[1]}"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )

@@ -60,14 +60,22 @@ def until(process, metric, is_so):
     raise AssertionError(process.stderr.read())
 
 
+#: Slow: each is a process of its own, and the harness paces it in its first way.
 @pytest.mark.parametrize(
     "producer",
     [
-        {"PRODUCER_PACING": "harness"},
-        {"PRODUCER_PACING": "adapter", "PRODUCER_RATE": "100"},
-        {"PRODUCER_MODE": "depth-target", "TARGET_DEPTH": "20"},
+        pytest.param({"PRODUCER_PACING": "harness"}, id="tokens"),
+        pytest.param(
+            {"PRODUCER_PACING": "adapter", "PRODUCER_RATE": "100"},
+            marks=pytest.mark.slow,
+            id="rate",
+        ),
+        pytest.param(
+            {"PRODUCER_MODE": "depth-target", "TARGET_DEPTH": "20"},
+            marks=pytest.mark.slow,
+            id="depth",
+        ),
     ],
-    ids=["tokens", "rate", "depth"],
 )
 def test_it_says_what_the_harness_reads(postgres, producer):
     with adapter(postgres, f"neutral-{'-'.join(producer)}", **producer) as process:

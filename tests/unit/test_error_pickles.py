@@ -34,18 +34,16 @@ def sample(cls: type[errors.TaskorchError]) -> errors.TaskorchError:
     return cls("what happened", **keywords)
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
-def test_an_error_survives_pickling(cls, protocol):
-    error = sample(cls)
-
-    copy = pickle.loads(pickle.dumps(error, protocol))
-
-    assert type(copy) is cls
-    assert str(copy) == str(error)
-    assert copy.args == error.args
-    assert repr(vars(copy)) == repr(vars(error))
-    assert (copy.code, copy.hint) == (cls.code, "do this")
+def test_each_error_survives_pickling(protocol):
+    for cls in CLASSES:
+        error = sample(cls)
+        copy = pickle.loads(pickle.dumps(error, protocol))
+        assert type(copy) is cls
+        assert str(copy) == str(error)
+        assert copy.args == error.args
+        assert repr(vars(copy)) == repr(vars(error))
+        assert (copy.code, copy.hint) == (cls.code, "do this")
 
 
 def test_every_error_class_of_the_module_is_public():

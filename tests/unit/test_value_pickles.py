@@ -19,7 +19,6 @@ from taskorch import TaskOrchestrator, model, planning, recovery
 from taskorch.model import TaskState
 
 PATIENCE = 60.0
-VALUES = public_values()
 
 
 def raises():
@@ -73,12 +72,6 @@ def made(cls):
     if cls in OF_THEIR_OWN:
         return OF_THEIR_OWN[cls](cls)
     where = vars(sys.modules[cls.__module__]) | {"Path": Path}
-    if cls is model.Question:
-        return cls("deploy?")
-    if cls is recovery.FailureClass:
-        return cls("logic_error")
-    if cls is recovery.Rule:
-        return cls("logic_error", error="ValueError")
     is_fact = issubclass(cls, tuple)
     hints = typing.get_type_hints(cls if is_fact else cls.__init__, where)
     given = {
@@ -89,14 +82,14 @@ def made(cls):
     return cls(**given)
 
 
-@pytest.mark.parametrize("cls", VALUES, ids=lambda cls: cls.__name__)
-def test_a_value_can_be_pickled(cls):
-    value = made(cls)
-    again = pickle.loads(pickle.dumps(value))
-    assert type(again) is cls
-    for field in (field for field in attrs.fields(cls) if field.eq):
-        ours, theirs = getattr(value, field.name), getattr(again, field.name)
-        assert ours == theirs or repr(ours) == repr(theirs)
+def test_each_public_value_can_be_pickled():
+    for cls in public_values():
+        value = made(cls)
+        again = pickle.loads(pickle.dumps(value))
+        assert type(again) is cls
+        for field in (field for field in attrs.fields(cls) if field.eq):
+            ours, theirs = getattr(value, field.name), getattr(again, field.name)
+            assert ours == theirs or repr(ours) == repr(theirs), (cls, field.name)
 
 
 def test_what_a_real_orchestrator_says_can_be_pickled(tmp_path):

@@ -120,9 +120,11 @@ def chain_of(run: RunFacts) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_the_planted_difference_is_named_first(kind):
+@pytest.mark.parametrize("worlds", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_the_planted_difference_is_named_first(kind, worlds):
+    """Slow: a share of a hundred says more than one of ten."""
     found = []
-    for seed in range(100):
+    for seed in range(worlds):
         world = World(random.Random(f"{kind}{seed}"))
         earlier = world.run("good")
         planted = world.plant(kind, chain_of(earlier))
@@ -137,12 +139,12 @@ def test_the_planted_difference_is_named_first(kind):
         else:
             is_found = [each.task for each in first] == [planted]
         found.append(is_found)
-    assert sum(found) >= 90
+    assert sum(found) >= 0.9 * worlds
 
 
 @pytest.mark.parametrize("kind", PLANTED)
 def test_what_tasks_account_for_sums_up_to_the_difference_of_the_chain(kind):
-    for seed in range(30):
+    for seed in range(5):
         world = World(random.Random(seed))
         earlier = world.run("good")
         world.plant(kind, chain_of(earlier))

@@ -209,7 +209,7 @@ def facts_of(cls):
 def test_every_fact_comes_back(cls):
     """With every value that its fields may have."""
 
-    @settings(max_examples=examples(25), deadline=None)
+    @settings(max_examples=examples(5), deadline=None)
     @given(facts_of(cls))
     def check(fact):
         read, doc = decode(encode((fact, None)))

@@ -627,6 +627,7 @@ def test_whatever_is_done_to_it_each_reads_as_memory_does(
     check()
 
 
+#: Slow: ten times as many lives of a journal.
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BACKENDS, ids=lambda kind: kind.__name__)
 def test_whatever_is_done_to_it_for_long_each_reads_as_memory_does(
@@ -653,7 +654,7 @@ def test_a_journal_of_another_database_is_one_file(tmp_path):
     def reopen():
         return latest[0].open()
 
-    check_durable_journal(make, reopen=reopen, examples=3)
+    check_durable_journal(make, reopen=reopen, examples=1)
 
 
 def test_and_a_line_that_says_where_it_is(tmp_path, monkeypatch):

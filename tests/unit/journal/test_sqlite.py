@@ -64,7 +64,7 @@ def opened(path):
 # -- the laws ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("durability", "examples"), [("power", 3), ("process", 25)])
+@pytest.mark.parametrize(("durability", "examples"), [("power", 1), ("process", 5)])
 def test_it_keeps_the_laws_of_a_journal(tmp_path, durability, examples):
     numbers = count()
     latest = []
@@ -87,7 +87,7 @@ def test_all_is_read_that_is_not_asked_for_from_somewhere():
 
 
 def test_a_journal_in_memory_keeps_them_too():
-    check_journal(lambda: MemoryJournal(keep_events=True), examples=30)
+    check_journal(lambda: MemoryJournal(keep_events=True), examples=8)
 
 
 def test_it_is_a_journal(path):

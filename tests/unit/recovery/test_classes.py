@@ -478,8 +478,11 @@ def test_what_clears_up_after_a_failure_does_not_hide_it(name, far, near):
     text = f"{far}\n{400 * _CACHE}{near}\n"
     assert classify(_ended(1, text)).name == name
     assert classify(RuntimeError("x"), output=text).name == name
-    hidden = classify(_ended(1, f"{far}\n{4000 * _CACHE}"))
-    assert hidden.name == "unknown"
+
+
+def test_what_stands_too_far_above_the_end_is_not_read():
+    text = f"src/a.c:1:2: error: no such member\n{4000 * _CACHE}"
+    assert classify(_ended(1, text)).name == "unknown"
 
 
 def test_a_hint_counts_only_where_there_is_nothing_else():
@@ -643,8 +646,8 @@ def test_a_rule_takes_no_longer_than_its_text_is_long(text):
     """One that would be tried again and again from each place of it: hours, not seconds."""
     rule = Rule("memory", text=text)
     started = time.process_time()
-    classify(ValueError("a" * 500_000 + "!"), rules=[rule])
-    assert time.process_time() - started < 10
+    classify(ValueError("a" * 100_000 + "!"), rules=[rule])
+    assert time.process_time() - started < 5
 
 
 @given(
