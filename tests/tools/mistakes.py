@@ -5,6 +5,8 @@ The bank of mistakes: what somebody could do wrong in our code, and would the te
     python -m tests.tools.mistakes try               plant each, one at a time: hours
     python -m tests.tools.mistakes try --sample 30 --seed 7
     python -m tests.tools.mistakes try steps. kernel._rates      those of these objects
+    python -m tests.tools.mistakes try --held        those of another hand
+    python -m tests.tools.mistakes beside            by the tests beside the rooms: no reach
 
 The mistakes are data: `tests/mistakes` has a file for each room. Each mistake says *of*
 which object it is, by its path; the *old* text, which stands there once, and the *new* one;
@@ -12,7 +14,8 @@ and the *promise* that it breaks. A rename moves a mistake. One whose code is go
 anew in what came in its place, for the same promise, by somebody else.
 
 A mistake is planted in a copy of the sources. Those tests alone are run that reach the
-lines that it changes, the quickest first: for a minute, unless told otherwise.
+lines that it changes, the quickest first: for a minute, unless told otherwise. `beside`
+runs the few files of tests that name its object or its module, the most special ones first.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import accumulate
@@ -36,6 +41,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import pytest
 from coverage import Coverage, CoverageData
 
 ROOT: Final = Path(__file__).parents[2]
@@ -44,6 +50,8 @@ BANK: Final = ROOT / "tests" / "mistakes"
 REACH: Final = ROOT / "build" / "reach"
 #: Tests that are run at most for a mistake: their names are arguments of a process.
 MOST: Final = 2_000
+#: Files of tests that stand beside a room.
+NEAR: Final = 12
 
 
 @attrs.frozen
@@ -57,6 +65,8 @@ class Mistake:
         new: What stands there instead.
         promise: What users were promised, and have no more.
         name: The file of the bank, and which it is there.
+        held: Whether it was drawn by another hand than that of the tests, and is looked at
+            only to judge the whole.
     """
 
     of: str
@@ -64,6 +74,7 @@ class Mistake:
     new: str
     promise: str
     name: str
+    held: bool = False
 
     def place(self, source: Path = SOURCE) -> tuple[Path, int]:
         """Return the file, and the place of the old text in it."""
@@ -186,7 +197,7 @@ def notices(mistake: Mistake, tests: Sequence[str], patience: float) -> str:
         except subprocess.TimeoutExpired:
             # What hangs is noticed by the limit of the test, and what is slow is not.
             return ""
-    if done.returncode == 0:
+    if done.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return ""
     failed = [
         line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERR"))
@@ -233,28 +244,75 @@ class Reached:
         return sorted(tests, key=lambda test: self._seconds.get(test, 0.0))[:MOST]
 
 
-def _try(args: argparse.Namespace) -> int:
+class Beside:
+    """What is known of which files of tests name what."""
+
+    def __init__(self) -> None:
+        self._names = {
+            path: {
+                *re.findall(r"taskorch[\w.]*|\w+", path.read_text(encoding="utf-8")),
+                *(f"/{name}" for name in re.findall(r"[a-z]+", _from_root(path))),
+            }
+            for path in sorted((ROOT / "tests").rglob("test_*.py"))
+            # Those name what has a name, wherever it stands.
+            if path.parent.name != "packaging"
+        }
+        self._files = Counter(name for names in self._names.values() for name in names)
+
+    def by(self, mistake: Mistake) -> list[str]:
+        """
+        Return the files beside the room of *mistake*: those with the rarest names first.
+
+        Names are those of its object, its classes, its module, and its room. Of files with
+        the same ones, the largest is the last.
+        """
+        _, inside = _file_of(mistake.of, SOURCE)
+        module = mistake.of.split(".")[: -len(inside) or None]
+        room = [part for part in module if not part.startswith("_")]
+        plain = [part.strip("_") for part in (*inside, *module[1:])]
+        wanted = {".".join(module), ".".join(room), *inside, *plain}
+        wanted |= {f"/{word}" for part in plain for word in part.split("_")}
+        worth = {
+            path: sum(1 / self._files[name] for name in wanted & names)
+            for path, names in self._names.items()
+        }
+        near = sorted(worth, key=lambda path: (-worth[path], path.stat().st_size))
+        return [_from_root(path) for path in near[:NEAR] if worth[path]]
+
+
+def _from_root(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _chosen(args: argparse.Namespace) -> list[Mistake]:
     chosen = [
         mistake
         for mistake in bank()
-        if not args.words
-        or any(word in f"{mistake.of} {mistake.name}" for word in args.words)
+        if mistake.held >= args.held
+        and (
+            not args.words
+            or any(word in f"{mistake.of} {mistake.name}" for word in args.words)
+        )
     ]
     if args.sample:
         order = random.Random(args.seed)
         chosen = order.sample(chosen, min(args.sample, len(chosen)))
-    if not REACH.exists():
-        print("say first which tests reach what: python -m tests.tools.mistakes reach")
-        return 2
-    reached = Reached()
-    missed = 0
+    return chosen
+
+
+def _try(args: argparse.Namespace, by: Callable[[Mistake], list[str]]) -> int:
+    chosen, missed = _chosen(args), list[Mistake]()
     for mistake in chosen:
-        tests = reached.by(mistake)
-        by = notices(mistake, tests, args.seconds) if tests else ""
-        missed += not by
-        print(f"{mistake.name} {mistake.of}: {by or 'NOT NOTICED: ' + mistake.promise}")
-    print(f"{len(chosen) - missed} of {len(chosen)} mistakes are noticed")
-    return int(10 * missed > len(chosen))
+        tests = by(mistake)
+        noticed = notices(mistake, tests, args.seconds) if tests else ""
+        if not noticed:
+            missed.append(mistake)
+        said = noticed or f"NOT NOTICED: {mistake.promise}"
+        print(f"{mistake.name} {mistake.of}: {said}", flush=True)
+    for words, least in (("", False), (" of another hand", True)):
+        all_, lost = (sum(m.held >= least for m in each) for each in (chosen, missed))
+        print(f"{all_ - lost} of {all_} mistakes{words} are noticed")
+    return int(10 * len(missed) > len(chosen))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -262,16 +320,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("reach").add_argument("tests", nargs="*", default=["tests"])
-    trying = verbs.add_parser("try")
-    trying.add_argument("words", nargs="*")
-    trying.add_argument("--sample", type=int)
-    trying.add_argument("--seed", type=int, default=1)
-    trying.add_argument("--seconds", type=float, default=60.0)
+    for verb in ("try", "beside"):
+        trying = verbs.add_parser(verb)
+        trying.add_argument("words", nargs="*")
+        trying.add_argument("--held", action="store_true")
+        trying.add_argument("--sample", type=int)
+        trying.add_argument("--seed", type=int, default=1)
+        trying.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args(argv)
     if args.verb == "reach":
         reach(args.tests)
         return 0
-    return _try(args)
+    if args.verb == "beside":
+        return _try(args, Beside().by)
+    if not REACH.exists():
+        print("say first which tests reach what: python -m tests.tools.mistakes reach")
+        return 2
+    return _try(args, Reached().by)
 
 
 if __name__ == "__main__":
