@@ -8,7 +8,7 @@ from random import Random
 from unittest.mock import Mock
 
 import pytest
-from tests.frontends.service import suites
+from tests.frontends.service.test_people import ask_bare
 from tests.frontends.service.tools import JSON, orchestrator, served
 
 from taskorch import InvalidTaskError, TaskOrchestrator
@@ -42,25 +42,13 @@ OF_TOKENS = [name for name, status in FAULTS.items() if status == 401]
 OF_BODIES = [name for name, status in FAULTS.items() if status in (413, 415)]
 
 
-APPS = {
-    "orchestrator": create_app(TaskOrchestrator(), token=None, agents=True, page=True),
-    # What it runs is not asked for its paths, but for those of its agents.
-    "suite": suite_app(Mock(agents=Agents(TaskOrchestrator(), None)), token=None),
-}
+APPS = ("orchestrator", "suite")
 
 
 @pytest.fixture(scope="module")
 def service():
     with served(orchestrator(), agents=True, page=True) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def services(service, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("suite")
-    (folder / "suite.yaml").write_text(suites.SUITE)
-    with suites.served(folder) as found:
-        yield {"orchestrator": service, "suite": found}
 
 
 def paths(app):
@@ -73,11 +61,9 @@ def path_of(operation):
     return re.sub(r"{\w+}", "x", operation.path)
 
 
-EVERY = [(name, path) for name, app in APPS.items() for path in paths(app)]
-
-
 def headers(service, fault):
-    sent = {**service.headers(), "Content-Type": JSON}
+    """What somebody with the token of the service sends, but for this fault."""
+    sent = {"Host": "127.0.0.1", **service.headers(), "Content-Type": JSON}
     changes = {
         "no token": {"Authorization": None},
         "a wrong token": {"Authorization": f"Bearer {new_token()}"},
@@ -115,46 +101,90 @@ def wrong(path):
         yield "no token", method
 
 
-@pytest.mark.parametrize(("name", "path"), EVERY)
-def test_whoever_may_not_ask_is_refused(services, name, path, monkeypatch):
-    service = services[name]
+def body_of(method):
+    return b"" if method in ("GET", "HEAD") else TASK
+
+
+def is_refused(answer, fault):
+    """Whether nothing is said but that, and why."""
+    assert answer.status == FAULTS[fault], answer
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in answer.headers
+    assert "server" not in answer.headers
+    return True
+
+
+class Direct:
+    """An app that is asked in the process, and knows one token."""
+
+    def __init__(self, app, token):
+        self.app, self.token = app, token
+
+    def headers(self):
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def send(self, method, path, body, sent):
+        if body:
+            sent = {"Content-Length": str(len(body)), **sent}
+        named = [(name.lower(), value) for name, value in sent.items()]
+        return ask_bare(self.app, method, path, body, named)
+
+
+@pytest.fixture(params=APPS)
+def direct(request, monkeypatch):
+    """Each kind of app; nobody asks it too often."""
     monkeypatch.setattr(
         "taskorch.frontends.service._guard._Bucket.take", lambda _: True
     )
-    for fault, method in wrong(path):
-        body = b"" if method in ("GET", "HEAD") else TASK
-        sent = headers(service, fault)
-        if path in opened(APPS[name]) and fault in OF_TOKENS:
-            if method == "GET":
-                assert service.send(method, path, body, sent).status == 200, fault
-            continue
-        answer = service.send(method, path, body, sent)
-        assert answer.status == FAULTS[fault], (fault, method, answer)
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert "access-control-allow-origin" not in answer.headers
-        assert "server" not in answer.headers
-    if name == "suite":
-        assert service.ask("GET", "/api/v1/tasks").said["code"] == "no_run"
-    else:
-        assert service.get("/api/v1/tasks?id=planted")["tasks"] == []
+    orch, token = orchestrator(), new_token()
+    app = {
+        "orchestrator": lambda: create_app(orch, token=token, agents=True, page=True),
+        # What it runs is not asked for its paths, but for those of its agents.
+        "suite": lambda: suite_app(Mock(agents=Agents(orch, None)), token=token),
+    }[request.param]()
+    with orch:
+        yield Direct(app, token)
+        # What was to be planted is not there.
+        assert list(orch.tasks()) == []
 
 
-@pytest.mark.parametrize(("name", "path"), EVERY)
-def test_a_method_that_is_not_of_a_path_does_nothing(services, name, path):
-    service = services[name]
-    known = {o.method for o in APPS[name].state.operations if path_of(o) == path}
-    if path == "/openapi.json":
-        known = {"GET"}
-    known |= {"HEAD"} if "GET" in known else set()
-    for method in METHODS:
-        if method not in known:
-            body = b"" if method in ("GET", "HEAD") else TASK
-            sent = {**service.headers(), "Content-Type": JSON}
-            answer = service.send(method, path, body, sent)
-            assert answer.status in (404, 405), (method, answer)
+def test_whoever_may_not_ask_is_refused(direct):
+    for path in paths(direct.app):
+        for fault, method in wrong(path):
+            sent = headers(direct, fault)
+            is_open = path in opened(direct.app) and fault in OF_TOKENS
+            if not is_open:
+                where = path, fault, method
+                answer = direct.send(method, path, body_of(method), sent)
+                assert is_refused(answer, fault), where
+            elif method == "GET":
+                # One of them is asked by POST alone.
+                assert direct.send(method, path, b"", sent).status in (200, 405), path
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whoever_may_not_ask_is_refused_on_the_wire(service, fault):
+    path = "/api/v1/tasks"
+    answer = service.send("POST", path, TASK, headers(service, fault))
+    assert is_refused(answer, fault)
+    assert service.get("/api/v1/tasks?id=planted")["tasks"] == []
+
+
+def test_a_method_that_is_not_of_a_path_does_nothing(direct):
+    every = direct.app.state.operations
+    sent = {"Host": "127.0.0.1", **direct.headers(), "Content-Type": JSON}
+    for path in paths(direct.app):
+        known = {o.method for o in every if path_of(o) == path}
+        if path == "/openapi.json":
+            known = {"GET"}
+        known |= {"HEAD"} if "GET" in known else set()
+        for method in {*METHODS} - known:
+            answer = direct.send(method, path, body_of(method), sent)
+            assert answer.status in (404, 405), (path, method, answer)
             if answer.status == 405 and method != "TRACE":
-                assert {*answer.headers["allow"].split(", ")} == known, answer
+                allowed = {*answer.headers["allow"].split(", ")}
+                assert allowed == known, (path, method, answer)
 
 
 def test_a_body_changes_nothing_about_which_methods_there_are(service):

@@ -125,6 +125,13 @@ def ask(
     body = (text or "").encode()
     if body:
         sent |= {"content-type": "application/json", "content-length": str(len(body))}
+    return ask_bare(app, method, path, body, (*sent.items(), *headers), query, address)
+
+
+def ask_bare(
+    app, method, path, body=b"", headers=(), query="", address="127.0.0.1"
+) -> Said:
+    """One request to an app, of which nothing is made up."""
     got: dict[str, Any] = {"body": b""}
     coming = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -145,7 +152,7 @@ def ask(
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(k.encode(), v.encode()) for k, v in (*sent.items(), *headers)],
+        "headers": [(k.encode(), v.encode()) for k, v in headers],
         "client": (address, 1),
         "server": ("127.0.0.1", 8080),
         "scheme": "http",
