@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.cli.tools import forget, taskorch
 from tests.frontends.agent.tools import free_port
 from tests.frontends.jobs.test_jobs import body
 from tests.frontends.service.suites import SUITE, served
@@ -119,12 +120,9 @@ def code_of(port, path):
         return 0
 
 
-@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-def test_what_runs_may_end_and_workers_and_probes_are_answered_meanwhile(
-    tmp_path, made
-):
+def test_what_runs_may_end_and_workers_and_probes_are_answered_meanwhile(tmp_path):
     port = free_port()
-    words = ["serve", "app.py", "--port", str(port)]
+    made, words = MADE["by a configuration"], ["serve", "app.py", "--port", str(port)]
     with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="600") as process:
         eventually(lambda: code_of(port, "/readyz") == 200)
         process.send_signal(signal.SIGTERM)
@@ -139,13 +137,15 @@ def test_what_runs_may_end_and_workers_and_probes_are_answered_meanwhile(
     assert "the service ended" not in said
 
 
-@pytest.mark.parametrize("words", [["serve", "app.py", "--port"], ["mcp", "app.py"]])
-@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-def test_what_does_not_end_in_time_is_cut_and_told(tmp_path, made, words):
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("serve", "a program's own"), ("mcp", "by a configuration")],
+)
+def test_what_does_not_end_in_time_is_cut_and_told(tmp_path, kind, made):
     port = free_port()
-    words = [*words, str(port)] if words[0] == "serve" else words
-    with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="0") as process:
-        if words[0] == "serve":
+    words = [kind, "app.py", *(["--port", port] if kind == "serve" else [])]
+    with at_work(tmp_path, MADE[made], *words, TASKORCH_STOP_TIMEOUT="0") as process:
+        if kind == "serve":
             eventually(lambda: code_of(port, "/livez") == 200)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) in (0, 130)
@@ -154,17 +154,20 @@ def test_what_does_not_end_in_time_is_cut_and_told(tmp_path, made, words):
     assert "at-work (running)" in said
 
 
-def test_what_a_program_has_said_stands(tmp_path):
-    made = APP.format(made="TaskOrchestrator(journal='runs.db', stop_timeout=0)")
-    words = ["serve", "app.py", "--port", "0"]
-    with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="none") as process:
-        assert process.wait(PATIENCE) == 2
-    said = (tmp_path / "said").read_text()
+def test_what_a_program_has_said_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TASKORCH_STOP_TIMEOUT", "none")
+    made = APP.format(made="TaskOrchestrator(stop_timeout=0)")
+    (tmp_path / "app.py").write_text(made)
+    code, _, said = taskorch(capsys, "serve", "app.py", "--port", "0")
+    forget(tmp_path)
+    assert code == 2
     assert not (tmp_path / "began").exists()
     assert "without effect in app.py" in said
     assert "stop_timeout (TASKORCH_STOP_TIMEOUT)" in said
 
 
+# Slow: it waits for a limit of seconds.
 @pytest.mark.slow
 def test_by_default_it_has_a_limit_and_a_second_signal_ends_it_at_once(tmp_path):
     made, words = MADE["a program's own"], ["serve", "app.py", "--port", "0"]
@@ -188,8 +191,7 @@ def test_what_began_before_anything_is_served_is_told_when_it_is_cut(tmp_path):
     assert "page: " not in said
 
 
-@pytest.mark.parametrize("limit", ["600", "0"])
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(("kind", "limit"), [("suite", "600"), ("jobs", "0")])
 def test_a_run_lets_running_tasks_end_at_sigterm_and_tells_what_it_cuts(
     tmp_path, kind, limit
 ):

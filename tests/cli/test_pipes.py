@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 60
 
 #: Runs each line of its input as a command whose output nobody reads, in a process of
-#: its own that is cheap: nothing is imported again. Says what it wrote besides.
+#: its own that is cheap: nothing is imported again. Says what it wrote besides. A module
+#: that stands before it, and a |, cannot be imported there.
 EACH = """
 import os, shlex, sys
 import taskorch.cli
@@ -30,7 +31,9 @@ for line in sys.stdin.read().splitlines():
         os.close(pipe[0])
         os.dup2(pipe[1], 1); os.dup2(errors[1], 2)
         os.close(pipe[1]); os.close(errors[0]); os.close(errors[1])
-        sys.argv = ["taskorch", *shlex.split(line)]
+        *gone, words = line.split("|")
+        sys.modules.update(dict.fromkeys(gone))
+        sys.argv = ["taskorch", *shlex.split(words)]
         sys.stdout = open(1, "w", closefd=False, buffering=-1)
         sys.stderr = open(2, "w", closefd=False, buffering=1)
         try:
@@ -78,42 +81,28 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def test_the_help_of_each_command_ends_in_silence() -> None:
-    lines = ["--help", "--version", *(f"{name} --help" for name in COMMANDS)]
-    assert [(line, text) for line, _, text in unread(*lines) if text] == []
-
-
-def test_each_command_that_looks_ends_in_silence(journal: str) -> None:
-    acts = [
+def test_each_command_ends_in_silence(journal: str, tmp_path: Path) -> None:
+    """What is asked for help, what looks, and what works: that goes on."""
+    helps = ["--help", "--version", *(f"{name} --help" for name in COMMANDS)]
+    looks = [
         *("inspect {}", "inspect {} --json", "runs {}", "runs {} show night"),
         *("runs {} list --json", "explain {} alone", "logs {} alone", "verify {}"),
         *("questions {}", "budgets {}", "skill", "completion bash", "doctor"),
-        *("run {}/flow.py", "simulate {}/flow.py --duration 1s"),
     ]
-    folder = Path(journal).parent
-    (folder / "flow.py").write_text(
-        "from taskorch import Workflow\n"
-        "w = Workflow('w')\n"
-        "for n in range(9): w.task(str, n, id=f't{n}')\n",
-        "utf-8",
-    )
-    lines = [
-        act.format(folder if "flow.py" in act else journal, journal) for act in acts
-    ]
-    ends = unread(*lines)
-    assert [each for each in ends if each[1] not in (0, 1)] == []
-    assert [each for each in ends if "Error" in each[2] or "roken" in each[2]] == []
-
-
-def test_work_goes_on_though_nobody_reads(tmp_path: Path) -> None:
-    (tmp_path / "flow.py").write_text(
+    flow = tmp_path / "flow.py"
+    flow.write_text(
         "from pathlib import Path\n"
         "from taskorch import Workflow\n"
         "w = Workflow('w')\n"
         "for n in range(9): w.task(Path(__file__).with_name(f'{n}.done').touch, id=f't{n}')\n",
         "utf-8",
     )
-    assert unread(f"run {tmp_path}/flow.py")[0][1:] == (0, "")
+    works = [f"simulate {flow} --duration 1s", f"run {flow}"]
+    ends = unread(*helps, *(each.format(journal) for each in looks), *works)
+    assert [(line, text) for line, _, text in ends[: len(helps)] if text] == []
+    assert [each for each in ends[len(helps) :] if each[1] not in (0, 1)] == []
+    assert [each for each in ends if "Error" in each[2] or "roken" in each[2]] == []
+    assert ends[-1][1:] == (0, "")
     assert len([*tmp_path.glob("*.done")]) == 9
 
 
@@ -131,17 +120,6 @@ def test_a_service_is_not_told_to_be_away(journal: str) -> None:
         )
     assert "reached" not in done.stdout
     assert eval(done.stdout)[1:] == (1, "")
-
-
-def test_what_is_read_is_said_as_ever(journal: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "taskorch", "runs", journal],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=True,
-    )
-    assert "night" in done.stdout
 
 
 # -- what an extra brings --------------------------------------------------------------
@@ -166,41 +144,20 @@ def test_each_module_of_an_extra_is_known_by_it() -> None:
     assert {*EXTRAS.values()} <= {*extras}
 
 
-@pytest.mark.parametrize(
-    ("module", "line"),
-    [
-        ("yaml", "run flow.yaml"),
-        ("mcp", "mcp {}"),
-        ("mcp", "serve {}/app.py --mcp --no-token --port 0"),
-        ("starlette", "serve --journal {} --no-token --port 0"),
-        ("psycopg", "inspect postgresql://127.0.0.1:1/none"),
-    ],
-)
-def test_a_missing_extra_is_named(
-    journal: str,
-    module: str,
-    line: str,
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "flow.yaml").write_text("workflow: x\ntasks: {}\n", "utf-8")
-    (tmp_path / "app.py").write_text(
+def test_a_missing_extra_is_named(journal: str, tmp_path: Path) -> None:
+    flow, app = tmp_path / "flow.yaml", tmp_path / "app.py"
+    flow.write_text("workflow: x\ntasks: {}\n", "utf-8")
+    app.write_text(
         "from taskorch import TaskOrchestrator\norch = TaskOrchestrator()\n", "utf-8"
     )
-    where = tmp_path if "app.py" in line else journal
-    # In a process of its own: what was loaded without the module is for nobody else.
-    program = (
-        f"import sys; sys.modules[{module!r}] = None\n"
-        "from taskorch.cli import main\nsys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *line.format(where).split()],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        cwd=tmp_path,
-    )
-    code, said = done.returncode, done.stderr
-    assert code != 0
-    assert "pip install 'taskorch[" in said
-    assert "Traceback" not in said
+    lines = [
+        f"yaml|run {flow}",
+        f"mcp|mcp {journal}",
+        f"mcp|serve {app} --mcp --no-token --port 0",
+        f"starlette|serve --journal {journal} --no-token --port 0",
+        "psycopg|inspect postgresql://127.0.0.1:1/none",
+    ]
+    for line, code, said in unread(*lines):
+        assert code != 0, line
+        assert "pip install 'taskorch[" in said, line
+        assert "Traceback" not in said, line
