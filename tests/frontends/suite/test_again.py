@@ -45,6 +45,8 @@ SUITE = """\
 templates:
   p: {{pytest: [-q, -p, "no:cacheprovider", "test_{{id}}.py"]}}
   x: {{pytest: [-q, -p, "no:cacheprovider", -n1, "test_{{id}}.py"]}}
+  c: {{command: ["{{id}}"]}}
+agent_limits: {{max_agents: 1}}
 {section}
 orchestrator:
   task_definitions:
@@ -76,11 +78,19 @@ def runs(here):
     return {name: names.count(name) for name in names}
 
 
-def test_a_failed_test_counts_once_it_has_failed_alone_too(tmp_path):
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Two runs of one suite, one after the other, and what ran in the first."""
+    here = tmp_path_factory.mktemp("again")
+    arguments = ON, "{id: flaky, template: p}", "late: [{id: broken, template: p}]"
+    first, ran = run_in(here, *arguments), runs(here)
+    (here / "runs").unlink()
+    return here / "out", first, ran, run_in(here, *arguments)
+
+
+def test_a_failed_test_counts_once_it_has_failed_alone_too(both):
     """One that passes then is flaky: no phase fails, and messages say what was done."""
-    tasks, report, ended = run_in(
-        tmp_path, ON, "{id: flaky, template: p}", "late: [{id: broken, template: p}]"
-    )
+    folder, (tasks, report, ended), ran, _ = both
     flaky, broken = tasks["flaky"], tasks["broken"]
     assert flaky.has_passed
     assert str(flaky.counts) == "4 passed"
@@ -94,7 +104,7 @@ def test_a_failed_test_counts_once_it_has_failed_alone_too(tmp_path):
     assert str(broken.counts) == "1 failed, 1 error"
     assert [test.get("failed_again") for test in broken.tests] == [True, True]
     assert [each.state for each in ended] == ["completed", "failed"]
-    assert runs(tmp_path) == {
+    assert ran == {
         "good": 1,
         "flaky": 2,
         "dies": 2,
@@ -102,7 +112,7 @@ def test_a_failed_test_counts_once_it_has_failed_alone_too(tmp_path):
         "broken": 2,
         "last": 2,
     }
-    logs = tmp_path / "out/logs"
+    logs = folder / "previous/logs"
     messages = map(json.loads, (logs / "messages.jsonl").read_text().splitlines())
     tried = {
         message["task_id"]: message["recovery_attempts"]
@@ -119,7 +129,7 @@ def test_a_failed_test_counts_once_it_has_failed_alone_too(tmp_path):
     events = map(json.loads, (logs / "events.jsonl").read_text().splitlines())
     again = [each for each in events if each["event"] == "recovery_attempted"]
     assert [each["result"] for each in again] == ["success"] * 2 + ["failed"] * 2
-    (log,) = (tmp_path / "out/logs").glob("**/broken[!_]*.log")
+    (log,) = logs.glob("**/broken[!_]*.log")
     assert (
         "test_broken.py::test_broken: it has failed, and is run once more, alone"
         in (log.read_text())
@@ -227,20 +237,16 @@ def test_a_history_has_the_latest_outcomes_of_a_test():
     assert history.recent == {"test_a.py::test_a": "fffffppppf"}
 
 
-def test_reports_have_what_the_latest_runs_say(tmp_path):
+def test_reports_have_what_the_latest_runs_say(both):
     """In each form; the suite remembers it from run to run."""
-    unit = "{id: flaky, template: p}, {id: broken, template: p}"
-    _, first, _ = run_in(tmp_path, ON, unit)
+    folder, (_, first, _), _, (_, report, _) = both
     assert first.over_runs == {}
-    (tmp_path / "runs").unlink()
-    _, report, _ = run_in(tmp_path, ON, unit)
     broken = "broken: it failed in each of 2 runs"
     flaky = "flaky: in 2 of 2 runs it failed, then passed"
     said = {
         name.partition("::test_")[2]: text for name, text in report.over_runs.items()
     }
     assert said == {"broken": broken, "last": broken, "flaky": flaky, "dies": flaky}
-    folder = tmp_path / "out"
     assert json.loads((folder / "report.json").read_text())["over_runs"] == (
         report.over_runs
     )
@@ -251,8 +257,8 @@ def test_reports_have_what_the_latest_runs_say(tmp_path):
 
 
 def test_a_line_says_that_a_phase_begins_or_goes_on(tmp_path):
-    unit = "{id: flaky, template: p}"
-    late = "late: [{id: broken, template: p}, {id: spread, template: p}]"
+    unit = "{id: 'true', template: c}"
+    late = "late: [{id: 'false', template: c}, {id: pwd, template: c}]"
     lines = []
     run_in(tmp_path, ON, unit, late, phase=lines.append)
     run_in(tmp_path, ON, unit, late, phase=lines.append, failed=True)

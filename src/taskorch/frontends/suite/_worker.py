@@ -1,8 +1,8 @@
 """
 The process of an agent: it runs one test task after another.
 
-It has loaded pytest already, and each task is a fork of it, so that starting costs
-next to nothing and no task sees what another left behind. Where something that it has
+It loads pytest for its first task of pytest, and each task is a fork of it, so that
+starting costs next to nothing and no task sees what another left behind. Where something that it has
 loaded is to be measured, or variables are set that are read when an interpreter or a
 module is loaded, the fork begins anew as another interpreter. It reads requests from
 its standard input, a line of JSON each, and writes events to its standard output,
@@ -75,6 +75,15 @@ def _plugin() -> Any:
     return module
 
 
+def _load() -> None:
+    """Load what every fork needs that runs pytest, and which may be missing."""
+    for name in ("pytest", "coverage"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
 class TaskWorker:
     """Runs test jobs, one at a time."""
 
@@ -82,6 +91,8 @@ class TaskWorker:
         #: Where events go.
         self.events = events
         self.plugin = _plugin()
+        #: Whether other tasks may follow the first.
+        self.is_serving = False
         self.child = 0
         self.job = {}  # type: dict[str, Any]
         #: The usage of its forks so far, and how many of them their tests have ended.
@@ -109,12 +120,7 @@ class TaskWorker:
 
     def serve(self) -> int:
         """Serve requests until the input ends; the exit code."""
-        # For every fork. They may be missing where nobody asks for them.
-        for name in ("pytest", "coverage"):
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
-        gc.collect()
-        gc.freeze()
+        self.is_serving = True
         self.emit({"event": "ready", "pid": os.getpid(), "python": sys.executable})
         self._work(_waking(), is_over=False)
         return 0
@@ -182,6 +188,8 @@ class TaskWorker:
         self.job, self.used, self.crashes = job, {}, 0
         self.again = None
         self.is_stopped = False
+        if self.is_serving and job["kind"] == "pytest" and "pytest" not in sys.modules:
+            _load()
         self._fork(job)
 
     def _fork(self, job: dict[str, Any]) -> None:
