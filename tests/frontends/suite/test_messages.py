@@ -88,6 +88,7 @@ templates:
     arguments: {B: ["until grep -q can.proceed */logs/messages.jsonl; do sleep 0.02; done"],
                 C: [exit 3], D: [""]}
 failure_handling: {max_retries: 1, escalation_threshold: 2}
+agent_limits: {max_agents: 1}
 orchestrator:
   name: told
   task_definitions:

@@ -344,6 +344,7 @@ SUITE_YAML = """\
 templates:
   t: {pytest: [-q], coverage: [pkg], arguments: {A: [test_a.py], B: [test_b.py]}}
 failure_handling: {max_retries: 1}
+agent_limits: {max_agents: 1}
 orchestrator:
   task_definitions: {unit_tests: [{id: A, template: t}, {id: B, template: t}]}
 """
