@@ -2,11 +2,11 @@
 The process of an agent: it runs one test task after another.
 
 It loads pytest for its first task of pytest, and each task is a fork of it, so that
-starting costs next to nothing and no task sees what another left behind. Where something that it has
-loaded is to be measured, or variables are set that are read when an interpreter or a
-module is loaded, the fork begins anew as another interpreter. It reads requests from
-its standard input, a line of JSON each, and writes events to its standard output,
-in the same form:
+starting costs next to nothing and no task sees what another left behind. Where
+something that it has loaded is to be measured, or variables are set that are read when
+an interpreter or a module is loaded, the fork begins anew as another interpreter. It
+reads requests from its standard input, a line of JSON each, and writes events to its
+standard output, in the same form:
 
     {"run": {"kind": "pytest", "args": ["-q"], "log": "A1.log", …}}
     {"stop": 10.0}
