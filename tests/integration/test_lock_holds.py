@@ -23,7 +23,7 @@ from taskorch.recovery import RecoveryHandler, Rule
 MOST = 0.01
 #: Parts of the largest values; those of texts are made and gone through more quickly.
 LARGEST, LONGEST = 30_000, 300_000
-TEXTS = ("a text", "lines", "a path", "bytes")
+TEXTS = ("a text", "lines", "a path")
 #: The public parameters for words of people.
 WORDS = [
     door

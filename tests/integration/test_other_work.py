@@ -8,14 +8,15 @@ what its function asks for: a step with each kind of function, a wait, a child.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from importlib.util import find_spec
-from shutil import copytree
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
@@ -23,6 +24,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import DuplicateTaskError, InvalidTaskError, StepError
 from taskorch.governance import ConstitutionalRuntime
+from taskorch.runs import _foreseen
 from taskorch.steps import step
 
 #: The orders that were charged, in this process, with how often.
@@ -738,10 +740,11 @@ def test_a_key_is_that_of_the_work_in_all_its_runs(orch):
     assert orch.submit_task(task, replace=True).result(PATIENCE) == key
 
 
-def test_a_worker_process_has_the_same_key(orch):
-    key = orch.submit_task(Task.call(told_key, "A", id="t")).result(PATIENCE)
-    task = Task.call(told_key, "A", executor="process", id="t")
-    assert orch.submit_task(task, replace=True).result(PATIENCE) == key
+def test_a_worker_process_has_the_same_key():
+    with TaskOrchestrator(executors={"process": 1}) as orch:
+        key = orch.submit_task(Task.call(told_key, "A", id="t")).result(PATIENCE)
+        task = Task.call(told_key, "A", executor="process", id="t")
+        assert orch.submit_task(task, replace=True).result(PATIENCE) == key
 
 
 def test_a_task_that_nobody_can_tell_from_others_has_no_key():
@@ -754,10 +757,8 @@ def test_a_task_that_nobody_can_tell_from_others_has_no_key():
 # -- code: it counts as deployed alone ---------------------------------------------------
 
 APP = """
-import sys
-from taskorch import Task, TaskOrchestrator, Workflow, current_context
+from taskorch import Workflow, current_context
 
-RUN = "n-2026-11-24T0300Z"
 CALLS = []
 
 def load(day):
@@ -779,129 +780,119 @@ def report():
     return context.child("pack", pack, context.step("total", lambda: total(rows)))
 
 def last(rows):
-    CALLS.append("last")
-    if FAILS:
+    if FACTOR == 1:
         raise ValueError(rows)
-    return rows
 
-def night():
+def night(fails):
     flow = Workflow("n")
-    flow.task(last, flow.task(report, id="report"), id="last")
+    flow.task(last if fails else print, flow.task(report, id="report"), id="last")
     return flow
-
-def main(orch):
-    orch.schedules.add("n", "0 3 * * *", night())
-    orch.schedules.add("s", "0 3 * * *", report)
 """
-DAYS = '"2026-11-24", "2026-11-25"'
-FILL = f'orch.schedules.backfill("n", {DAYS}, again=AGAIN)'
-RESTART = "orch.workflows.restart(RUN)"
-RERUN = 'orch.rerun_task(RUN + "/report")'
-SINGLE = "s/2026-11-24T0300Z"
-#: Acts on a night of another code, and what is called in them then.
-ACTS = {
-    FILL.replace("AGAIN", "True"): True,
-    FILL.replace("AGAIN", 'True, definition="as_it_was"'): False,
-    RESTART: True,
-    'orch.workflows.restart(RUN, definition="as_it_was")': False,
-    RERUN: True,
-    'orch.rerun_task(RUN + "/report", definition="as_it_was")': False,
-    'orch.workflows.start(night(), id=RUN, definition="as_deployed")': True,
-    f'orch.rerun_task("{SINGLE}")': True,
-    f'orch.rerun_task("{SINGLE}", definition="as_it_was")': False,
-    f'orch.schedules.backfill("s", {DAYS}, again=True)': True,
-    f'orch.steps.fork("{SINGLE}", at="pack")': None,
+DAYS = "2026-11-24", "2026-11-25"
+SLOT = "2026-11-24T0300Z"
+STEPS = ["load", "total", "pack"]
+#: What schedules make that acts are about: a run that completed, one that failed, a task.
+MADE = {
+    "run": lambda app: app.night(False),
+    "failed": lambda app: app.night(True),
+    "task": lambda app: app.report,
 }
 
 
-def lives(folder, program, act, preview=""):
-    """Let a program live in a folder; return what was called in it, and a preview."""
-    (folder / "app.py").write_text(program)
-    text = f"""
-import app
-from app import *
-from taskorch.runs import _foreseen as foreseen
-with TaskOrchestrator(journal="j.db") as orch:
-    app.main(orch)
-    print({preview})
-    {act}
-    orch.wait(60)
-print(*CALLS)
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", text],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path])},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    told, called = ran.stdout.split("\n")[:2]
-    return called.split(), told
+def filled(orch, of, **how):
+    orch.schedules.backfill(of, *DAYS, **{"again": True, **how})
 
 
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    """Folders with a journal of a first life: of a night that completed, and failed."""
-    folders = {}
-    for fails in (True, False):
-        folders[fails] = tmp_path_factory.mktemp("begun")
-        first = APP.replace("FACTOR", "1").replace("FAILS", str(fails))
-        act = FILL.replace("AGAIN", "False")
-        lives(folders[fails], first, f'{act}; orch.schedules.backfill("s", {DAYS})')
-    return folders
+def restarted_run(orch, of, **how):
+    orch.workflows.restart(f"{of}-{SLOT}", **how)
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_the_code_of_a_step_counts_as_deployed_alone(tmp_path, begun, act):
-    is_failing = "restart" in act or "start(" in act
-    folder = copytree(begun[is_failing], tmp_path / "life")
-    second = APP.replace("FACTOR", "2").replace("FAILS", "False")
-    called, told = lives(folder, second, act, preview_of(act))
-    steps = [each for each in called if each != "last"]
-    expected = {True: ["load", "total", "pack"], False: [], None: ["pack"]}
-    assert steps == expected[ACTS[act]]
-    # As it was, a restart leaves out what completed.
-    if preview_of(act) and (ACTS[act] or not is_failing):
-        which = "work and code" if ACTS[act] else "work, whatever their code"
-        assert f"are used if they are of the same {which}" in told
+def rerun_in_run(orch, of, **how):
+    orch.rerun_task(f"{of}-{SLOT}/report", **how)
 
 
-def test_the_code_of_another_python_counts_as_unchanged(tmp_path, begun):
-    folder = copytree(begun[False], tmp_path / "life")
-    second = APP.replace("FACTOR", "2").replace("FAILS", "False")
-    called, _ = lives(
-        folder, f"{second}\nsys.implementation.cache_tag = 'later'", RERUN
-    )
-    assert {*called} <= {"last"}
+def rerun_alone(orch, of, **how):
+    orch.rerun_task(f"{of}/{SLOT}", **how)
 
 
-def test_a_fork_after_other_code_was_deployed_compares_no_code(tmp_path, begun):
+def started_anew(orch, of):
+    flow = sys.modules["app"].night(True)
+    orch.workflows.start(flow, id=f"{of}-{SLOT}", definition="as_deployed")
+
+
+def forked(orch, of):
+    orch.steps.fork(f"{of}/{SLOT}", at="pack")
+
+
+#: Acts on what ran with another code, with what says beforehand which steps they use.
+ACTS = [
+    ("run", filled, _foreseen.backfill_of_schedule, "{}"),
+    ("task", filled, _foreseen.backfill_of_schedule, "{}"),
+    ("failed", restarted_run, _foreseen.restart_of_run, "{}-" + SLOT),
+    ("run", rerun_in_run, _foreseen.rerun_of_task, "{}-" + SLOT + "/report"),
+    ("task", rerun_alone, _foreseen.rerun_of_task, "{}/" + SLOT),
+    ("failed", started_anew, None, ""),
+    ("task", forked, None, ""),
+]
+
+
+@pytest.fixture
+def life(tmp_path, monkeypatch):
+    """Lives of a program with one journal, each with the code of another factor."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    @contextmanager
+    def live(factor):
+        (tmp_path / "app.py").write_text(APP.replace("FACTOR", factor))
+        sys.modules.pop("app", None)
+        app = importlib.import_module("app")
+        with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+            for kind, make in MADE.items():
+                for number in range(6):
+                    orch.schedules.add(f"{kind}-{number}", "0 3 * * *", make(app))
+
+            def called(act, of, **how):
+                """The steps that an act calls."""
+                app.CALLS.clear()
+                act(orch, of, **how)
+                assert orch.wait(PATIENCE)
+                return app.CALLS[:]
+
+            yield orch, called
+
+    with live("1") as (_, called):
+        for kind in MADE:
+            for number in range(6):
+                assert called(filled, f"{kind}-{number}", again=False) == STEPS
+    yield live
+    sys.modules.pop("app", None)
+
+
+def test_the_code_of_a_step_counts_as_deployed_alone(life):
+    of = {kind: iter(range(6)) for kind in MADE}
+    with life("2") as (orch, called):
+        for kind, act, preview, name in ACTS:
+            for how in ({}, {"definition": "as_it_was"}) if preview else ({},):
+                made = f"{kind}-{next(of[kind])}"
+                # As it was, a restart leaves out what completed.
+                if preview and not (how and kind == "failed"):
+                    more = ([*DAYS], {"again": True}) if act is filled else ([], {})
+                    told = preview(orch, name.format(made), *more[0], **more[1], **how)
+                    which = "work, whatever their code" if how else "work and code"
+                    assert f"are used if they are of the same {which}" in told.text
+                steps = [] if how else ["pack"] if act is forked else STEPS
+                assert called(act, made, **how) == steps
+
+
+def test_the_code_of_another_python_counts_as_unchanged(life, monkeypatch):
+    with life("2") as (_, called):
+        monkeypatch.setattr(sys.implementation, "cache_tag", "later")
+        assert called(rerun_in_run, "run-0") == []
+
+
+def test_a_fork_after_other_code_was_deployed_compares_no_code(life):
     """Only the act that went over to it did."""
-    folder = copytree(begun[False], tmp_path / "life")
-    for factor, act, steps in (
-        ("2", f'orch.rerun_task("{SINGLE}")', ["load", "total", "pack"]),
-        ("3", f'orch.steps.fork("{SINGLE}", at="pack")', ["pack"]),
-    ):
-        program = APP.replace("FACTOR", factor).replace("FAILS", "False")
-        assert lives(folder, program, act)[0] == steps
-
-
-def preview_of(act):
-    """The preview of an act, as an expression."""
-    definition = '"as_it_was"' if "as_it_was" in act else None
-    of = (
-        "RUN"
-        if "restart" in act
-        else act.partition("(")[2].partition(",")[0].rstrip(")")
-    )
-    if "restart" in act:
-        return f"foreseen.restart_of_run(orch, RUN, {definition}).text"
-    if "rerun" in act:
-        return f"foreseen.rerun_of_task(orch, {of}, definition={definition}).text"
-    if "backfill" in act:
-        more = f"again=True, definition={definition}"
-        return f"foreseen.backfill_of_schedule(orch, {of}, {DAYS}, {more}).text"
-    return ""
+    for factor, act, steps in (("2", rerun_alone, STEPS), ("3", forked, ["pack"])):
+        with life(factor) as (_, called):
+            assert called(act, "task-0") == steps
