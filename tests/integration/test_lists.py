@@ -89,7 +89,8 @@ def shop(request, tmp_path_factory):
         reader = JournalReader(path)
         apps = create_app(orch, token=None), recorded_app(reader, token=None)
         served = [stack.enter_context(serve(app, port=0)) for app in apps]
-        yield orch, path, [Service(None, server, None) for server in served]
+        services = [Service(None, server, None) for server in served]
+        yield orch, path, services, list(orch.tasks())
 
 
 @pytest.fixture
@@ -117,8 +118,7 @@ def test_each_field_has_a_list_here():
 @pytest.fixture(params=LISTS, ids=str)
 def asked(request, shop):
     """A filter, and the tasks that pass it, looked at one by one."""
-    orch, _, _ = shop
-    return request.param, [s for s in orch.tasks() if passes(s, request.param)]
+    return request.param, [s for s in shop[3] if passes(s, request.param)]
 
 
 @pytest.mark.parametrize("newest", [False, True], ids=["first", "newest"])
@@ -173,7 +173,7 @@ def test_a_tool_makes_no_more_statuses_than_rows(shop, made, asked):
 
 def test_causes_need_no_status(shop, made):
     """They are counted from facts, alike in memory and in a journal."""
-    orch, path, _ = shop
+    orch, path, *_ = shop
     open_ = list(orch.tasks("failed", mended=False))
     made.clear()
     causes = orch.failures()
@@ -250,20 +250,20 @@ def counted(tmp_path_factory):
     """An orchestrator whose tasks have left memory, and its journal."""
     journal = Counting(tmp_path_factory.mktemp("lists") / "runs.db")
     with make(journal, 1) as orch:
-        for n in range(300):
+        for n in range(150):
             metadata = {"rare": n % 30 in (7, 8), "number": n, "word": f"ex/{n}"}
             orch.submit_task(attrs.evolve(task(n), metadata=metadata))
         orch.wait(PATIENCE)
         orch.rerun_task("a/4")
         orch.wait(PATIENCE)
-        yield orch, journal
+        yield orch, journal, list(orch.tasks())
 
 
 @pytest.mark.parametrize(("which", "passes"), RARE, ids=[str(w) for w, _ in RARE])
 def test_what_a_filter_passes_over_is_not_read(counted, which, passes):
     """The journal is asked for few tasks besides those that are given out."""
-    orch, journal = counted
-    wanted = [status.run_id for status in orch.tasks() if passes(status)]
+    orch, journal, every = counted
+    wanted = [status.run_id for status in every if passes(status)]
     journal.looked_at.clear()
     assert names(orch.tasks(**which)) == wanted
     assert len(journal.looked_at) <= 2 * len(wanted) + 30

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import re
-import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -21,7 +20,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, eventually, killed_in_forks
 from tests.own_journal import LinesJournal
 from tests.tools.examples import examples
 
@@ -357,13 +356,14 @@ def stubborn() -> str:
 @pytest.mark.parametrize("executor", [None, "process"])
 def test_a_cached_result_is_used_again_in_a_later_life(start, store, executor):
     cached = {"cache": Cache(), "executor": executor}
-    with start() as orch:
+    one = {"executors": {"process": 1}}
+    with start(**one) as orch:
         run(orch, length_of_many, "a", name="one", **cached)
-    with start() as orch:
+    with start(**one) as orch:
         assert run(orch, length_of_many, "a", name="two", **cached) == "a" * LARGE
         assert "hit" in str(orch.explain("two"))
         store.go_away()
-    with start() as orch:
+    with start(**one) as orch:
         # What cannot be read is made again.
         assert run(orch, length_of_many, "a", name="three", **cached) == "a" * LARGE
 
@@ -855,7 +855,7 @@ from pathlib import Path
 from taskorch import Task, TaskOrchestrator
 from taskorch.large_values import LargeValues, _store_at
 
-where = sys.argv[1]
+where = ""
 
 class Deadly:
     def __init__(self, store):
@@ -875,52 +875,39 @@ class Deadly:
         self.store.delete(keys)
     def die(self, place):
         if place == where:
-            print(place, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
 def large(letter):
     return letter * 5_000
 
-def orchestrator():
-    store = Deadly(_store_at(Path("values").absolute().as_uri()))
+def orchestrator(folder):
+    store = Deadly(_store_at((folder / "values").as_uri()))
     values = LargeValues(store, keep_mb=0.002, grace=0)
-    return TaskOrchestrator(journal="runs.db", extensions=[values])
+    return TaskOrchestrator(journal=folder / "runs.db", extensions=[values])
 
-if __name__ == "__main__":
-    with orchestrator() as orch:
+def live(folder):
+    with orchestrator(folder) as orch:
         for letter in "abc":
             orch.submit_task(Task.call(large, letter, id=letter))
         orch.wait()
         orch.prune(keep_latest=1)
         orch.extensions[LargeValues].sweep()
         left = [each.task_id for each in orch.tasks()]
-        print(len(left), [orch.handle(n).result(60) == large(n) for n in left])
+        return [orch.handle(n).result(60) == large(n) for n in left]
 """
+PLACES = ["before put", "after put", "before delete", "within delete"]
 
 
-@pytest.mark.parametrize(
-    "where", ["before put", "after put", "before delete", "within delete"]
-)
-def test_killed_anywhere_nothing_is_lost_and_nothing_is_left(tmp_path, where):
+def test_killed_anywhere_nothing_is_lost_and_nothing_is_left(tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(PROGRAM)
-
-    def life(place: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "program.py", place],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-
-    first = life(where)
-    assert first.returncode == -signal.SIGKILL, first.stderr
-    assert where in first.stdout
-    second = life("nowhere")
-    assert second.stdout == "1 [True]\n", second.stderr
-    objects = [path for path in (tmp_path / "values").rglob("*") if path.is_file()]
-    assert len(objects) == 1
+    killed_in_forks(tmp_path, "program.where = place", PLACES)
+    monkeypatch.syspath_prepend(tmp_path)
+    program = importlib.import_module("program")
+    for place in PLACES:
+        assert program.live(tmp_path / place) == [True]
+        files = (tmp_path / place / "values").rglob("*")
+        assert sum(path.is_file() for path in files) == 1
+    del sys.modules["program"]
 
 
 # -- a random world --------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+import importlib
 import sys
 import textwrap
 from threading import Event
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, eventually, killed_in_forks
 
 from taskorch import (
     RetryPolicy,
@@ -123,8 +123,7 @@ LIFE = """
     from pathlib import Path
     from taskorch import Task, TaskOrchestrator, current_context
 
-    journal, kill_at = sys.argv[1], int(sys.argv[2])
-    ledger = Path(journal).with_name("ledger")
+    kill_at, ledger = 0, None
 
     def did(what):
         with ledger.open("a") as file:
@@ -150,8 +149,10 @@ LIFE = """
         did("between 4")
         context.step("end", did, "end")
 
-    def main():
-        with TaskOrchestrator(journal=journal) as orch:
+    def live(folder):
+        global ledger
+        ledger = folder / "ledger"
+        with TaskOrchestrator(journal=folder / "runs.db") as orch:
             task = Task.call(sell, id="x", idempotency_key="x")
             handle = orch.submit_task(task)
             if not any(each.name == "paid" and each.state != "running"
@@ -161,39 +162,35 @@ LIFE = """
                 for each in orch.questions():
                     each.answer("approve", by="ada")
             handle.result(60)
-            names = [getattr(fact, "task_id", "") for fact in orch.journal.facts()
-                     if type(fact).__name__ == "TaskSubmitted"]
-            print(*sorted(names))
-
-    if __name__ == "__main__":
-        main()
+            return sorted(fact.task_id for fact in orch.journal.facts()
+                          if type(fact).__name__ == "TaskSubmitted")
 """
 
 
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """A program, and a folder for each line of its function at which it was killed."""
+    folder = tmp_path_factory.mktemp("program")
+    (folder / "program.py").write_text(textwrap.dedent(LIFE), "utf-8")
+    killed_in_forks(folder, "program.kill_at = int(place)", [*"1234567"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(folder)
+        yield importlib.import_module("program"), folder
+    del sys.modules["program"]
+
+
 @pytest.mark.parametrize("kill_at", range(1, 8))
-def test_killed_between_any_two_nothing_is_done_again(tmp_path, kill_at):
-    """A process is killed at each line of the function; the next one goes on."""
-    program, journal = tmp_path / "life.py", tmp_path / "journal" / "runs.db"
-    journal.parent.mkdir()
-    program.write_text(textwrap.dedent(LIFE), "utf-8")
-
-    def live(at):
-        command = [sys.executable, str(program), str(journal), str(at)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
-        )
-
-    assert live(kill_at).returncode == -9
-    ended = live(0)
-    assert ended.returncode == 0, ended.stderr
+def test_killed_between_any_two_nothing_is_done_again(program, kill_at):
+    """A process is killed at each line of the function; the next life goes on."""
+    module, folder = program
     # None was made twice, whichever attempt has made it.
-    names = [name[:6] for name in ended.stdout.split()]
+    names = [name[:6] for name in module.live(folder / str(kill_at))]
     assert names == ["x", "x.ask", "x.pack", "x.paid"] or names[1:] == [
         "x.ask-",
         "x.pack",
         "x.paid",
     ]
-    lines = (journal.parent / "ledger").read_text().splitlines()
+    lines = (folder / str(kill_at) / "ledger").read_text().splitlines()
     killed_in = lines[kill_at - 1]
     effects = [line for line in lines if not line.startswith("between")]
     twice = {each for each in effects if effects.count(each) > 1}

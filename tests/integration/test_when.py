@@ -442,9 +442,9 @@ def test_what_is_tried_for_ever_has_no_end_that_is_known():
         eventually(lambda: first.status.attempts > 300)
         first.cancel()
         task = Task.call(refuse, id="x", type="t", expected=1)
-        answer = orch.when([task])
+        answer = orch.when([task], budget=0.5)
         assert answer.p50 is None
-        # A slow machine has time for few draws.
+        # There is time for few draws.
         assert re.search("In [0-9]+ of [0-9]+ draws? it does not end", str(answer))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,38 @@ class Started(subprocess.Popen[Any]):
         if kind is not None:
             self.kill()
         super().__exit__(kind, *failure)
+
+
+#: Lives of a program in forks of one interpreter, which starts once for all of them.
+_FORKS = """
+import os, signal, sys
+from pathlib import Path
+import program, taskorch
+
+# What an orchestrator needs is loaded once for all of them.
+taskorch.TaskOrchestrator()
+for place in sys.argv[1:]:
+    Path(place).mkdir()
+    child = os.fork()
+    if child == 0:
+        try:
+            {before}
+            program.live(Path(place).absolute())
+        finally:
+            os._exit(1)
+    killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert killed == -signal.SIGKILL, (place, killed)
+"""
+
+
+def killed_in_forks(folder: Path, before: str, places: Sequence[str]) -> None:
+    """Let the program of a *folder* live, and kill itself, in a folder for each place."""
+    subprocess.run(
+        [sys.executable, "-c", _FORKS.format(before=before), *places],
+        cwd=folder,
+        timeout=PATIENCE,
+        check=True,
+    )
 
 
 class Hold:
