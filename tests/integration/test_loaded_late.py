@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
@@ -91,8 +90,8 @@ def test_nothing_is_loaded_under_the_lock():
     assert found == dict.fromkeys(ASKED, "[]"), ended.stderr
 
 
-#: An import that stands in something, which may be a function.
-INSIDE = re.compile("^ +from taskorch", re.MULTILINE)
+#: An import of ours, with how far it is indented; or another line that begins a block.
+LINE = re.compile(r"^( *)from (taskorch[.\w]+) import|^(\w.*)", re.MULTILINE)
 
 
 def late_imports():
@@ -107,27 +106,20 @@ def late_imports():
         if place in alone:
             continue
         own = ".".join(("taskorch", *path.relative_to(root).parts[:-1]))
-        text = path.read_text()
-        if place not in late and not INSIDE.search(text):
-            continue
-        module = ast.parse(text)
-        imported = {
-            found.module for found in module.body if isinstance(found, ast.ImportFrom)
-        }
-        inside = [
-            found
-            for function in ast.walk(module)
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-            for found in ast.walk(function)
-        ]
-        for found in [*(module.body if place in late else ()), *inside]:
-            if isinstance(found, ast.ImportFrom) and found.module:
-                room, _, file = found.module.rpartition(".")
-                # In a module, the room stands before its files.
-                is_first = found not in module.body or room not in imported
-                is_other = room.startswith("taskorch.") and not own.startswith(room)
-                if is_first and is_other:
-                    yield room, file
+        block, imported = "", set()
+        for indent, name, other in LINE.findall(path.read_text()):
+            block = other or block
+            room, _, file = name.rpartition(".")
+            if not indent:
+                imported.add(name)
+            is_late = bool(indent) or place in late
+            if not name or not is_late or "TYPE_CHECKING" in (indent and block):
+                continue
+            # In a module, the room stands before its files.
+            is_first = bool(indent) or room not in imported
+            is_other = room.startswith("taskorch.") and not own.startswith(room)
+            if is_first and is_other:
+                yield room, file
 
 
 def test_two_threads_that_need_a_room_for_the_first_time_do_not_wait_for_each_other():

@@ -49,7 +49,7 @@ def said(reader):
 
 def test_it_is_what_a_journal_says_that_ended_then(place, tmp_path):
     entries = list(open_journal(place).read())
-    for number in range(0, len(entries) + 1, 3):
+    for number in range(0, len(entries) + 1, 5):
         then = JournalReader(place, at=number)
         with closing(SqliteJournal(tmp_path / f"cut-{number}.db")) as cut:
             cut.append(cut.claim(), entries[:number])
@@ -101,10 +101,10 @@ def test_why_a_task_did_not_run_then(place):
     assert "bad" in str(explanation)
 
 
-@pytest.mark.parametrize("at", [-1, 10**6, 2.5, "yesterday", True])
-def test_what_is_no_event_and_no_moment_is_refused(place, at):
-    with pytest.raises(InvalidTaskError, match="at"):
-        JournalReader(place, at=at)
+def test_what_is_no_event_and_no_moment_is_refused(place):
+    for at in (-1, 10**6, 2.5, "yesterday", True):
+        with pytest.raises(InvalidTaskError, match="at"):
+            JournalReader(place, at=at)
 
 
 def test_nothing_is_written_and_nothing_later_is_read(place):
