@@ -184,8 +184,17 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
         orch.stop(drain=False, timeout=0)
 
 
-@pytest.mark.parametrize("waits", ["for a worker", "for a slot", "on hold"])
-@pytest.mark.parametrize(("most", "delay"), [(1, 0), (2, 0), (2, 600)])
+@pytest.mark.parametrize(
+    ("waits", "most", "delay"),
+    [
+        ("for a worker", 1, 0),
+        ("for a worker", 2, 0),
+        ("for a slot", 2, 0),
+        ("for a slot", 2, 600),
+        ("on hold", 1, 0),
+        ("on hold", 2, 600),
+    ],
+)
 def test_a_judged_failure_of_an_earlier_life_counts_once(tmp_path, most, delay, waits):
     """By the retry policy, wherever its task waits: who can do it may not be there."""
     unknown = "refuse" if waits == "on hold" else "wait"

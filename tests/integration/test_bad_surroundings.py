@@ -198,23 +198,30 @@ def command(capsys, name, path):
     return code, out if name == "verify" else err
 
 
-@pytest.mark.parametrize("reader", READERS)
+BAD = {
+    "newer": (newer, "of a newer taskorch"),
+    "torn": (torn, "is damaged"),
+    "other": (of_something_else, "of something else"),
+    "noise": (lambda path: path.write_bytes(os.urandom(9_000)), "is no journal"),
+    "empty": (lambda path: path.touch(), "is empty"),
+    "absent": (lambda path: None, "no journal"),
+}
+
+
+# Slow: each reader of each, in place of two readers or three.
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("reader", "bad"),
     [
-        (newer, "of a newer taskorch"),
-        (torn, "is damaged"),
-        (of_something_else, "of something else"),
-        (lambda path: path.write_bytes(os.urandom(9_000)), "is no journal"),
-        (lambda path: path.touch(), "is empty"),
-        (lambda path: None, "no journal"),
+        pytest.param(reader, bad, marks=pytest.mark.slow if (row + column) % 3 else ())
+        for row, reader in enumerate(READERS)
+        for column, bad in enumerate(BAD)
     ],
-    ids=["newer", "torn", "other", "noise", "empty", "absent"],
 )
 def test_a_journal_that_cannot_be_read_ends_a_command_with_what_to_do(
-    reader, make, says, tmp_path, capsys
+    reader, bad, tmp_path, capsys
 ):
     path = tmp_path / "runs.db"
+    make, says = BAD[bad]
     make(path)
     before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
     code, said = command(capsys, reader, path)
@@ -288,7 +295,8 @@ def in_worker(fn, *args, **options):
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        ("os._exit(5)", "exited with code 5"),
+        # Slow: it starts workers, as the other does.
+        pytest.param("os._exit(5)", "exited with code 5", marks=pytest.mark.slow),
         ("os.kill(os.getpid(), 9)", "signal 9 (SIGKILL)"),
     ],
 )

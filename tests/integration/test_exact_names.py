@@ -40,21 +40,13 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", ["*", "a*", "a?", "*.b"])
-def test_a_pattern_is_refused_where_names_are_exact(place, name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with (
-        TaskOrchestrator() as orch,
-        pytest.raises(InvalidTaskError, match=r"pattern|no safe id") as caught,
-    ):
-        PLACES[place](name, orch)
-    assert place == "a budget" or caught.value.hint
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_a_name_is_accepted_in_these_places(place, tmp_path, monkeypatch):
+def test_a_pattern_is_refused_where_names_are_exact(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with TaskOrchestrator() as orch:
+        for name in ("*", "a*", "a?", "*.b"):
+            with pytest.raises(InvalidTaskError, match=r"pattern|no safe id") as caught:
+                PLACES[place](name, orch)
+            assert place == "a budget" or caught.value.hint, name
         PLACES[place]("name", orch)
 
 

@@ -541,10 +541,8 @@ def test_no_name_of_an_extension_is_one_of_documents_of_the_house():
     """All that the package keeps by a name, as its source says it, is refused."""
     text = "\n".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
     kept = r"\b(?:kept|kept_by|keep_document|kept\.get)\((?:\w+\._?rt, )?(_?[A-Z]+)\b"
-    names = {
-        re.search(rf'^{constant}: Final = "(.*)"$', text, re.MULTILINE)[1]
-        for constant in {*re.findall(kept, text)}
-    }
+    values = dict(re.findall(r'^(_?[A-Z]+): Final = "(.*)"$', text, re.MULTILINE))
+    names = {values[constant] for constant in {*re.findall(kept, text)}}
     assert {"waivers", "backfills", "memo"} <= names
     for name in names:
         with pytest.raises(InvalidTaskError, match=r"is taken|is a word"):

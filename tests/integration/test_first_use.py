@@ -56,7 +56,7 @@ def at_once(use: Callable[[int], Any]) -> list[Any]:
 @pytest.mark.usefixtures("switching")
 @pytest.mark.parametrize("name", USES)
 def test_threads_that_use_a_part_first_use_the_same_one(name: str) -> None:
-    for _ in range(40):
+    for _ in range(15):
         orch = TaskOrchestrator()
         parts = at_once(lambda _, orch=orch: USES[name](orch))
         assert not [part for part in parts if isinstance(part, Exception)]
@@ -66,7 +66,7 @@ def test_threads_that_use_a_part_first_use_the_same_one(name: str) -> None:
 
 @pytest.mark.usefixtures("switching")
 def test_what_threads_say_first_of_schedules_agents_and_plans_is_kept() -> None:
-    for _ in range(20):
+    for _ in range(8):
         orch = TaskOrchestrator()
 
         def say(number: int, orch: TaskOrchestrator = orch) -> None:

@@ -167,7 +167,7 @@ def steps(whole: Watched, count: int, way: Callable[..., None]) -> Iterator[int]
 @pytest.mark.parametrize(
     ("journal", "count"),
     [
-        ("file", 4),
+        ("file", 3),
         ("server", 2),
         pytest.param("file", 500, marks=[pytest.mark.slow, LONG]),
         pytest.param("server", 500, marks=[pytest.mark.slow, LONG]),
@@ -231,7 +231,7 @@ def with_readers(orch: TaskOrchestrator, _folder: Path) -> None:
 @pytest.mark.parametrize(
     ("equip", "count"),
     [
-        (with_pool, 3),
+        (with_pool, 2),
         (with_readers, 2),
         (with_tools, 1),
         pytest.param(with_pool, 60, marks=[pytest.mark.slow, LONG]),

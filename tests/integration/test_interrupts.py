@@ -955,8 +955,8 @@ def run_script(*args):
 @pytest.mark.parametrize(
     ("count", "seed", "durable"),
     [
-        (60, 1, False),
-        (40, 2, True),
+        (20, 1, False),
+        (15, 2, True),
         pytest.param(1000, 3, False, marks=pytest.mark.slow),
         pytest.param(500, 4, True, marks=pytest.mark.slow),
     ],

@@ -329,19 +329,29 @@ def live(path: Path) -> None:
         time.sleep(PATIENCE)
 
 
-def look(path: Path) -> None:
-    """In a process of its own, as a user who may write nowhere."""
+def look(where: Path) -> None:
+    """In a process of its own, as a user who may write nowhere, and read two of three."""
+    folders = [where / "live", where / "copied"]
     if os.getuid() == 0:
         user = 2**24 + os.getpid()
-        for name in (path.parent, *path.parent.iterdir()):
-            os.chown(name, user, user)
+        for folder in folders:
+            for name in (folder, *folder.iterdir()):
+                os.chown(name, user, user)
         os.setresuid(user, user, user)
-    path.parent.chmod(0o500)
-    for each in path.parent.iterdir():
-        each.chmod(0o400)
-    names = [status.task_id for status in JournalReader(path).tasks("running")]
-    path.parent.chmod(0o700)
+    else:
+        (where / "runs.db").chmod(0)
+    names = []
+    for folder in folders:
+        folder.chmod(0o500)
+        for each in folder.iterdir():
+            each.chmod(0o400)
+        reader = JournalReader(folder / "runs.db")
+        names += [status.task_id for status in reader.tasks("running")]
+        folder.chmod(0o700)
     say(*names)
+    with pytest.raises(JournalUnavailableError) as caught:
+        JournalReader(where / "runs.db")
+    say(str(caught.value).replace("\n", " "))
 
 
 @pytest.fixture(scope="module")
@@ -398,16 +408,24 @@ def test_nothing_is_written_beside_it(how, folders, tmp_path):
     assert files_of(path.parent) == before
 
 
-@pytest.mark.parametrize("how", ["live", "copied"])
-def test_a_folder_that_may_only_be_read_is_no_obstacle(how, folders):
+@pytest.fixture(scope="module")
+def looked(folders):
+    """What another user has found: tasks of two journals, and why not those of one."""
     where = Path(tempfile.mkdtemp(prefix="taskorch-"))
-    path = copy_of(folders[how], where / "journal")
+    for how in ("live", "copied"):
+        copy_of(folders[how], where / how)
+    a_journal(where / "runs.db")
     where.chmod(0o755)
-    with Process(look, path) as process:
-        assert process.line() == "held", process.errors()
-    # It is the other user's now.
-    os.chown(path.parent, os.getuid(), os.getgid())
+    with Process(look, where) as process:
+        yield process.line() or process.errors(), process.line() or process.errors()
+    # They are the other user's now.
+    for folder in where.iterdir():
+        os.chown(folder, os.getuid(), os.getgid())
     shutil.rmtree(where)
+
+
+def test_a_folder_that_may_only_be_read_is_no_obstacle(looked):
+    assert looked[0] == "held held"
 
 
 def test_what_was_read_while_somebody_opened_it_is_not_answered(tmp_path):
@@ -481,26 +499,9 @@ def test_what_is_no_journal_is_refused_with_what_to_do(make, says, hint, tmp_pat
     assert files_of(tmp_path) == before
 
 
-def forbidden(path: Path) -> None:
-    """In a process of its own: somebody else's journal."""
-    if os.getuid() == 0:
-        os.setresuid(2**24, 2**24, 2**24)
-    else:
-        path.chmod(0)
-    with pytest.raises(JournalUnavailableError) as caught:
-        JournalReader(path)
-    say(str(caught.value).replace("\n", " "))
-
-
-def test_a_journal_of_somebody_elses_is_refused():
-    where = Path(tempfile.mkdtemp(prefix="taskorch-"))
-    where.chmod(0o755)
-    a_journal(where / "runs.db")
-    with Process(forbidden, where / "runs.db") as process:
-        line = process.line() or process.errors()
-    assert "may not be read by this user" in line
-    assert "as the user who runs the orchestrator" in line
-    shutil.rmtree(where)
+def test_a_journal_of_somebody_elses_is_refused(looked):
+    assert "may not be read by this user" in looked[1]
+    assert "as the user who runs the orchestrator" in looked[1]
 
 
 def test_one_that_is_locked_says_what_to_do(tmp_path, monkeypatch):
