@@ -148,6 +148,14 @@ def project(committed, tmp_path):
 
 
 @pytest.fixture
+def plain(tmp_path):
+    """A folder without git, of which nobody asks what has changed in it."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def orch(tmp_path):
     with TaskOrchestrator(unknown_capability="wait", grace=1) as made:
         yield made
@@ -230,14 +238,14 @@ def test_a_task_is_a_run_in_the_folder(orch, programs, project, tmp_path, monkey
     ],
 )
 def test_who_reviews_has_no_right_to_change(
-    orch, programs, project, tmp_path, name, code, review
+    orch, programs, plain, tmp_path, name, code, review
 ):
     """Each is run as its documentation says, and is told what its type is for."""
     install(programs, name, ONCE)
-    orch.agents.coding(name, folder=project)
+    orch.agents.coding(name, folder=plain)
     for type_ in ("code", "review"):
         orch.agents.spawn(type_)
-        assert do(orch, "look", type_).result(PATIENCE)["changed"] == []
+        assert do(orch, "look", type_).result(PATIENCE)["changed"] is None
     first, second = notes(tmp_path)
     assert (first["args"], second["args"]) == (code, review)
     assert "You change the code" in first["prompt"]
@@ -267,12 +275,12 @@ def test_a_template_of_ones_own_goes_before(orch, programs):
     assert do(orch, "mine").result(PATIENCE) == "mine"
 
 
-def test_a_command_of_ones_own(orch, programs, project, tmp_path):
+def test_a_command_of_ones_own(orch, programs, plain, tmp_path):
     """It reads its task from standard input, or from a file; and it is told more."""
     install(programs, "mine", ONCE)
     for args in (["mine", "-v"], ["mine", "--from={task_file}", "{task_file}"]):
         orch.agents.coding(
-            args, folder=project, types=["code"], instructions={"code": "Be brief."}
+            args, folder=plain, types=["code"], instructions={"code": "Be brief."}
         )
         agent = orch.agents.spawn("code")
         result = do(orch, "hello\n!print('said')").result(PATIENCE)
@@ -298,16 +306,16 @@ NO_PROMPTS = [
 ]
 
 
-def test_a_payload_that_is_no_prompt_starts_nothing(orch, programs, project, tmp_path):
+def test_a_payload_that_is_no_prompt_starts_nothing(orch, programs, plain, tmp_path):
     install(programs, "claude", ONCE)
     install(programs, "gemini", KEPT)
-    agent = spawn(orch, "claude", folder=project)
+    agent = spawn(orch, "claude", folder=plain)
     for payload, words in NO_PROMPTS:
         with pytest.raises(InvalidTaskError, match=words):
             do(orch, payload).result(PATIENCE)
     orch.agents.terminate(agent.id)
     # One that is kept does the next one.
-    spawn(orch, "gemini", folder=project, reuse=True)
+    spawn(orch, "gemini", folder=plain, reuse=True)
     for payload, words in NO_PROMPTS:
         with pytest.raises(AgentProgramError, match=words):
             do(orch, payload).result(PATIENCE)
@@ -580,10 +588,10 @@ def reporting(report, code: int = 0) -> str:
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_a_report_settles_the_budget(orch, programs, project, name):
+def test_a_report_settles_the_budget(orch, programs, plain, name):
     """The result has the last words, and what was spent."""
     install(programs, name, ONCE)
-    spawn(orch, name, folder=project)
+    spawn(orch, name, folder=plain)
     spent = {"tokens": 100.0} | ({"usd": 0.25} if name == "claude" else {})
     with orch.budget("b", tokens=1000, usd=1) as budget:
         needs = {"tokens": 500, "usd": 0.5}
@@ -612,7 +620,7 @@ def test_a_result_says_what_all_attempts_have_spent(orch, programs, project):
     assert budget.usage.spent == {"tokens": 200, "usd": 0.5}
 
 
-def test_what_a_failed_one_has_spent_counts(orch, programs, project):
+def test_what_a_failed_one_has_spent_counts(orch, programs, plain):
     """Whether it says so itself, or ends badly."""
     for name in REPORTS:
         install(programs, name, ONCE)
@@ -624,7 +632,7 @@ def test_what_a_failed_one_has_spent_counts(orch, programs, project):
         ("codex", [*REPORTS["codex"], turn], "codex: no model"),
         ("gemini", REPORTS["gemini"] | broken, "gemini: no key"),
     ):
-        agent = spawn(orch, name, folder=project)
+        agent = spawn(orch, name, folder=plain)
         for code, error in ((0, AgentProgramError), (1, ProgramFailedError)):
             with orch.budget(f"{name}{code}", tokens=1000) as budget:
                 task = do(orch, reporting(report, code), resources={"tokens": 500})
@@ -658,7 +666,7 @@ NO_REPORTS = (
 SEEMS = '{"type": "result", "result": "wrong"}'
 
 
-def test_a_report_is_found_wherever_it_stands(orch, programs, project):
+def test_a_report_is_found_wherever_it_stands(orch, programs, plain):
     """It may be longer than what is kept of the output, and have others around it."""
     for name in REPORTS:
         install(programs, name, ONCE)
@@ -669,7 +677,7 @@ def test_a_report_is_found_wherever_it_stands(orch, programs, project):
         ("claude", f"print(json.dumps({long | {'is_error': True}}))", "xxx"),
         ("gemini", f"print('Hi {{'); print(json.dumps({broken}, indent=2))", "no key"),
     ):
-        agent = spawn(orch, name, folder=project)
+        agent = spawn(orch, name, folder=plain)
         task = do(orch, f"go\n!{code}")
         error = task.exception(PATIENCE)
         assert isinstance(error, AgentProgramError) == bool(words)
@@ -684,11 +692,11 @@ def test_a_report_is_found_wherever_it_stands(orch, programs, project):
 
 
 def test_a_turn_that_does_not_say_what_it_spent_makes_the_sum_unknown(
-    orch, programs, project
+    orch, programs, plain
 ):
     """All that was reserved counts, though another turn has said its part."""
     install(programs, "codex", ONCE)
-    spawn(orch, "codex", folder=project)
+    spawn(orch, "codex", folder=plain)
     report = [*REPORTS["codex"], {"type": "turn.completed", "usage": {}}]
     with orch.budget("b", tokens=1000) as budget:
         needs = {"tokens": 500}
@@ -699,10 +707,10 @@ def test_a_turn_that_does_not_say_what_it_spent_makes_the_sum_unknown(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTS)
-def test_a_report_that_is_none_is_not_believed(orch, programs, project, name):
+def test_a_report_that_is_none_is_not_believed(orch, programs, plain, name):
     """Then all that was reserved counts as spent; the work is done all the same."""
     install(programs, name, ONCE)
-    spawn(orch, name, folder=project)
+    spawn(orch, name, folder=plain)
     needs = {"tokens": 500, "usd": 0.5}
     for number, report in enumerate(NO_REPORTS):
         with orch.budget(f"b{number}", tokens=1000, usd=1) as budget:
@@ -786,7 +794,10 @@ def test_what_has_changed_is_what_all_attempts_have(
         assert again.result(PATIENCE)["changed"] == ["try2"]
 
 
-@pytest.mark.parametrize("worktree", [True, False])
+# Slow: the other of a folder and a worktree, for which the same is kept.
+@pytest.mark.parametrize(
+    "worktree", [pytest.param(True, marks=pytest.mark.slow), False]
+)
 def test_what_has_changed_is_told_by_the_next_life_too(
     programs, project, tmp_path, worktree
 ):
@@ -1080,13 +1091,13 @@ def test_no_attempt_works_in_the_worktree_of_another_task(
 
 
 @pytest.fixture
-def kept(orch, programs, project):
+def kept(orch, programs, plain):
     """A worker that keeps its runner."""
     install(programs, "gemini", KEPT)
-    return spawn(orch, "gemini", folder=project, reuse=True)
+    return spawn(orch, "gemini", folder=plain, reuse=True)
 
 
-def test_many_tasks_are_one_process(orch, kept, project, tmp_path):
+def test_many_tasks_are_one_process(orch, kept, plain, tmp_path):
     """Each is a session of its own: none sees what was said in another."""
     prompt = "!say(session, f'{session} {len(sessions)} '); say(session, 'done')"
     tasks = [do(orch, f"go {n}\n{prompt}") for n in range(5)]
@@ -1096,34 +1107,34 @@ def test_many_tasks_are_one_process(orch, kept, project, tmp_path):
     assert '["--acp"]' in (tmp_path / "starts").read_text()
     change = "!open(os.path.join(cwd, 'a.py'), 'w')"
     result = do(orch, f"go\n{change}", writes=["a.py"]).result(PATIENCE)
-    assert (result["changed"], result["folder"]) == (["a.py"], str(project))
+    assert (result["changed"], result["folder"]) == (None, str(plain))
     prompt = "!say(session, text)"
     told = do(orch, f"go\n{prompt}", writes=["a.py"]).result(PATIENCE)["output"]
     assert told.startswith("You change the code")
     assert told.endswith("Change no file but these: a.py\n")
 
 
-def test_a_task_whose_runner_is_killed_runs_again(orch, kept, tmp_path, project):
+def test_a_task_whose_runner_is_killed_runs_again(orch, kept, tmp_path, plain):
     """Or waits for a decision, if it must not run twice."""
     once = "go\n!os.path.exists('was') or (open('was', 'w'), os.kill(os.getpid(), 9))"
     assert do(orch, once).result(PATIENCE)["runner"] == "gemini"
     assert len(starts(tmp_path)) == 2
-    (project / "was").unlink()
+    (plain / "was").unlink()
     held = do(orch, once, idempotent=False)
     eventually(lambda: orch.status(held.task_id).state is TaskState.BLOCKED)
-    assert (project / "was").exists()
+    assert (plain / "was").exists()
     orch.decide(held.task_id, "retry")
     assert held.result(PATIENCE)["runner"] == "gemini"
 
 
-def test_a_runner_is_killed_from_outside(orch, kept, tmp_path, project):
+def test_a_runner_is_killed_from_outside(orch, kept, tmp_path, plain):
     """In the middle of its work, by somebody else: another one does it again."""
     wait = "go\n!exec('while not os.path.exists(\"go\"): time.sleep(0.01)')"
     task = do(orch, wait)
     eventually(lambda: starts(tmp_path))
     eventually(lambda: orch.status(task.task_id).state is TaskState.RUNNING)
     os.kill(starts(tmp_path)[0], signal.SIGKILL)
-    (project / "go").touch()
+    (plain / "go").touch()
     assert task.result(PATIENCE)["runner"] == "gemini"
 
 
@@ -1171,7 +1182,7 @@ def test_what_it_says_late_is_of_no_other_task(orch, kept):
     assert do(orch, said).result(PATIENCE)["output"] == "new"
 
 
-def test_what_a_runner_has_started_ends_with_it(orch, kept, project, tmp_path):
+def test_what_a_runner_has_started_ends_with_it(orch, kept, plain, tmp_path):
     """An answer that is none kills both, before the next task begins."""
     code = "import subprocess, sys; child = subprocess.Popen(['sleep', '600']); "
     code += "print(child.pid, flush=True)"
@@ -1195,20 +1206,20 @@ def test_what_a_runner_has_started_ends_with_it(orch, kept, project, tmp_path):
     ],
 )
 def test_a_runner_that_cannot_begin(
-    orch, programs, project, monkeypatch, variable, words
+    orch, programs, plain, monkeypatch, variable, words
 ):
     monkeypatch.setenv(variable, "2")
     install(programs, "gemini", KEPT)
-    spawn(orch, "gemini", folder=project, reuse=True)
+    spawn(orch, "gemini", folder=plain, reuse=True)
     for _ in range(2):
         with pytest.raises(AgentProgramError, match=words):
             do(orch, "go").result(PATIENCE)
 
 
-def test_it_may_change_files_and_no_more(orch, programs, project):
+def test_it_may_change_files_and_no_more(orch, programs, plain):
     """Who reviews may look only. What was refused stands in the result."""
     install(programs, "goose", KEPT)
-    orch.agents.coding("goose", folder=project, reuse=True)
+    orch.agents.coding("goose", folder=plain, reuse=True)
     asks = "go\n" + "\n".join(
         f"!say(session, permit(session, {kind!r}, '{kind} it'{before}) + ' ')"
         for kind, before in (
@@ -1250,10 +1261,10 @@ def test_what_a_runner_asks_of_an_editor_is_not_offered(orch, kept):
     assert orch.status(task.task_id).progress == "reads"
 
 
-def test_a_command_of_ones_own_may_be_kept(orch, programs, project, tmp_path):
+def test_a_command_of_ones_own_may_be_kept(orch, programs, plain, tmp_path):
     install(programs, "mine", KEPT)
     command = ["mine", "serve"]
-    spawn(orch, command, folder=project, reuse=True, arguments=["-v"])
+    spawn(orch, command, folder=plain, reuse=True, arguments=["-v"])
     tasks = [do(orch, f"go {n}") for n in range(3)]
     assert {task.result(PATIENCE)["runner"] for task in tasks} == {"mine"}
     assert len(starts(tmp_path)) == 1
