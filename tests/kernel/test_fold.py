@@ -1,6 +1,7 @@
 """The fold: the facts alone lead to the state that the kernel was in."""
 
 from contextlib import suppress
+from functools import cache
 from inspect import signature
 
 import attrs
@@ -926,6 +927,7 @@ def test_timers_of_a_folded_kernel(story, ns, cls):
 # -- differences -------------------------------------------------------------------
 
 
+@cache
 def state():
     machine = twin(keep_finished=2)
     machine.submit_all("gone", "failed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import chain, permutations
+from itertools import permutations
 from math import floor
 
 import pytest
@@ -86,32 +86,6 @@ def left_over(there, shares):
     )
 
 
-def exact(have, claims):
-    """The shares of one pool before they are cut, found by trying all bounds."""
-    lows = [claim.least[0] for claim in claims]
-    highs = [claim.wanted[0] for claim in claims]
-    rates = [claim.weight * claim.wanted[0] for claim in claims]
-
-    def filled(level):
-        return [
-            min(max(level * rate, low), high)
-            for rate, low, high in zip(rates, lows, highs, strict=True)
-        ]
-
-    if sum(highs) <= have:
-        return [Fraction(high) for high in highs]
-    turns = {Fraction(b, r) for b, r in zip(lows, rates, strict=True)}
-    turns |= {Fraction(b, r) for b, r in zip(highs, rates, strict=True)}
-    below = max((t for t in turns if sum(filled(t)) <= have), default=Fraction(0))
-    rate = sum(
-        r
-        for r, low, high in zip(rates, lows, highs, strict=True)
-        if low <= below * r < high
-    )
-    rest = have - sum(filled(below))
-    return filled(below + Fraction(rest, rate) if rate else below)
-
-
 def fit_all(there, claims):
     """Whether all can have their least."""
     return all(
@@ -143,45 +117,6 @@ def test_a_share_is_whole_chunks_between_the_least_and_the_request(division):
             ):
                 assert low <= amount <= need
                 assert amount % chunk == 0 or amount == need
-
-
-@given(divisions())
-def test_all_have_their_least_or_those_that_come_first(division):
-    """One that has none would not fit beside the least of those before it."""
-    there, chunks, claims = division
-    claims = singles(claims)
-    shares = divide(there, chunks, claims)
-
-    left = list(there)
-    for claim, found in zip(claims, shares, strict=True):
-        fits = all(low <= have for low, have in zip(claim.least, left, strict=True))
-        assert bool(found) == fits
-        if fits:
-            left = [have - low for low, have in zip(claim.least, left, strict=True)]
-
-
-@given(fitting_divisions())
-@example(
-    (
-        (43,),
-        (2,),
-        (
-            Demand((10,), (2,), 1, 2),
-            Demand((2,), (2,), 1, 1),
-            Demand((13,), (2,), 2, 3),
-        ),
-    )
-)
-def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
-    there, chunks, claims = division
-    alone = singles(claims)
-    shares = divide(there, chunks, alone)
-
-    for claim, found, share in zip(alone, shares, exact(there[0], alone), strict=True):
-        has, wanted = found[0].amounts[0], claim.wanted[0]
-        # What is left and too little for a chunk may be the last piece of a request.
-        last = wanted % chunks[0] if has == wanted else 0
-        assert abs(has - share) < chunks[0] + last
 
 
 @given(divisions())
@@ -237,25 +172,6 @@ def test_nothing_is_left_that_one_of_them_could_use(division):
             assert not any(gains) or any(loses) or share.amounts == claim.wanted
 
 
-@given(fitting_divisions(), st.randoms(use_true_random=False))
-def test_the_order_of_claims_decides_only_between_equals(division, random):
-    """The exact shares of two that change places have the same rest of a chunk."""
-    there, chunks, claims = division
-    claims = tuple(dict.fromkeys(singles(claims)))
-    mixed = list(claims)
-    random.shuffle(mixed)
-
-    rests = {
-        claim: (share % chunks[0], claim.wanted[0] % chunks[0])
-        for claim, share in zip(claims, exact(there[0], claims), strict=True)
-    }
-    told = dict(zip(claims, divide(there, chunks, claims), strict=True))
-    again = dict(zip(mixed, divide(there, chunks, tuple(mixed)), strict=True))
-    if not any(last for _, last in rests.values()):
-        others = [rests[claim] for claim in claims if told[claim] != again[claim]]
-        assert all(others.count(rest) > 1 for rest in others)
-
-
 @given(fitting_divisions(), st.integers(0, 5), st.integers(1, 12))
 def test_asking_for_more_never_gets_less(division, number, more):
     there, chunks, claims = division
@@ -273,33 +189,6 @@ def test_asking_for_more_never_gets_less(division, number, more):
     # Its last piece may be less than a chunk if it asks for no more.
     assert after.amounts[0] >= before.amounts[0] // chunks[0] * chunks[0]
     assert after.amounts[0] >= min(before.amounts[0], claim.least[0])
-
-
-@given(divisions(pools=1))
-def test_like_claims_count_together_as_they_would_alone(division):
-    there, chunks, claims = division
-    together = divide(there, chunks, claims)
-    alone = iter(divide(there, chunks, singles(claims)))
-
-    for claim, found in zip(claims, together, strict=True):
-        each = [next(alone) for _ in range(claim.times)]
-        amounts = sorted((s.amounts for (s,) in filter(None, each)), reverse=True)
-        assert amounts == [s.amounts for s in found for _ in range(s.times)]
-
-
-@given(divisions(), st.lists(st.integers(1, 4), min_size=1, max_size=4))
-def test_like_claims_get_the_same_however_they_are_grouped(division, groups):
-    there, chunks, (claim, *_) = division
-    total = sum(groups)
-
-    (together,) = divide(there, chunks, (claim._replace(times=total),))
-    apart = divide(there, chunks, tuple(claim._replace(times=n) for n in groups))
-
-    dealt = [[s.amounts for s in found for _ in range(s.times)] for found in apart]
-    assert list(chain(*dealt)) == [s.amounts for s in together for _ in range(s.times)]
-    # Those that come first are not without if others have something.
-    for found, number, later in zip(dealt, groups, dealt[1:], strict=False):
-        assert len(found) == number or not later
 
 
 @given(divisions())
