@@ -10,6 +10,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -91,37 +92,37 @@ def shop(request, tmp_path, small_pages):
 ALL = ["b/0", "a/1", "a/2", "b/3", "a/4", "a/5", "b/6", "a/7", "c/bad", "c/blocked"]
 
 
-@pytest.mark.parametrize(
-    ("which", "wanted"),
-    [
-        ({}, ALL),
-        ({"state": "completed"}, ALL[:8]),
-        ({"state": "failed"}, ["c/bad"]),
-        ({"state": "blocked"}, ["c/blocked"]),
-        ({"state": "queued"}, []),
-        ({"type": "sew"}, ["a/1", "b/3", "a/5", "a/7"]),
-        ({"id": "b/*"}, ["b/0", "b/3", "b/6"]),
-        ({"id": "c/ba?"}, ["c/bad"]),
-        ({"agent": "ben"}, ["a/1", "b/3", "a/5", "a/7"]),
-        ({"metadata": {"customer": "acme"}}, ["b/0", "a/1", "a/2", "b/3"]),
-        ({"metadata": {"customer": "acme", "n": 2}}, ["a/2"]),
-        ({"metadata": {}}, ALL),
-        ({"owner": "acme", "type": "cut"}, ["b/0", "a/2"]),
-        ({"owner": "nobody"}, []),
-        ({"metadata": {"colour": "red"}}, []),
-        ({"since": timedelta(hours=1)}, ALL),
-        ({"since": 3600.0}, ALL),
-        ({"since": datetime(2100, 1, 1, tzinfo=UTC)}, []),
-        ({"since": datetime(2020, 1, 1, tzinfo=UTC)}, ALL),
-        ({"older_than": 3600}, []),
-        ({"older_than": timedelta(0)}, ALL),
-        ({"type": "cut", "id": "a/*", "agent": "ann"}, ["a/2", "a/4"]),
-    ],
-    ids=str,
-)
-def test_all_are_found_wherever_they_are(shop, which, wanted):
+#: Filters, each with all that pass it.
+FOUND: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ALL),
+    ({"state": "completed"}, ALL[:8]),
+    ({"state": "failed"}, ["c/bad"]),
+    ({"state": "blocked"}, ["c/blocked"]),
+    ({"state": "queued"}, []),
+    ({"type": "sew"}, ["a/1", "b/3", "a/5", "a/7"]),
+    ({"id": "b/*"}, ["b/0", "b/3", "b/6"]),
+    ({"id": "c/ba?"}, ["c/bad"]),
+    ({"agent": "ben"}, ["a/1", "b/3", "a/5", "a/7"]),
+    ({"metadata": {"customer": "acme"}}, ["b/0", "a/1", "a/2", "b/3"]),
+    ({"metadata": {"customer": "acme", "n": 2}}, ["a/2"]),
+    ({"metadata": {}}, ALL),
+    ({"owner": "acme", "type": "cut"}, ["b/0", "a/2"]),
+    ({"owner": "nobody"}, []),
+    ({"metadata": {"colour": "red"}}, []),
+    ({"since": timedelta(hours=1)}, ALL),
+    ({"since": 3600.0}, ALL),
+    ({"since": datetime(2100, 1, 1, tzinfo=UTC)}, []),
+    ({"since": datetime(2020, 1, 1, tzinfo=UTC)}, ALL),
+    ({"older_than": 3600}, []),
+    ({"older_than": timedelta(0)}, ALL),
+    ({"type": "cut", "id": "a/*", "agent": "ann"}, ["a/2", "a/4"]),
+]
+
+
+def test_all_are_found_wherever_they_are(shop):
     """In the order of their submission, each once, and no other."""
-    assert ids(shop.tasks(**which)) == wanted
+    for which, wanted in FOUND:
+        assert ids(shop.tasks(**which)) == wanted, which
 
 
 def test_a_status_says_the_same_wherever_the_task_is(shop):
@@ -439,7 +440,7 @@ def ends(name):
         raise ValueError(name)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_later_runs_are_known_of_what_has_left_memory(seed, tmp_path, small_pages):
     """A run between one that left memory and one that is in it counts, too."""
     random, ended = Random(seed), dict[str, list[bool]]()

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ from taskorch.protocols import Verdict
 ONE: dict[str, Any] = {"process": 1}
 
 
+@pytest.fixture(scope="module", name="orch")
+def _orch() -> Iterator[TaskOrchestrator]:
+    """With a worker that has started, for all whose task leaves it as it is."""
+    with TaskOrchestrator(executors=ONE, resources={"cpu": 2}) as orch:
+        yield orch
+
+
 def in_worker(fn: Any, *args: Any, **options: Any) -> Task[Any]:
     return Task.call(fn, *args, executor="process", **options)
 
@@ -50,34 +58,32 @@ def pid_of(orch: TaskOrchestrator, handle: Any) -> Any:
     return orch.get_task_status(handle.task_id).progress
 
 
-def test_what_an_attempt_used_is_told() -> None:
+def test_what_an_attempt_used_is_told(orch: TaskOrchestrator) -> None:
     seen: dict[str, Any] = {}
-    with TaskOrchestrator(executors=ONE) as orch:
-        for signal_ in (orch.signals.task_completed, orch.signals.task_failed):
-            signal_.connect(
-                lambda event: seen.update({event.task_id: dict(event.usage)}),
-                weak=False,
-            )
-        for fails in (False, True):
-            orch.submit_task(in_worker(in_workers.works, fails, id=str(fails)))
-        assert orch.wait(PATIENCE)
+    for signal_ in (orch.signals.task_completed, orch.signals.task_failed):
+        signal_.connect(
+            lambda event: seen.update({event.task_id: dict(event.usage)}),
+            weak=False,
+        )
+    for fails in (False, True):
+        orch.submit_task(in_worker(in_workers.works, fails, id=str(fails)))
+    assert orch.wait(PATIENCE)
     assert all(seen[name]["cpu_seconds"] > 0 for name in ("False", "True"))
 
 
 # -- the same code as on threads -----------------------------------------------------
 
 
-def test_a_task_has_its_context() -> None:
-    with TaskOrchestrator(executors=ONE, resources={"cpu": 2}) as orch:
-        first = orch.submit_task(Task.call(pow, 2, 3, id="first"))
-        task = in_worker(
-            in_workers.about,
-            id="t",
-            after=[first],
-            timeout=1_000,
-            resources=Resources(cpu=1),
-        )
-        said = orch.submit_task(task).result(PATIENCE)
+def test_a_task_has_its_context(orch: TaskOrchestrator) -> None:
+    first = orch.submit_task(Task.call(pow, 2, 3, id="first"))
+    task = in_worker(
+        in_workers.about,
+        id="t",
+        after=[first],
+        timeout=1_000,
+        resources=Resources(cpu=1),
+    )
+    said = orch.submit_task(task).result(PATIENCE)
     assert said.pop("pid") != os.getpid()
     assert 900 < said.pop("time_left") <= 1_000
     assert said == {
@@ -93,10 +99,9 @@ def test_a_task_has_its_context() -> None:
     }
 
 
-def test_workers_are_kept() -> None:
-    with TaskOrchestrator(executors=ONE) as orch:
-        tasks = [in_worker(os.getpid) for _ in range(20)]
-        pids = {handle.result(PATIENCE) for handle in orch.submit_tasks(tasks)}
+def test_workers_are_kept(orch: TaskOrchestrator) -> None:
+    tasks = [in_worker(os.getpid) for _ in range(20)]
+    pids = {handle.result(PATIENCE) for handle in orch.submit_tasks(tasks)}
     assert len(pids) == 1
     assert os.getpid() not in pids
 
@@ -162,19 +167,17 @@ def test_by_options_alone_a_call_is_kept_with_its_executor(tmp_path: Path) -> No
         assert orch.handle(left.task_id).result() != os.getpid()
 
 
-def test_an_agent_works_there() -> None:
-    with TaskOrchestrator(executors=ONE) as orch:
-        add = orch.agent("a", capabilities={"x"}, executor="process")
-        add(in_workers.handler)
-        task = Task("x", [1], id="t")
-        found = orch.submit_task(task).result(PATIENCE)
-        assert found == ("x", [1], "t", True)
+def test_an_agent_works_there(orch: TaskOrchestrator) -> None:
+    add = orch.agent("a", capabilities={"x"}, executor="process")
+    add(in_workers.handler)
+    task = Task("x", [1], id="of-an-agent")
+    found = orch.submit_task(task).result(PATIENCE)
+    assert found == ("x", [1], "of-an-agent", True)
 
 
-def test_a_checkpoint_is_there_for_the_next_attempt() -> None:
-    with TaskOrchestrator(executors=ONE) as orch:
-        task = in_worker(in_workers.counts, 10, retry=RetryPolicy(2, base=0))
-        assert orch.submit_task(task).result(PATIENCE) == (5, 10)
+def test_a_checkpoint_is_there_for_the_next_attempt(orch: TaskOrchestrator) -> None:
+    task = in_worker(in_workers.counts, 10, retry=RetryPolicy(2, base=0))
+    assert orch.submit_task(task).result(PATIENCE) == (5, 10)
 
 
 def test_a_checkpoint_outlives_the_orchestrator(tmp_path: Path) -> None:
@@ -189,50 +192,52 @@ def test_a_checkpoint_outlives_the_orchestrator(tmp_path: Path) -> None:
         assert orch.submit_task(task).result(PATIENCE) == str(pid)
 
 
-def test_a_checkpoint_suspends(tmp_path: Path) -> None:
+def test_a_checkpoint_suspends(tmp_path: Path, orch: TaskOrchestrator) -> None:
     go = tmp_path / "go"
-    with TaskOrchestrator(executors=ONE) as orch:
-        handle = orch.submit_task(in_worker(in_workers.checkpoints, str(go)))
-        pid = pid_of(orch, handle)
-        assert orch.suspend_task(handle.task_id)
-        eventually(
-            lambda: orch.get_task_status(handle.task_id).state is TaskState.SUSPENDED
-        )
-        # Its worker is free for others.
-        assert orch.submit_task(in_worker(os.getpid)).result(PATIENCE) == pid
-        go.touch()
-        orch.resume_task(handle.task_id)
-        assert handle.result(PATIENCE) == str(pid)
+    handle = orch.submit_task(in_worker(in_workers.checkpoints, str(go)))
+    pid = pid_of(orch, handle)
+    assert orch.suspend_task(handle.task_id)
+    eventually(
+        lambda: orch.get_task_status(handle.task_id).state is TaskState.SUSPENDED
+    )
+    # Its worker is free for others.
+    assert orch.submit_task(in_worker(os.getpid)).result(PATIENCE) == pid
+    go.touch()
+    orch.resume_task(handle.task_id)
+    assert handle.result(PATIENCE) == str(pid)
 
 
-def test_what_cannot_be_sent_is_refused_where_it_is_said() -> None:
-    with TaskOrchestrator(executors=ONE) as orch:
-        task = in_worker(in_workers.checkpoints_what_cannot_be_sent)
-        error = orch.submit_task(task).exception(PATIENCE)
-        assert isinstance(error, NotRunningError)
-        assert "checkpoint() cannot be sent" in str(error)
+def test_what_cannot_be_sent_is_refused_where_it_is_said(
+    orch: TaskOrchestrator,
+) -> None:
+    task = in_worker(in_workers.checkpoints_what_cannot_be_sent)
+    error = orch.submit_task(task).exception(PATIENCE)
+    assert isinstance(error, NotRunningError)
+    assert "checkpoint() cannot be sent" in str(error)
 
 
-def test_the_run_of_its_workflow_cannot_be_reached_from_there() -> None:
+def test_the_run_of_its_workflow_cannot_be_reached_from_there(
+    orch: TaskOrchestrator,
+) -> None:
     workflow = Workflow("w")
     workflow.task(in_workers.asks_for_its_workflow, id="t", executor="process")
-    with TaskOrchestrator(executors=ONE) as orch:
-        run_id = orch.workflows.start(workflow).workflow_id
-        error = orch.handle(f"{run_id}/t").exception(PATIENCE)
-        assert isinstance(error, NotRunningError)
-        assert "context.workflow does not reach the orchestrator" in str(error)
+    run_id = orch.workflows.start(workflow).workflow_id
+    error = orch.handle(f"{run_id}/t").exception(PATIENCE)
+    assert isinstance(error, NotRunningError)
+    assert "context.workflow does not reach the orchestrator" in str(error)
 
 
-def test_what_a_thread_says_after_the_end_is_not_of_the_next(tmp_path: Path) -> None:
+def test_what_a_thread_says_after_the_end_is_not_of_the_next(
+    tmp_path: Path, orch: TaskOrchestrator
+) -> None:
     go = tmp_path / "go"
     said = tmp_path / "go.said"
-    with TaskOrchestrator(executors=ONE) as orch:
-        orch.submit_task(in_worker(in_workers.speaks_late, str(go))).result(PATIENCE)
-        after = orch.submit_task(in_worker(in_workers.wait_for, str(said)))
-        pid = pid_of(orch, after)
-        go.touch()
-        assert after.result(PATIENCE) == pid
-        assert progress_of(orch, after) == pid
+    orch.submit_task(in_worker(in_workers.speaks_late, str(go))).result(PATIENCE)
+    after = orch.submit_task(in_worker(in_workers.wait_for, str(said)))
+    pid = pid_of(orch, after)
+    go.touch()
+    assert after.result(PATIENCE) == pid
+    assert progress_of(orch, after) == pid
     assert said.read_text(encoding="utf-8") == "its attempt is over"
 
 
@@ -376,44 +381,43 @@ def test_their_number_is_one(given: Any, why: str) -> None:
         TaskOrchestrator(executors={"process": given})
 
 
-def test_arguments_that_cannot_be_sent_fail_the_task() -> None:
-    with TaskOrchestrator(executors=ONE) as orch:
-        lock = orch.submit_task(in_worker(id, threading.Lock()))
-        large = orch.submit_task(in_worker(in_workers.size_of, bytes(2**30)))
-        for handle, hint in ((lock, "function of a module"), (large, "to a file")):
-            error = handle.exception(PATIENCE)
-            assert isinstance(error, InvalidTaskError)
-            assert "cannot be sent to executor 'process'" in str(error)
-            assert hint in error.hint
-        # Less than that goes through, in pieces.
-        size = 10 * 2**20
-        half = orch.submit_task(in_worker(in_workers.size_of, bytes(size)))
-        assert half.result(PATIENCE) == size
+def test_arguments_that_cannot_be_sent_fail_the_task(orch: TaskOrchestrator) -> None:
+    lock = orch.submit_task(in_worker(id, threading.Lock()))
+    large = orch.submit_task(in_worker(in_workers.size_of, bytes(2**30)))
+    for handle, hint in ((lock, "function of a module"), (large, "to a file")):
+        error = handle.exception(PATIENCE)
+        assert isinstance(error, InvalidTaskError)
+        assert "cannot be sent to executor 'process'" in str(error)
+        assert hint in error.hint
+    # Less than that goes through, in pieces.
+    size = 10 * 2**20
+    half = orch.submit_task(in_worker(in_workers.size_of, bytes(size)))
+    assert half.result(PATIENCE) == size
 
 
-def test_an_exception_comes_back_though_its_constructor_takes_something_else() -> None:
+def test_an_exception_comes_back_though_its_constructor_takes_something_else(
+    orch: TaskOrchestrator,
+) -> None:
     """So retry_on and except see it, as they do on threads."""
-    with TaskOrchestrator(executors=ONE) as orch:
-        task = in_worker(in_workers.raises_own_init, 2)
-        error: Any = orch.submit_task(task).exception(PATIENCE)
-        assert type(error) is in_workers.OwnInitError
-        assert (error.errno, error.port) == (111, 5432)
-        assert str(error) == "[Errno 111] db:5432 refuses"
-        text = str(error.__cause__)
-        assert "KeyError: 'cause'" in text
-        # Ours are not among its frames.
-        assert "in_workers.py" in text
-        assert "_remote.py" not in text
+    task = in_worker(in_workers.raises_own_init, 2)
+    error: Any = orch.submit_task(task).exception(PATIENCE)
+    assert type(error) is in_workers.OwnInitError
+    assert (error.errno, error.port) == (111, 5432)
+    assert str(error) == "[Errno 111] db:5432 refuses"
+    text = str(error.__cause__)
+    assert "KeyError: 'cause'" in text
+    # Ours are not among its frames.
+    assert "in_workers.py" in text
+    assert "_remote.py" not in text
 
-        retry = RetryPolicy(3, base=0, retry_on=in_workers.OwnInitError)
-        task = in_worker(in_workers.raises_own_init, 3, retry=retry)
-        assert orch.submit_task(task).result(PATIENCE) == 3
+    retry = RetryPolicy(3, base=0, retry_on=in_workers.OwnInitError)
+    task = in_worker(in_workers.raises_own_init, 3, retry=retry)
+    assert orch.submit_task(task).result(PATIENCE) == 3
 
 
-def test_one_that_never_says_the_same_comes_back_too() -> None:
-    with TaskOrchestrator(executors=ONE) as orch:
-        handle = orch.submit_task(in_worker(in_workers.raises_an_object))
-        error: Any = handle.exception(PATIENCE)
+def test_one_that_never_says_the_same_comes_back_too(orch: TaskOrchestrator) -> None:
+    handle = orch.submit_task(in_worker(in_workers.raises_an_object))
+    error: Any = handle.exception(PATIENCE)
     assert type(error) is ValueError
     assert type(error.args[0]) is in_workers.Plain
 
@@ -540,23 +544,24 @@ def test_what_waits_behind_a_call_is_not_lost_with_it(tmp_path: Path) -> None:
         assert orch.get_task_status(first.task_id).attempts == 2
 
 
-def test_what_waits_behind_a_call_can_be_called_off(tmp_path: Path) -> None:
+def test_what_waits_behind_a_call_can_be_called_off(
+    tmp_path: Path, orch: TaskOrchestrator
+) -> None:
     go, end = tmp_path / "go", tmp_path / "end"
-    with TaskOrchestrator(executors=ONE) as orch:
-        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
-        pid = pid_of(orch, first)
-        tasks = [in_worker(in_workers.wait_for, str(end)) for _ in range(4)]
-        handles = orch.submit_tasks(tasks)
-        go.touch()
-        # With the first of them it is given the second.
-        eventually(lambda: progress_of(orch, handles[0]) == pid)
-        for handle in handles[1:]:
-            handle.cancel()
-            with pytest.raises(TaskCancelledError):
-                handle.result(PATIENCE)
-        assert not handles[0].done()
-        end.touch()
-        assert handles[0].result(PATIENCE) == pid
+    first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+    pid = pid_of(orch, first)
+    tasks = [in_worker(in_workers.wait_for, str(end)) for _ in range(4)]
+    handles = orch.submit_tasks(tasks)
+    go.touch()
+    # With the first of them it is given the second.
+    eventually(lambda: progress_of(orch, handles[0]) == pid)
+    for handle in handles[1:]:
+        handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+    assert not handles[0].done()
+    end.touch()
+    assert handles[0].result(PATIENCE) == pid
 
 
 class Starts:
@@ -592,12 +597,11 @@ KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 LEFT = "sys.stderr.flush(); os._exit(1)"
 
 
-@pytest.mark.parametrize("how", [KILLED, LEFT])
 def test_one_that_ends_while_it_starts_costs_no_attempt(
-    how: str, starts: Starts, caplog: pytest.LogCaptureFixture
+    starts: Starts, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nor does the task wait for a decision: nothing of it was begun."""
-    starts.end(2, how)
+    starts.end(2, LEFT)
     with TaskOrchestrator(executors=ONE) as orch:
         handle = orch.submit_task(in_worker(pow, 2, 3, idempotent=False))
         assert handle.result(PATIENCE) == 8
@@ -694,41 +698,36 @@ def test_a_child_that_a_task_forks_is_not_the_worker() -> None:
 # -- the end -------------------------------------------------------------------------
 
 
-def test_a_call_that_asks_ends_by_itself(tmp_path: Path) -> None:
+def test_a_call_that_asks_ends_by_itself(
+    tmp_path: Path, orch: TaskOrchestrator
+) -> None:
     told = tmp_path / "told"
-    with TaskOrchestrator(executors=ONE) as orch:
-        task = in_worker(in_workers.asks_until_cancelled, str(told))
-        handle = orch.submit_task(task)
-        pid = pid_of(orch, handle)
-        handle.cancel()
-        with pytest.raises(TaskCancelledError):
-            handle.result(PATIENCE)
-        # What it was told is not meant for the next.
-        said = orch.submit_task(in_worker(in_workers.about)).result(PATIENCE)
-        assert (said["pid"], said["cancelled"]) == (pid, False)
+    task = in_worker(in_workers.asks_until_cancelled, str(told))
+    handle = orch.submit_task(task)
+    pid = pid_of(orch, handle)
+    handle.cancel()
+    with pytest.raises(TaskCancelledError):
+        handle.result(PATIENCE)
+    # What it was told is not meant for the next.
+    said = orch.submit_task(in_worker(in_workers.about)).result(PATIENCE)
+    assert (said["pid"], said["cancelled"]) == (pid, False)
     assert told.read_text(encoding="utf-8") == "was told"
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_one_that_does_not_is_killed(*, stopped: bool) -> None:
+def test_one_that_does_not_is_killed() -> None:
+    """After a timeout, and when it is cancelled, though its process was stopped."""
     with TaskOrchestrator(executors=ONE, grace=0.2) as orch:
+        task = in_worker(in_workers.ignores_the_end, timeout=0.5)
+        assert isinstance(orch.submit_task(task).exception(PATIENCE), TaskTimeoutError)
         handle = orch.submit_task(in_worker(in_workers.ignores_the_end))
         pid = pid_of(orch, handle)
-        if stopped:
-            os.kill(pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
         handle.cancel()
         with pytest.raises(TaskCancelledError):
             handle.result(PATIENCE)
         eventually(lambda: not is_alive(pid))
         assert orch.submit_task(in_worker(os.getpid)).result(PATIENCE) != pid
         assert orch.get_stats().leaked == 0
-
-
-def test_a_timeout_kills() -> None:
-    with TaskOrchestrator(executors=ONE, grace=0.2) as orch:
-        task = in_worker(in_workers.ignores_the_end, timeout=0.5)
-        assert isinstance(orch.submit_task(task).exception(PATIENCE), TaskTimeoutError)
-        assert orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE) == 8
 
 
 def test_a_stop_kills_and_nothing_is_left() -> None:
@@ -841,20 +840,19 @@ def test_a_script_without_the_condition_is_told(tmp_path: Path) -> None:
     assert 'if __name__ == "__main__":' in out
 
 
-def test_a_fork_has_no_workers() -> None:
-    with TaskOrchestrator(executors=ONE) as orch:
-        orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE)
-        pool: Any = orch._rt.attempts.processes._pool
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                pool.close(1)
-                pool.end_all(1)
-                pool._check()
-            except RuntimeError as error:
-                code = 0 if "this one is a fork" in str(error) else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert orch.submit_task(in_worker(pow, 2, 4)).result(PATIENCE) == 16
+def test_a_fork_has_no_workers(orch: TaskOrchestrator) -> None:
+    orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE)
+    pool: Any = orch._rt.attempts.processes._pool
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            pool.close(1)
+            pool.end_all(1)
+            pool._check()
+        except RuntimeError as error:
+            code = 0 if "this one is a fork" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert orch.submit_task(in_worker(pow, 2, 4)).result(PATIENCE) == 16

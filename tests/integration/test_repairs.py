@@ -14,20 +14,29 @@ from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite import load, run
 from taskorch.frontends.workspace import Workspace
 
+#: A test is one of pytest, or a command that does as pytest does, and starts at once.
+PYTEST = '{pytest: [-q, -p, "no:cacheprovider", "test_{id}.py"]}'
+COMMAND = '{command: [sh, "test_{id}.sh"]}'
 SUITE = """\
 templates:
-  p: {{pytest: [-q, -p, "no:cacheprovider", "test_{{id}}.py"]}}
+  p: {how}
 recovery: {{max_retries: 0, repairs: {repairs}}}
 orchestrator: {{task_definitions: {{unit: [{tasks}]}}}}
 """
 
 
-def suite_in(here, repairs, *names):
+def suite_in(here, repairs, *names, how=COMMAND):
     for name in names:
         (here / f"test_{name}.py").write_text(f"def test_it(): import made_{name}\n")
+        said = f"ModuleNotFoundError: No module named 'made_{name}'"
+        (here / f"test_{name}.sh").write_text(
+            f'test -e made_{name}.py || {{ echo "{said}" >&2; exit 1; }}\n'
+        )
     tasks = ", ".join(f"{{id: {name}, template: p}}" for name in names)
     (here / "pytest.ini").write_text("[pytest]\n")
-    (here / "suite.yaml").write_text(SUITE.format(repairs=repairs, tasks=tasks))
+    (here / "suite.yaml").write_text(
+        SUITE.format(how=how, repairs=repairs, tasks=tasks)
+    )
     return load(here / "suite.yaml")
 
 
@@ -60,7 +69,7 @@ def test_a_repair_that_helps_is_told_everywhere_and_the_first_log_is_kept(
 ):
     """The screen is that of the command; the rest are files, and names of Python."""
     repairs = "{import_error: [sh, -c, 'echo installing; touch made_one.py']}"
-    suite_in(tmp_path, repairs, "one")
+    suite_in(tmp_path, repairs, "one", how=PYTEST)
     config, out = str(tmp_path / "suite.yaml"), tmp_path / "out"
     assert main(["suite", "run", config, "--output", str(out)]) == 0
     said = r"one: attempt 1 failed \(import_error\), and ran again after sh -c echo"

@@ -554,7 +554,11 @@ OTHER: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("what", OTHER)
+@pytest.mark.parametrize(
+    ("what", "keep"),
+    [*zip(OTHER, ("snapshot", "facts", "journal") * 3, strict=True)],
+    indirect=["keep"],
+)
 def test_what_has_not_ended_takes_other_options(
     what: str, path: Path, keep: int
 ) -> None:

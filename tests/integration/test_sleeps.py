@@ -122,8 +122,8 @@ def test_a_function_whose_sleep_is_cut_off_does_not_go_on(tmp_path, executor):
 
 
 @pytest.mark.parametrize("executor", ["thread", "process"])
-def test_a_sleep_lasts_as_long_as_it_says(settings, executor):
-    with TaskOrchestrator(**settings) as orch:
+def test_a_sleep_lasts_as_long_as_it_says(executor):
+    with TaskOrchestrator(executors={"process": 1}) as orch:
         task = Task.call(nap_shortly, id="x", executor=executor)
         assert orch.submit_task(task).result(PATIENCE) >= 0.2
         (step,) = orch.steps.of("x")

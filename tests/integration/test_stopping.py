@@ -197,9 +197,13 @@ class Slow(SqliteJournal):
         super().close()
 
 
-@pytest.mark.parametrize("drain", [True, False])
-@pytest.mark.parametrize("timeout", [0, 0.01, 1])
-@pytest.mark.parametrize("kind", [Slow, SqliteJournal])
+@pytest.mark.parametrize(
+    ("kind", "timeout", "drain"),
+    [
+        *((Slow, 0, True), (Slow, 0.01, False), (Slow, 1, True)),
+        *((SqliteJournal, 0, False), (SqliteJournal, 0.01, True)),
+    ],
+)
 def test_the_next_may_open_the_journal_once_a_stop_has_returned(
     tmp_path, caplog, monkeypatch, kind, timeout, drain
 ):
@@ -310,8 +314,7 @@ print(len(orch.stop().left), orch.stop().drained)
 
 
 @pytest.mark.usefixtures("unmeasured")
-@pytest.mark.parametrize("journal", ["", "runs.db"])
-@pytest.mark.parametrize("how", ["block", "call"])
+@pytest.mark.parametrize(("how", "journal"), [("block", "runs.db"), ("call", "")])
 def test_a_second_interrupt_leaves_no_time(how, journal, tmp_path):
     """The first ends the block or its drain; the second the grace. All is shut."""
     script = """

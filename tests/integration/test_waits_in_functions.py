@@ -369,7 +369,7 @@ def in_process():
 
 
 def test_a_worker_process_waits_as_well(settings):
-    with TaskOrchestrator(**settings) as orch:
+    with TaskOrchestrator(executors={"process": 1}, **settings) as orch:
         task = Task.call(in_process, id="x", executor="process")
         assert orch.submit_task(task).result(PATIENCE) == [3, 32]
         assert [each.key for each in orch.steps.of("x")] == ["go#1", "pow#1"]

@@ -345,17 +345,17 @@ def chain(many, **options):
 def test_what_fails_now_and_then_takes_its_retries(tmp_path, journal):
     path = None if journal is None else str(tmp_path / journal)
     with TaskOrchestrator(journal=path) as orch:
-        for each in orch.submit_tasks([flaky(number) for number in range(30)]):
+        for each in orch.submit_tasks([flaky(number) for number in range(20)]):
             each.result(PATIENCE)
-        first = orch.when(chain(30, retry=AGAIN))
+        first = orch.when(chain(20, retry=AGAIN))
     # Half of the attempts fail, and each failure takes a delay.
     span = (first.p50 - first.at).total_seconds()
-    assert 15 * DELAY < span < 60 * DELAY
-    assert "30 ended, and 30 attempts failed" in str(first)
+    assert 10 * DELAY < span < 40 * DELAY
+    assert "20 ended, and 20 attempts failed" in str(first)
     if path is not None:
         with TaskOrchestrator(journal=path) as orch:
-            again = orch.when(chain(30, retry=AGAIN))
-            assert 15 * DELAY < (again.p50 - again.at).total_seconds() < 60 * DELAY
+            again = orch.when(chain(20, retry=AGAIN))
+            assert 10 * DELAY < (again.p50 - again.at).total_seconds() < 40 * DELAY
 
 
 def test_what_fails_for_good_ends_and_what_needs_it_does_not():
@@ -546,8 +546,9 @@ def planned(seed):
     return flow
 
 
+# Slow: four plans show whether it is so at all; the others are for what is rare.
 @pytest.mark.parametrize(
-    "seed", [n if n < 8 else pytest.param(n, marks=pytest.mark.slow) for n in range(25)]
+    "seed", [n if n < 4 else pytest.param(n, marks=pytest.mark.slow) for n in range(25)]
 )
 def test_a_workflow_ends_as_is_said_before_it_is_started(seed):
     """What is said of the plan is what is said of the run, once it is there."""
@@ -868,7 +869,7 @@ def is_asleep(orch, task_id):
 )
 def test_what_sleeps_inside_does_not_end_before_its_sleep_does(fn, options):
     """Nor does what waits for it, whatever others of its type took."""
-    with TaskOrchestrator(concurrency=2) as orch:
+    with TaskOrchestrator(concurrency=2, executors={"process": 1}) as orch:
         for _ in range(3):
             orch.submit_task(Task.call(fn, 0.01, **options)).result(PATIENCE)
         long = Task.call(fn, 3_600, id="long", deadline=600, **options)

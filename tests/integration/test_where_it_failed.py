@@ -33,13 +33,15 @@ EARLIER = {
 }
 
 
-@pytest.mark.parametrize("executor", ["thread", "process"])
-@pytest.mark.parametrize("journal", [None, "runs.db"])
+@pytest.mark.parametrize(
+    ("journal", "executor"),
+    [(None, "thread"), ("runs.db", "thread"), ("runs.db", "process")],
+)
 def test_errors_of_earlier_attempts_are_in_the_status(tmp_path, journal, executor):
     """With the line of each: in this life, and in the next, in the file as well."""
     policy = RetryPolicy(3, base=0)
     path = journal and tmp_path / journal
-    with TaskOrchestrator(journal=path) as orch:
+    with TaskOrchestrator(journal=path, executors={"process": 1}) as orch:
         call = Task.call(parse, "{", id="t", retry=policy, executor=executor)
         assert isinstance(orch.submit_task(call).exception(PATIENCE), ValueError)
         status = orch.get_task_status("t")

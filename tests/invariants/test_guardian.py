@@ -50,7 +50,7 @@ def would_end(guardian: int) -> set[int]:
     return {int.from_bytes(place, "little") for place in places} - {0}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_it_would_end_what_runs_and_nothing_else(seed):
     random, others = Random(seed), frozenset(children())
 
@@ -77,7 +77,7 @@ def test_it_would_end_what_runs_and_nothing_else(seed):
     acts += [partial(meet_with, number) for number in (signal.SIGSTOP, signal.SIGKILL)]
     with TaskOrchestrator(concurrency=8, stop_timeout=0, grace=0.1) as orch:
         handles = [orch.submit_task(Task.program(["sleep", "1000"]))]
-        for _ in range(8):
+        for _ in range(5):
             for act in random.choices(acts, k=4):
                 act()
             eventually(is_right)
