@@ -416,6 +416,9 @@ def test_a_handler_gets_its_task_and_a_full_context(orch, kind):
     """Id, attempt, fence, results of what it depends on, and the current context."""
 
     def look(task, context):
+        assert (context.workflow, context.restored) == (None, None)
+        assert context.task_id in repr(context)
+        assert "parent" in repr(context.results)
         context.progress(0.5)
         context.checkpoint({"at": 1})
         context.log.debug("seen")

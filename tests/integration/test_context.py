@@ -18,38 +18,6 @@ from taskorch import (
 )
 
 
-def test_an_agent_gets_task_and_context() -> None:
-    """The task has its id; the context knows task, attempt, fence and allocation."""
-    seen = []
-    with TaskOrchestrator(resources=Resources(cpu=2)) as orch:
-
-        @orch.agent("sync", capabilities={"sync"})
-        def sync(task, context) -> str:
-            seen.append((task, context, current_context()))
-            return f"{task.type} {task.payload}"
-
-        @orch.agent("async", capabilities={"async"})
-        async def coroutine(task, context) -> str:
-            await asyncio.sleep(0)
-            seen.append((task, context, current_context()))
-            return f"{task.type} {task.payload}"
-
-        for kind in ("sync", "async"):
-            task = Task(kind, {"n": 1}, resources=Resources(cpu=1))
-            handle = orch.submit_task(task)
-            assert handle.result(PATIENCE) == f"{kind} {{'n': 1}}"
-            given, context, current = seen.pop()
-            assert given.id == handle.task_id
-            assert given.payload == {"n": 1}
-            for found in (context, current):
-                assert found.task_id == handle.task_id
-                assert found.attempt == 1
-                assert found.fence == (1, 1)
-                assert found.workflow is None
-                assert found.restored is None
-                assert handle.task_id in repr(found)
-
-
 def test_the_allocation_is_what_the_attempt_holds() -> None:
     """Its own request, or the agent's."""
     with TaskOrchestrator(resources=Resources(cpu=4)) as orch:
@@ -61,22 +29,6 @@ def test_the_allocation_is_what_the_attempt_holds() -> None:
         assert orch.submit_task(Task("work")).result(PATIENCE) == Resources(cpu=2)
         own = Task("work", resources=Resources(cpu=1))
         assert orch.submit_task(own).result(PATIENCE) == Resources(cpu=1)
-
-
-def test_results_of_dependencies() -> None:
-    """An agent finds the results of what it depends on by id."""
-    with TaskOrchestrator() as orch:
-
-        @orch.agent("adder", capabilities={"add"})
-        def add(task, context) -> int:
-            assert len(context.results) == 2
-            assert "a" in repr(context.results)
-            return sum(context.results.values())
-
-        orch.submit_task(Task.call(int, "1", id="a"))
-        orch.submit_task(Task.call(int, "2", id="b"))
-        handle = orch.submit_task(Task("add", after=["a", "b"]))
-        assert handle.result(PATIENCE) == 3
 
 
 def test_there_is_no_context_outside() -> None:

@@ -411,27 +411,6 @@ def test_a_disconnected_receiver_hears_no_more() -> None:
         assert orch._rt.kernel.sink is None
 
 
-def test_receivers_that_cannot_be_hashed() -> None:
-    """Any callable will do, also one that is equal to others and has no hash."""
-
-    @attrs.define
-    class Collector:
-        seen: list[Any] = attrs.field(factory=list)
-
-        def __call__(self, event) -> None:
-            self.seen.append(event)
-
-    with TaskOrchestrator() as orch:
-        one, two = Collector(), Collector()
-        orch.signals.task_completed.connect(one)
-        orch.signals.task_completed.connect(two)
-        orch.signals.task_failed.connect(one)
-        orch.submit(int)
-        assert orch.wait(PATIENCE)
-        assert (len(one.seen), len(two.seen)) == (1, 1)
-        assert one.seen[0] is two.seen[0]
-
-
 def test_connecting_from_many_threads() -> None:
     """No receiver is lost where several connect at once."""
     with TaskOrchestrator() as orch:
@@ -460,7 +439,7 @@ def test_threads_that_ask_for_a_signal_first_connect_to_the_same_one() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for _ in range(40):
+        for _ in range(15):
             signals = Signals(lambda: None)
             start = threading.Barrier(threads_each)
 
@@ -501,31 +480,6 @@ def test_nothing_is_made_while_nobody_listens() -> None:
 # -- receivers that misbehave ------------------------------------------------------
 
 
-def test_a_receiver_that_raises_is_reported_and_the_others_go_on() -> None:
-    """ReceiverFailed names signal, receiver and error."""
-    with TaskOrchestrator() as orch:
-        failures = Recorder(orch, "receiver_failed")
-        seen: list[Any] = []
-
-        def broken(event) -> None:
-            fail(ValueError("mine"))
-
-        orch.signals.task_completed.connect(broken)
-        orch.signals.task_completed.connect(seen.append)
-        orch.submit(int)
-        orch.submit(int)
-        assert orch.wait(PATIENCE)
-        assert len(seen) == 2
-        assert len(failures.events) == 2
-        event = failures.events[0]
-        assert (event.signal, event.error_type, event.message) == (
-            "task_completed",
-            "ValueError",
-            "mine",
-        )
-        assert "broken" in event.receiver
-
-
 def test_a_receiver_of_failures_that_fails_is_left_alone() -> None:
     """It does not report itself, for ever."""
     with TaskOrchestrator() as orch:
@@ -540,24 +494,6 @@ def test_a_receiver_of_failures_that_fails_is_left_alone() -> None:
         orch.submit(int)
         assert orch.wait(PATIENCE)
         assert len(calls) == 2
-
-
-def test_a_receiver_may_call_the_orchestrator() -> None:
-    """It submits, asks, cancels and waits for results."""
-    with TaskOrchestrator() as orch:
-        seen: list[Any] = []
-
-        def receiver(event) -> None:
-            if event.task_id == "first":
-                seen.append(orch.submit(pow, 2, 3).result(PATIENCE))
-                seen.append(orch.get_task_status("first").result)
-                seen.append(orch.get_stats().state_machine.completed)
-                seen.append(orch.wait(PATIENCE))
-
-        orch.signals.task_completed.connect(receiver)
-        orch.submit_task(Task.call(int, id="first"))
-        assert orch.wait(PATIENCE)
-        assert seen == [8, 0, 2, True]
 
 
 def test_a_receiver_that_returns_a_handle_is_no_async_one() -> None:
@@ -592,6 +528,7 @@ def test_a_receiver_that_blocks_does_not_delay_the_others() -> None:
         assert [e.task_id for e in fast.wait_for(5)] == ids
         assert slow == ["t0"]
         assert orch.health().status == "degraded"
+        assert "blocking" in str(orch.health())
         hold.release()
         assert orch.wait(PATIENCE)
         assert slow == ids
@@ -600,8 +537,8 @@ def test_a_receiver_that_blocks_does_not_delay_the_others() -> None:
 
 
 def test_a_callback_that_blocks_does_not_delay_the_others() -> None:
-    """A done-callback that blocks is relieved even though nobody listens to signals."""
-    with TaskOrchestrator() as orch:
+    """It is relieved even though nobody listens to signals, and it has no slot."""
+    with TaskOrchestrator(concurrency=1) as orch:
         orch._rt.publisher.slow_after = 0.02
         hold = Hold()
         called = threading.Event()
@@ -609,6 +546,7 @@ def test_a_callback_that_blocks_does_not_delay_the_others() -> None:
         handle.add_done_callback(hold)
         handle.add_done_callback(lambda _: called.set())
         assert called.wait(PATIENCE)
+        assert orch.submit(pow, 2, 3).result(PATIENCE) == 8
         hold.release()
 
 

@@ -16,7 +16,6 @@ from taskorch import (
     RetryPolicy,
     Task,
     TaskCancelledError,
-    TaskFailedError,
     TaskOrchestrator,
     TaskTimeoutError,
 )
@@ -88,23 +87,6 @@ def test_the_original_exception_is_raised_with_its_traceback() -> None:
         assert not handle.cancelled()
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_what_would_end_the_caller_arrives_wrapped(error) -> None:
-    """SystemExit and the like come as TaskFailedError, with the original as cause."""
-    with TaskOrchestrator() as orch:
-
-        async def fail_async() -> None:
-            raise error
-
-        for fn, args in ((fail, (error,)), (fail_async, ())):
-            handle = orch.submit(fn, *args)
-            with pytest.raises(TaskFailedError) as caught:
-                handle.result(PATIENCE)
-            assert caught.value.type == type(error).__name__
-            assert caught.value.__cause__ is error
-            assert caught.value.task_id == handle.task_id
-
-
 def test_the_callers_own_errors_stay_apart_from_the_tasks() -> None:
     """A task that raises TimeoutError itself has failed with it."""
     with TaskOrchestrator() as orch:
@@ -122,19 +104,6 @@ def test_a_timed_out_task_is_no_builtin_timeout() -> None:
             handle.result(PATIENCE)
         assert not isinstance(caught.value, TimeoutError)
         assert caught.value.code == "task_timeout"
-
-
-def test_an_error_that_cannot_be_printed_is_still_raised() -> None:
-    """The task's exception may be as odd as it likes."""
-
-    class Odd(Exception):
-        def __str__(self) -> str:
-            msg = "no text"
-            raise ValueError(msg)
-
-    with TaskOrchestrator() as orch:
-        error = Odd()
-        assert orch.submit(fail, error).exception(PATIENCE) is error
 
 
 # -- blocked -----------------------------------------------------------------------
@@ -270,20 +239,6 @@ def test_done_callbacks_run_however_the_task_ends(how) -> None:
             handle.cancel()
         assert called.wait(PATIENCE)
         assert handle.done()
-
-
-def test_a_callback_that_raises_is_reported() -> None:
-    """It becomes a ReceiverFailed, and the next callback runs."""
-    with TaskOrchestrator() as orch:
-        recorder = Recorder(orch, "receiver_failed")
-        handle = orch.submit(int)
-        called = threading.Event()
-        handle.add_done_callback(lambda _: fail(Oops("callback")))
-        handle.add_done_callback(lambda _: called.set())
-        assert called.wait(PATIENCE)
-        event = recorder.wait_for(1)[0]
-        assert (event.signal, event.error_type) == ("done", "Oops")
-        assert event.message == "callback"
 
 
 def test_a_callback_may_submit_and_wait_for_more() -> None:

@@ -433,22 +433,6 @@ def test_the_original_exception_arrives_whatever_it_is_like(orch, make):
     assert all(str(event) for event in failed)
 
 
-def test_a_retry_of_an_exception_that_cannot_be_shown_goes_on(orch):
-    """Describing the failure must not get in the way of the next attempt."""
-    calls = []
-
-    def once():
-        calls.append(1)
-        if len(calls) == 1:
-            raise NoStr
-        return "well"
-
-    handle = orch.submit_task(
-        Task.call(once, retry=RetryPolicy(max_attempts=2, base=0))
-    )
-    assert handle.result(PATIENCE) == "well"
-
-
 def test_what_a_dependency_raised_blocks_only_what_needs_it(orch):
     """Hostile exceptions pass through blocked tasks too."""
 
