@@ -88,8 +88,13 @@ def test_policies_that_the_environment_names_hold_in_every_front_end(
     assert "say ok" in out + err or "does not ask the policies" in err
 
 
-@pytest.mark.parametrize("severity", ["critical", "high"])
-@pytest.mark.parametrize("name", ["suite", "task files", "workflow", "jobs"])
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [
+        *(("suite", "critical"), ("suite", "high"), ("task files", "critical")),
+        *(("workflow", "high"), ("jobs", "critical")),
+    ],
+)
 def test_a_run_ends_if_nobody_can_be_asked_whether_its_tasks_may_start(
     name, severity, folder, monkeypatch, capsys
 ):
@@ -310,9 +315,8 @@ def test_a_dry_run_says_what_policies_would_do(folder):
     assert "Policies say of what would be run:\n  a/1: policy named" in str(dry)
 
 
-@pytest.mark.parametrize(
-    ("condition", "value"),
-    [
+def test_policies_see_what_a_task_file_says(folder):
+    conditions = [
         ("task.id", "a/1"),
         ("task.type", "task file"),
         ("task.payload.phase", "a"),
@@ -326,22 +330,30 @@ def test_a_dry_run_says_what_policies_would_do(folder):
         ("task.priority", 0),
         ("task.timeout", 60),
         ("task.metadata.ticket[0]", "T-1"),
-    ],
-)
-def test_policies_see_what_a_task_file_says(condition, value, folder):
-    rule = {"id": "r", "condition": condition, "operator": "not_equals", "value": value}
-    policy = {"id": "p", "principle": "x", "severity": "critical", "rules": [rule]}
+    ]
+    differs = {"id": "r", "operator": "not_equals"}
+    policies = [
+        {
+            "id": condition.strip("0[]"),
+            "principle": "x",
+            "severity": "critical",
+            "rules": [{**differs, "condition": condition, "value": value}],
+        }
+        for condition, value in conditions
+    ]
     budgets = {"release": {"total": {"tokens": 9}}}
     write(
         folder,
         {
-            "workspace.yaml": json.dumps({"policies": [policy], "budgets": budgets}),
+            "workspace.yaml": json.dumps({"policies": policies, "budgets": budgets}),
             "tasks/a/1.md": "agent: agent\ncommand: [touch, ran]\nretries: 2\ntimeout: 60s\n"
             "writes: src/**\n"
             "budget: release\nresources: {tokens: 5, cpu: 1}\nticket: T-1",
         },
     )
-    assert "policy p (r)" in workspace(folder)[0].dry_run().not_run["a/1"]
+    text = workspace(folder)[0].dry_run().not_run["a/1"]
+    for policy in policies:
+        assert f"policy {policy['id']} (r)" in text
 
 
 def test_a_task_file_is_judged_as_it_is_when_it_starts(folder):

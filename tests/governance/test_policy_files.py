@@ -150,26 +150,26 @@ def test_what_is_wrong_is_named_with_its_line(
     assert words in capsys.readouterr().err
 
 
-def test_ten_thousand_rules_are_read_and_judge(tmp_path: Path) -> None:
+def test_a_thousand_rules_are_read_and_judge(tmp_path: Path) -> None:
     path = tmp_path / "many.yaml"
     rules = "\n".join(
         f"- {{id: p{n}, principle: s, severity: critical, types: t{n}, rules: "
         f"[{{id: r, condition: task.id, operator: not_equals, value: x{n}}}]}}"
-        for n in range(1_000)
+        for n in range(100)
     )
     more = ", ".join(
         f"{{id: r{n}, condition: task.type, operator: not_equals, value: z{n}}}"
-        for n in range(9_000)
+        for n in range(900)
     )
     path.write_text(
         f"policies:\n{rules}\n- {{id: last, principle: s, severity: low, rules: [{more}]}}"
     )
     rt = ConstitutionalRuntime.from_yaml(path)
-    assert sum(len(policy.rules) for policy in rt.policies) == 10_000
+    assert sum(len(policy.rules) for policy in rt.policies) == 1_000
     assert rt.validate_operation(Task("t7", id="x7")).decision == "deny"
     assert rt.validate_operation(Task("t7", id="x8")).compliant
-    assert rt.validate_operation(Task("z8999")).decision == "allow"
-    assert not rt.validate_operation(Task("z8999")).compliant
+    assert rt.validate_operation(Task("z899")).decision == "allow"
+    assert not rt.validate_operation(Task("z899")).compliant
 
 
 NAMES = st.text("abcdef", min_size=1, max_size=4)

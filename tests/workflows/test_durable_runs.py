@@ -199,9 +199,10 @@ async def test_on_a_running_loop(tmp_path: Path):
         assert not await orch.aio.workflows.cancel("x")
 
 
-@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
-@pytest.mark.parametrize("downstream", [None, True, False])
-@pytest.mark.parametrize("asked_for", [True, False])
+@pytest.mark.parametrize(
+    ("keep_finished", "downstream", "asked_for"),
+    [(100, None, True), (0, None, False), (0, True, True), (0, False, True)],
+)
 def test_a_re_run_takes_its_run_along_in_each_life(
     path, keep_finished, downstream, asked_for
 ):
@@ -231,12 +232,15 @@ def with_clean_up(**terms) -> Workflow:
     return wf
 
 
-RUNS_WITHOUT = [{"join": "finished"}, {"on_parent_failure": "run"}]
-
-
-@pytest.mark.parametrize("again", ["restart", "rerun_task"])
-@pytest.mark.parametrize("terms", RUNS_WITHOUT, ids=["finished", "run"])
-@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
+@pytest.mark.parametrize(
+    ("keep_finished", "terms", "again"),
+    [
+        (100, {"join": "finished"}, "restart"),
+        (100, {"on_parent_failure": "run"}, "rerun_task"),
+        (0, {"on_parent_failure": "run"}, "restart"),
+        (0, {"join": "finished"}, "rerun_task"),
+    ],
+)
 def test_what_ran_without_a_blocked_task_runs_again_with_it(
     path, keep_finished, terms, again
 ):

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 from tests.integration.tools import eventually
+from tests.tools.examples import seeds
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow
 from taskorch.model import TERMINAL
@@ -47,7 +48,7 @@ def settled(run) -> bool:
     return GOING.isdisjoint(states)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(8, 30))
 def test_what_is_foreseen_of_a_run_runs_again(seed: int) -> None:
     random = Random(seed)
     workflow = Workflow("w")

@@ -613,8 +613,8 @@ def test_the_status_of_a_run_costs_the_same_however_many_there_are():
         for n in range(40):
             orch.workflows.start(wf, id=f"r{n}")
         few = cost()
-        for n in range(40, 3_000):
+        for n in range(40, 600):
             orch.workflows.start(wf, id=f"r{n}")
         assert cost() < 5 * few
         assert orch.wait(PATIENCE)
-        assert orch.workflows.status("r2999").state is TaskState.COMPLETED
+        assert orch.workflows.status("r599").state is TaskState.COMPLETED

@@ -349,11 +349,11 @@ def test_only_workflows_are_started(orch, bad):
 @pytest.mark.parametrize(
     "name", ["get", "status", "cancel", "pause", "resume", "restart"]
 )
-@pytest.mark.parametrize("bad", ["nobody", "", 5, None, "a/b", "plain"])
-def test_an_unknown_run_is_an_error(orch, name, bad):
+def test_an_unknown_run_is_an_error(orch, name):
     orch.submit_task(Task.call(zero, id="plain"))
-    with pytest.raises(UnknownTaskError, match="no workflow has been started"):
-        getattr(orch.workflows, name)(bad)
+    for bad in ("nobody", "", 5, None, "a/b", "plain"):
+        with pytest.raises(UnknownTaskError, match="no workflow has been started"):
+            getattr(orch.workflows, name)(bad)
 
 
 # --------------------------------------------------------------------- control

@@ -53,15 +53,14 @@ def lives(path):
 # -- select ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("until", [0, 2, 4, 8, 9, 10, 2**70])
 @pytest.mark.parametrize(
     "ids", [[], ["t"], ["u", "é"], ["t", "u", "é", "nobody"], ["nobody"]]
 )
-def test_select_gives_the_entries_of_the_tasks_up_to_a_number(journal, ids, until):
-    expected = [
-        entry for entry in ENTRIES[1:] if entry[0][3] in ids and entry[0][1] <= until
-    ]
-    assert list(journal.select(ids, until)) == expected
+def test_select_gives_the_entries_of_the_tasks_up_to_a_number(journal, ids):
+    theirs = [entry for entry in ENTRIES[1:] if entry[0][3] in ids]
+    for until in (0, 2, 4, 8, 9, 10, 2**70):
+        expected = [entry for entry in theirs if entry[0][1] <= until]
+        assert list(journal.select(ids, until)) == expected
 
 
 def test_select_takes_more_ids_than_one_statement_does(path):

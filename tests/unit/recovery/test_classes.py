@@ -646,7 +646,7 @@ def test_a_rule_takes_no_longer_than_its_text_is_long(text):
     """One that would be tried again and again from each place of it: hours, not seconds."""
     rule = Rule("memory", text=text)
     started = time.process_time()
-    classify(ValueError("a" * 100_000 + "!"), rules=[rule])
+    classify(ValueError("a" * 20_000 + "!"), rules=[rule])
     assert time.process_time() - started < 5
 
 

@@ -357,28 +357,27 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize(("name", "word", "make"), EVERY)
-def test_what_a_driver_says(name, word, make):
+def test_what_a_driver_says():
     """It is judged by what happened, not by a name or a bare number."""
-    found = classify(make())
-    assert found.name == name, (word, found)
+    judged = [(name, word, classify(make())) for name, word, make in EVERY]
+    assert [each for each in judged if each[2].name != each[0]] == []
 
 
-@pytest.mark.parametrize(("name", "line"), rows("told.txt"))
-def test_what_is_told_of_an_error(name, line):
+def test_what_is_told_of_an_error():
     """Only texts are left of it, and they say the same."""
-    assert classify(told(line)).name == name, classify(told(line))
+    judged = [(name, line, classify(told(line))) for name, line in rows("told.txt")]
+    assert [each for each in judged if each[2].name != each[0]] == []
 
 
-@pytest.mark.parametrize(("name", "line"), rows("ended.txt"))
-def test_what_programs_say_of_services(name, line):
+def test_what_programs_say_of_services():
     """In the words of command lines of databases, clouds and networks."""
-    code, text = said(line)
-    error = ProgramFailedError(f"it exited with {code}")
-    error.result = ProgramResult(("x",), int(code), "", text, None, 1.0)
-    assert classify(error).name == name, classify(error)
-    called = subprocess.CalledProcessError(int(code), ["x"], stderr=text.encode())
-    assert classify(called).name == name, classify(called)
+    for name, line in rows("ended.txt"):
+        code, text = said(line)
+        error = ProgramFailedError(f"it exited with {code}")
+        error.result = ProgramResult(("x",), int(code), "", text, None, 1.0)
+        assert classify(error).name == name, line
+        called = subprocess.CalledProcessError(int(code), ["x"], stderr=text.encode())
+        assert classify(called).name == name, line
 
 
 def test_what_a_repeat_helps_is_not_given_up():
