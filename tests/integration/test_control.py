@@ -226,16 +226,6 @@ def test_a_cancellation_that_meets_the_very_beginning_is_not_lost(
             handle.result(PATIENCE)
 
 
-def test_a_cancelled_dependency_blocks_what_needs_it(orch: TaskOrchestrator) -> None:
-    """CANCELLED is not COMPLETED."""
-    parent = orch.submit_task(Task.call(int, not_before=60))
-    child = orch.submit(abs, parent)
-    parent.cancel()
-    with pytest.raises(DependencyFailedError) as caught:
-        child.result(PATIENCE)
-    assert caught.value.root_causes == (parent.task_id,)
-
-
 # -- what cannot be controlled any more, or is not known ---------------------------
 
 
@@ -353,25 +343,6 @@ def test_a_request_to_suspend_is_taken_back(orch: TaskOrchestrator) -> None:
     assert orch.resume_task(handle.task_id) is True
     hold.release()
     assert handle.result(PATIENCE) == 1
-
-
-def test_suspending_a_retrying_task(orch: TaskOrchestrator) -> None:
-    """The wait before a retry can be put aside, and goes on as a time of day."""
-    recorder = Recorder(orch, "task_retrying")
-    attempts: list[int] = []
-
-    def work() -> str:
-        attempts.append(1)
-        if len(attempts) == 1:
-            fail(ValueError())
-        return "good"
-
-    policy = RetryPolicy(2, base=0.05, jitter=0)
-    handle = orch.submit_task(Task.call(work, retry=policy))
-    recorder.wait_for(1)
-    if orch.suspend_task(handle.task_id):
-        assert orch.resume_task(handle.task_id)
-    assert handle.result(PATIENCE) == "good"
 
 
 def test_a_blocked_task_cannot_be_suspended(orch: TaskOrchestrator) -> None:

@@ -25,29 +25,11 @@ from taskorch import (
 from taskorch.errors import InvalidTransitionError, ResultGoneError
 
 
-def test_a_diamond_runs_in_order() -> None:
-    """Each task starts after all that it needs, and never before."""
-    with TaskOrchestrator() as orch:
-        order: list[str] = []
-        orch.submit_tasks(
-            [
-                Task.call(order.append, "d", id="d", after=["b", "c"]),
-                Task.call(order.append, "b", id="b", after=["a"]),
-                Task.call(order.append, "c", id="c", after=["a"]),
-                Task.call(order.append, "a", id="a"),
-            ]
-        )
-        assert orch.wait(PATIENCE)
-        assert order[0] == "a"
-        assert set(order[1:3]) == {"b", "c"}
-        assert order[3] == "d"
-
-
 def test_a_random_graph_runs_in_topological_order() -> None:
     """Submitted in any order in one batch, every edge is kept."""
     rng = random.Random(7)
     edges = {
-        n: sorted(rng.sample(range(n), min(n, rng.randrange(4)))) for n in range(150)
+        n: sorted(rng.sample(range(n), min(n, rng.randrange(4)))) for n in range(60)
     }
     with TaskOrchestrator(concurrency=4) as orch:
         lock = threading.Lock()
@@ -65,17 +47,9 @@ def test_a_random_graph_runs_in_topological_order() -> None:
         orch.submit_tasks(tasks)
         assert orch.wait(PATIENCE)
         place = {n: i for i, n in enumerate(order)}
-        assert len(place) == 150
+        assert len(place) == 60
         for n, above in edges.items():
             assert all(place[m] < place[n] for m in above)
-
-
-def test_a_finished_dependency_is_no_wait() -> None:
-    """What has completed already is satisfied at once."""
-    with TaskOrchestrator() as orch:
-        first = orch.submit(int, "4")
-        first.result(PATIENCE)
-        assert orch.submit(abs, first).result(PATIENCE) == 4
 
 
 def test_a_failed_dependency_blocks_what_is_submitted_later() -> None:
@@ -193,19 +167,8 @@ def test_results_of_dependencies_that_left_memory() -> None:
         assert orch.submit_task(Task.call(int, after=["old"])).result(PATIENCE) == 0
 
 
-def test_a_long_chain() -> None:
-    """Thousands of tasks in a row: nothing recurses."""
-    with TaskOrchestrator(concurrency=2) as orch:
-        tasks = [Task.call(int, id="t0")]
-        tasks += [
-            Task.call(int, id=f"t{n}", after=[f"t{n - 1}"]) for n in range(1, 3000)
-        ]
-        handles = orch.submit_tasks(tasks)
-        assert handles[-1].result(PATIENCE) == 0
-
-
 def test_a_long_chain_is_blocked_and_mended() -> None:
-    """So does its failure, and the re-run that mends it."""
+    """A thousand tasks in a row: nothing recurses, as it fails or is mended."""
     with TaskOrchestrator(concurrency=2) as orch:
         good: list[int] = []
 
@@ -215,7 +178,7 @@ def test_a_long_chain_is_blocked_and_mended() -> None:
 
         tasks = [Task.call(flaky, id="t0")]
         tasks += [
-            Task.call(int, id=f"t{n}", after=[f"t{n - 1}"]) for n in range(1, 2000)
+            Task.call(int, id=f"t{n}", after=[f"t{n - 1}"]) for n in range(1, 1200)
         ]
         handles = orch.submit_tasks(tasks)
         with pytest.raises(DependencyFailedError) as caught:
@@ -240,14 +203,14 @@ def test_a_chain_of_results_is_let_go_of() -> None:
 
 
 def test_a_wide_fan_out_and_in() -> None:
-    """One task releases a thousand, and one waits for them all."""
+    """One task releases hundreds, and one waits for them all."""
     with TaskOrchestrator() as orch:
         hold = Hold()
         root = orch.submit(hold, 1)
-        middle = [orch.submit(abs, root) for _ in range(1000)]
+        middle = [orch.submit(abs, root) for _ in range(300)]
         total = orch.submit(sum, middle)
         hold.release()
-        assert total.result(PATIENCE) == 1000
+        assert total.result(PATIENCE) == 300
 
 
 # -- dependencies that come later --------------------------------------------------
