@@ -53,7 +53,7 @@ def test_many_worlds_of_all_rooms_keep_their_promises(seed):
 @pytest.fixture(scope="module")
 def worlds():
     """Worlds in which each of the rooms has something to do, and all is right."""
-    return [quiet_world(seed) for seed in (3, 4, 5, 13, 14, 22)]
+    return [quiet_world(seed) for seed in (3, 4, 13)]
 
 
 def quiet_world(seed):
@@ -123,7 +123,7 @@ def test_a_fact_that_is_not_as_it_was_is_noticed(worlds, kind, change):
     noticed = tried = 0
     for events, rooms in worlds:
         places = [n for n, fact in enumerate(events) if type(fact) is kind]
-        for place in places[:1]:
+        for place in places[:2]:
             facts = [*events]
             facts[place : place + 1] = change(facts[place])
             tried += 1

@@ -128,6 +128,8 @@ def test_of_two_promises_of_one_in_two_one_holds_though_attempts_fail(trials):
     assert 0.42 - doubt <= held(trials, 50) <= 0.6 + doubt
 
 
+# Slow: it says of the workload, not of the library, that it tells the two apart.
+@pytest.mark.slow
 def test_promises_that_know_of_no_failure_come_too_early(trials):
     """So this workload shows whether failures are counted."""
     some = trials[:FEW]
