@@ -88,3 +88,20 @@ def test_jobs_are_told_as_their_runs(tmp_path, seed):
         eventually(lambda: compare(path, jobs))
         # The result of a job that fails does not wait for all its units.
         eventually(lambda: {*jobs.all_jobs().values()} <= {"completed", "failed"})
+
+
+def test_a_job_that_was_kept_as_an_interrupt_came_is_known(monkeypatch):
+    jobs = counting()
+    with jobs.orchestrator() as orch:
+        start = orch.workflows.start
+
+        def interrupted(*args, **options):
+            start(*args, **options)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(orch.workflows, "start", interrupted)
+        with suppress(KeyboardInterrupt):
+            jobs.assign_job(body())
+        job_id = body()["job_id"]
+        eventually(lambda: jobs.status(job_id)["state"] == "completed")
+        assert jobs.assign_job(body())["state"] == "completed"

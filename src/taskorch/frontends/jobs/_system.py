@@ -21,6 +21,7 @@ from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
     InvalidTransitionError,
+    TaskorchError,
     UnknownTaskError,
 )
 from taskorch.frontends.jobs._aftermath import Aftermath
@@ -470,7 +471,9 @@ class JobSystem:
             try:
                 self._queue_up(record)
             except BaseException:
-                del self._book.records[job.job_id], self._book.waiting[job.job_id]
+                # An interrupt may have come once it was queued up.
+                if not self._is_queued(record):
+                    del self._book.records[job.job_id], self._book.waiting[job.job_id]
                 raise
             pressed = sorted(self._aftermath.saturated)
         if pressed:
@@ -559,6 +562,13 @@ class JobSystem:
         (first,) = self._tasks_of(record, range(1))
         flow.add(first)
         self._book.running.workflows.start(flow, id=PREFIX + record.job.job_id)
+
+    def _is_queued(self, record: JobRecord) -> bool:
+        try:
+            self._book.running.get_task_status(record.unit_ids[0])
+        except TaskorchError:
+            return False
+        return True
 
     def _spawn_others(self, job_id: str, context: TaskContext) -> None:
         """Make all units but the first, unless they are made."""
