@@ -344,9 +344,9 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_each_function_of_conditions_is_one_of_the_library(name: str) -> None:
-    call = CALLS.get(name, f"timestamp('2026-01-01T00:00:00Z').{name}()")
-    rt = _with_when(f"task.type == 't' && {call} == {call}")
-    (violation,) = rt.validate_operation(Task("t")).violations
-    assert "cannot be evaluated" not in violation.text
+def test_each_function_of_conditions_is_one_of_the_library() -> None:
+    for name in FUNCTIONS:
+        call = CALLS.get(name, f"timestamp('2026-01-01T00:00:00Z').{name}()")
+        rt = _with_when(f"task.type == 't' && {call} == {call}")
+        (violation,) = rt.validate_operation(Task("t")).violations
+        assert "cannot be evaluated" not in violation.text, name

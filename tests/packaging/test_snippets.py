@@ -50,16 +50,26 @@ def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path, runne
 
 
 @pytest.mark.parametrize(
-    "page", ["README", "docs/tutorial/first", "docs/howto/asyncio"]
+    "page",
+    [
+        "README",
+        *(
+            pytest.param(page, marks=pytest.mark.slow)
+            for page in (
+                "docs/tutorial/first",
+                "docs/howto/asyncio",
+                "docs/howto/durable",
+            )
+        ),
+    ],
 )
-def test_the_first_pages_run_in_a_notebook(page, tmp_path, runner):
-    """There a loop runs already, and functions are in no file."""
+def test_a_page_runs_in_a_notebook(page, tmp_path, runner):
+    """
+    There a loop runs already, and functions are in no file.
+
+    Slow: all but the first page, which has tasks of each kind.
+    """
     run_blocks(runner, ROOT / f"{page}.md", tmp_path, "notebook")
-
-
-@pytest.mark.slow
-def test_durable_tasks_run_in_a_notebook(tmp_path, runner):
-    run_blocks(runner, ROOT / "docs/howto/durable.md", tmp_path, "notebook")
 
 
 @pytest.fixture(scope="module")

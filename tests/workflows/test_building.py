@@ -331,7 +331,8 @@ def test_a_task_may_name_another_that_comes_later():
         assert orch.workflows.start(wf).result()["total"] == 12
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations("abcd")))
+#: Whichever is first: a ring looks the same from each.
+@pytest.mark.parametrize("order", list(itertools.permutations("abcd"))[:6])
 def test_a_ring_is_refused_by_the_task_that_closes_it(order):
     """Whichever comes last: the workflow is as it was before, and goes on."""
     wf = Workflow("w")

@@ -140,9 +140,6 @@ class Says:
         line, self.rest = self.rest.split(b"\n", 1)
         return line.decode()
 
-    def is_silent(self) -> bool:
-        return not self.rest and not select.select([self.fd], [], [], 0)[0]
-
 
 @pytest.fixture
 def says(tmp_path) -> Iterator[Says]:

@@ -114,9 +114,9 @@ def test_these_are_no_names(value):
     assert is_name("a b")
 
 
-@pytest.mark.parametrize("make", VALUES.values(), ids=VALUES)
-def test_a_zone_is_found_or_refused_whatever_the_value_does(make):
-    assert is_refused(zone_of, make())
+def test_a_zone_is_found_or_refused_whatever_the_value_does():
+    for name, make in VALUES.items():
+        assert is_refused(zone_of, make()), name
 
 
 def test_a_zone_is_found_by_its_name():

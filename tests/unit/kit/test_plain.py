@@ -51,13 +51,13 @@ def test_what_json_has_stays_as_it_is(value):
     assert taken_apart(value) == value
 
 
-@pytest.mark.parametrize("make", VALUES.values(), ids=VALUES)
-def test_a_value_that_raises_is_shown_and_what_is_beside_it_stays(make):
-    value = make()
-    said = plain({"before": 1, "it": value, "after": [2]})
-    json.dumps(said, allow_nan=False)
-    assert (said["before"], said["after"]) == (1, [2])
-    taken_apart(value)
+def test_a_value_that_raises_is_shown_and_what_is_beside_it_stays():
+    for name, make in VALUES.items():
+        value = make()
+        said = plain({"before": 1, "it": value, "after": [2]})
+        json.dumps(said, allow_nan=False)
+        assert (said["before"], said["after"]) == (1, [2]), name
+        taken_apart(value)
 
 
 def test_what_is_in_itself_and_what_is_deep_ends():
