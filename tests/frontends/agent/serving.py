@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,12 +17,6 @@ def work(n):
     """What agents do."""
     time.sleep(0.05)
     return n * n
-
-
-def hang(_):
-    """What never ends, and cannot be ended."""
-    print("hangs", flush=True)
-    threading.Event().wait()
 
 
 def main() -> None:

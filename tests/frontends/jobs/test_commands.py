@@ -88,8 +88,8 @@ def test_what_is_printed_for_programs_is_json_alone(tmp_path):
     with started(*words, cwd=tmp_path, TASKORCH_TOKEN="") as process:
         try:
             lines = iter(process.stderr.readline, "")
-            assert next(text for text in lines if text.startswith("jobs: http"))
-            assert next(lines).startswith("token: ")
+            url = next(text for text in lines if text.startswith("jobs: http"))
+            assert client_of(url, next(lines)).command("learned")
             process.send_signal(signal.SIGTERM)
             (status,) = told(process.stdout.read())
             assert (status["job_id"], process.wait(60)) == ("j1", 0)
@@ -123,17 +123,22 @@ def test_the_path_is_as_before_but_for_what_a_module_adds(
     assert sys.path == ["/of/the/module", *before]
 
 
+def client_of(url, token):
+    """A client of the service that has said these lines."""
+    assert token.startswith("token: ")
+    address = url.removeprefix("jobs: ").strip().removesuffix("/commands")
+    return Client(address, token=token.removeprefix("token: ").strip())
+
+
+# Slow: it says to people, in a process of its own, what the test above has for programs.
+@pytest.mark.slow
 def test_a_token_that_is_made_is_told_though_its_variable_is_empty(tmp_path):
     words = ["jobs", "run", EXAMPLE, "--port", 0]
     with started(*words, cwd=tmp_path, TASKORCH_TOKEN="") as process:
         try:
             lines = iter(process.stdout.readline, "")
             url = next(text for text in lines if text.startswith("jobs: "))
-            token = next(lines)
-            assert token.startswith("token: ")
-            address = url.removeprefix("jobs: ").strip().removesuffix("/commands")
-            client = Client(address, token=token.removeprefix("token: ").strip())
-            assert client.command("learned")
+            assert client_of(url, next(lines)).command("learned")
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         finally:
