@@ -192,7 +192,7 @@ def test_what_cannot_be_run(words, content, said, here, capsys):
 
 
 @pytest.mark.timeout(600)
-def test_the_first_ctrl_c_finishes_what_runs_and_begins_nothing(here):
+def test_the_first_ctrl_c_finishes_what_runs_and_begins_nothing(here, capsys):
     (here / "slow.py").write_text(SLOW, encoding="utf-8")
     with started("run", "slow.py", "--journal", "runs.db", cwd=here) as process:
         eventually((here / "began").exists)
@@ -204,9 +204,8 @@ def test_the_first_ctrl_c_finishes_what_runs_and_begins_nothing(here):
     assert "completed first" in out
     assert "second" not in out.partition("not done")[0]
     assert "the same command goes on from here" in err
-    with started("run", "slow.py", "--journal", "runs.db", cwd=here) as process:
-        out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
+    code, out, err = taskorch(capsys, "run", "slow.py", "--journal", "runs.db")
+    assert code == 0, err
     assert "completed second" in out
 
 
@@ -343,22 +342,6 @@ def test_a_run_fires_no_schedules_unless_it_is_asked(
     assert told != bool(options)
 
 
-def test_a_schedule_is_seen_to_fire_in_a_process(tmp_path):
-    """The task ends once a tick of the schedule has run, and not before."""
-    (tmp_path / "scheduled.py").write_text(SCHEDULED.replace("WAIT", str(PATIENCE)))
-    command = [sys.executable, "-m", "taskorch", "run", "scheduled.py:wf"]
-    done = subprocess.run(
-        [*command, "--schedules"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=2 * PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "ticks").exists()
-
-
 SHIPS = """
 from taskorch import Workflow, current_context
 
@@ -373,7 +356,8 @@ night.task(ship, id="ship")
 @pytest.mark.parametrize(
     ("options", "how"),
     [
-        ([], "--journal PATH"),
+        # Slow: a process of its own, for the other line.
+        pytest.param([], "--journal PATH", marks=pytest.mark.slow),
         (["--journal", "j.db"], "taskorch answer j.db night-ship"),
     ],
 )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.tools import FLOW, forget, started, taskorch
-from tests.integration.tools import PATIENCE
+from tests.cli.tools import FLOW, forget, taskorch
 
 from taskorch import __version__, cli
 from taskorch.cli import _doctor
 from taskorch.cli._terminal import size
-from taskorch.reading import JournalReader
 
 
 @pytest.fixture
@@ -154,29 +153,19 @@ def test_a_document_that_is_refused_is_named(text, here, capsys):
     assert err.startswith("taskorch: made.yaml: ")
 
 
-def test_the_work_goes_on_if_nobody_reads_what_is_said(here):
-    words = "run", "flow_file.py", "--journal", "runs.db"
-    with started(*words, cwd=here) as process:
-        process.stdout.close()
-        err = process.stderr.read()
-        assert process.wait(PATIENCE) == 1
-    assert err == ""
-    states = {s.task_id: s.state for s in JournalReader(here / "runs.db").tasks()}
-    assert len(states) == 8
-    assert set(states.values()) == {"completed", "failed", "blocked"}
+def test_what_the_terminal_has_no_letter_for_is_shown_otherwise(
+    journal, capsys, monkeypatch
+):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    code, _, err = taskorch(capsys, "explain", journal, "flow/total")
+    assert (code, err) == (0, "")
+    shown.flush()
+    assert rb"\u2192" in shown.buffer.getvalue()
 
 
-def test_what_the_terminal_has_no_letter_for_is_shown_otherwise(journal, here):
-    words = "explain", journal, "flow/total"
-    with started(*words, cwd=here, PYTHONIOENCODING="ascii") as process:
-        out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, err) == (0, "")
-    assert r"\u2192" in out
-
-
-@pytest.mark.parametrize("rest", ["inspect runs.db", "inspect runs.db --tasks"])
-def test_a_command_may_have_no_output(rest, journal):
-    command = f"'{sys.executable}' -W ignore -m taskorch {rest} >&-"
+def test_a_command_may_have_no_output(journal):
+    command = f"'{sys.executable}' -W ignore -m taskorch inspect {journal} --tasks >&-"
     done = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, check=False
     )

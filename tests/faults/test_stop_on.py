@@ -17,6 +17,11 @@ from taskorch.errors import UsageError
 TERMINATED = 128 + signal.SIGTERM
 
 
+def at_length(program):
+    """Slow: each thing is tried in the fast lane in a loop of asyncio, or without one."""
+    return pytest.param(program, marks=pytest.mark.slow)
+
+
 def run(program, folder, number=signal.SIGTERM):
     """Start it, and send the signal when it is ready."""
     process = Process(program, folder)
@@ -32,7 +37,7 @@ def kinds(folder):
     return [(kind, task_id) for kind, task_id in found if kind.startswith("TaskC")]
 
 
-@pytest.mark.parametrize("program", [programs.drains, programs.loop_drains])
+@pytest.mark.parametrize("program", [programs.drains, at_length(programs.loop_drains)])
 def test_what_runs_is_finished(tmp_path, program):
     """And what waits for it, too; then the process ends with 143."""
     for process in run(program, tmp_path):
@@ -48,7 +53,9 @@ def test_what_runs_is_finished(tmp_path, program):
     assert ("TaskCompleted", "first") in kinds(tmp_path)
 
 
-@pytest.mark.parametrize("program", [programs.leaves_queue, programs.loop_leaves_queue])
+@pytest.mark.parametrize(
+    "program", [at_length(programs.leaves_queue), programs.loop_leaves_queue]
+)
 def test_with_a_journal_the_queue_is_left_to_the_next_life(tmp_path, program):
     for process in run(program, tmp_path):
         while "SIGTERM: what runs has" not in process.errors():
@@ -73,7 +80,9 @@ def test_any_signal_will_do(tmp_path, number):
         assert "Traceback" not in process.errors()
 
 
-@pytest.mark.parametrize("program", [programs.runs_on, programs.loop_runs_on])
+@pytest.mark.parametrize(
+    "program", [programs.runs_on, at_length(programs.loop_runs_on)]
+)
 def test_a_second_one_cancels_what_runs(tmp_path, program):
     """A journal keeps it for the next life."""
     for process in run(program, tmp_path):
@@ -91,8 +100,8 @@ def test_a_second_one_cancels_what_runs(tmp_path, program):
     "program",
     [
         programs.has_little_time,
-        programs.ends_in_drain,
-        programs.loop_has_little_time,
+        at_length(programs.ends_in_drain),
+        at_length(programs.loop_has_little_time),
         programs.loop_ends_in_drain,
     ],
 )

@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from tests.integration.tools import end
 from tests.pids import is_alive
 
 from taskorch.executors._programs import _guardian
@@ -20,6 +21,8 @@ from taskorch.model._program import ProgramVariables
 ROOT = Path(__file__).parents[2]
 #: Seconds after which something that should long have happened never will.
 PATIENCE = 60.0
+#: One that says where its threads stand when it is ended by SIGABRT.
+_PYTHON = [sys.executable, "-W", "ignore", "-X", "faulthandler"]
 _START = "import sys; from tests.faults import tools; tools.begin(*sys.argv[1:])"
 
 
@@ -51,7 +54,7 @@ class Process:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with it
         where = function.__module__, function.__name__
         self._popen = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _START, *where, *map(str, args)],
+            [*_PYTHON, "-c", _START, *where, *map(str, args)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -62,7 +65,10 @@ class Process:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            end(self._popen)
+            print(self.errors(), file=sys.stderr)
         self._popen.kill()
         self._popen.wait()
         self._popen.stdout.close()

@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import gc
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -33,6 +35,20 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
+def end(process: subprocess.Popen[Any]) -> None:
+    """
+    Kill a program that a test has not seen to its end.
+
+    One of Python says before that where each of its threads stands, if it runs with
+    `PYTHONFAULTHANDLER`: on its standard error, which is shown where it is a pipe.
+    """
+    if process.poll() is None:
+        process.send_signal(signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+    process.kill()
+
+
 class Started(subprocess.Popen[Any]):
     """
     A program beside a test, which is killed where the test fails in its block.
@@ -41,9 +57,20 @@ class Started(subprocess.Popen[Any]):
     the failure is a hang then, of which only the limit of the test is told.
     """
 
+    def __init__(self, words: Any, **options: Any) -> None:
+        given = options.get("env")
+        env = dict(os.environ if given is None else given)
+        super().__init__(words, **options | {"env": {**env, "PYTHONFAULTHANDLER": "1"}})
+
     def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
         if kind is not None:
-            self.kill()
+            end(self)
+            if self.stderr is not None and not self.stderr.closed:
+                # What it has started may hold the pipe, which has no end then.
+                os.set_blocking(self.stderr.fileno(), False)
+                with suppress(BlockingIOError):
+                    said = os.read(self.stderr.fileno(), 1 << 20)
+                    print(said.decode(errors="replace"), file=sys.stderr)
         super().__exit__(kind, *failure)
 
 

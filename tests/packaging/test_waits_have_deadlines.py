@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,10 +120,22 @@ def waited_for(tree):
                 yield made.lineno
 
 
-def test_a_program_ends_with_a_test_that_fails_beside_it():
-    with pytest.raises(ZeroDivisionError), Started(["sleep", "3600"]) as program:
-        program.wait(1 / 0)
-    assert program.returncode == -signal.SIGKILL
+HANGS = """
+import threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("hangs", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_program_ends_with_a_test_that_fails_beside_it(capfd):
+    """And says where its threads stand, if it is one of Python."""
+    pipe, words = subprocess.PIPE, [sys.executable, "-c", HANGS]
+    program = Started(words, stdout=pipe, stderr=pipe)
+    with pytest.raises(ZeroDivisionError), program:
+        program.wait(1 / len(program.stdout.readline()[6:]))
+    assert program.returncode == -signal.SIGABRT
+    assert capfd.readouterr().err.count("(most recent call first)") == 2
 
 
 def test_no_test_that_fails_waits_for_its_program():

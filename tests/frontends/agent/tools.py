@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import socket
-import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.integration.tools import Started
 
 ROOT = Path(__file__).parents[3]
 
@@ -128,9 +129,6 @@ def agent_process(service, log, *arguments, name="agent_001", url=None):
     command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", name]
     command += ["--orchestrator-endpoint", url or service.server.url]
     command += ["--log-file", str(log), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=env)
-    try:
+    with Started(command, cwd=ROOT, env=env) as process:
         yield process
-    finally:
         process.kill()
-        process.wait(60)
