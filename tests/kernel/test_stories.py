@@ -11,20 +11,24 @@ from tests.kernel.test_snapshot import both_ways
 
 from taskorch.kernel import take_snapshot
 
+#: A snapshot is taken after every third line; in stories of snapshots after each.
+#: Slow: after each line of all stories.
 STORIES = [
-    pytest.param(story, id=f"{path.stem}: {story.splitlines()[0]}")
+    pytest.param(
+        story,
+        every,
+        id=f"{path.stem}: {story.splitlines()[0]}",
+        marks=pytest.mark.slow if every == 1 and path.stem != "snapshots" else (),
+    )
     for path in texts()
     for story in stories(path)
     if not story.startswith("#")
+    for every in (3, 1)
+    if every == 1 or path.stem != "snapshots"
 ]
 
 
-@pytest.mark.parametrize(
-    "every",
-    # Slow: a snapshot after each line takes three times as long.
-    [3, pytest.param(1, marks=pytest.mark.slow)],
-)
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize(("story", "every"), STORIES)
 def test_it_happens_as_it_is_told(story: str, every: int) -> None:
     """The facts after a snapshot lead from it to where all of them do; a life follows."""
     lives: dict[Twin, list[Any]] = {}
