@@ -347,15 +347,15 @@ def test_what_fails_now_and_then_takes_its_retries(tmp_path, journal):
     with TaskOrchestrator(journal=path) as orch:
         for each in orch.submit_tasks([flaky(number) for number in range(20)]):
             each.result(PATIENCE)
-        first = orch.when(chain(20, retry=AGAIN))
+        first = orch.when(chain(10, retry=AGAIN))
     # Half of the attempts fail, and each failure takes a delay.
     span = (first.p50 - first.at).total_seconds()
-    assert 10 * DELAY < span < 40 * DELAY
+    assert 5 * DELAY < span < 20 * DELAY
     assert "20 ended, and 20 attempts failed" in str(first)
     if path is not None:
         with TaskOrchestrator(journal=path) as orch:
-            again = orch.when(chain(20, retry=AGAIN))
-            assert 10 * DELAY < (again.p50 - again.at).total_seconds() < 40 * DELAY
+            again = orch.when(chain(10, retry=AGAIN))
+            assert 5 * DELAY < (again.p50 - again.at).total_seconds() < 20 * DELAY
 
 
 def test_what_fails_for_good_ends_and_what_needs_it_does_not():
