@@ -543,16 +543,6 @@ def test_only_quotas_are_set(orch):
         orch.resources.resize({"quota:type=render:cpu": 1})
 
 
-def test_quotas_for_coroutines():
-    async def main():
-        async with TaskOrchestrator(resources={"gpu": 1}) as orch:
-            await orch.aio.resources.set_quotas(Quota(type="t", max_parallel=2))
-            (usage,) = await orch.aio.resources.quotas()
-            assert usage.quota.max_parallel == 2
-
-    asyncio.run(asyncio.wait_for(main(), PATIENCE))
-
-
 # -- keys ----------------------------------------------------------------------------
 
 
@@ -687,12 +677,3 @@ def test_from_where_on_it_is_saturated_can_be_said(orch, heard):
 def test_what_is_no_share_is_refused(orch, wrong):
     with pytest.raises(InvalidTaskError):
         orch.resources.set_saturation(*wrong)
-
-
-def test_saturation_for_coroutines():
-    async def main():
-        async with TaskOrchestrator(resources={"gpu": 1}) as orch:
-            await orch.aio.resources.set_saturation(0.9)
-            assert orch._rt.saturation.relief == pytest.approx(0.8)
-
-    asyncio.run(asyncio.wait_for(main(), PATIENCE))

@@ -56,35 +56,28 @@ class FlakyCoroutine(Flaky):
 
 
 @pytest.mark.parametrize("kind", [Flaky, FlakyCoroutine])
-def test_a_failed_attempt_is_tried_again(kind) -> None:
-    """`max_attempts` counts the first try; the result is the good one's."""
+@pytest.mark.parametrize(
+    ("failures", "most", "counted"),
+    [(2, 3, (2, 1, 0)), (5, 3, (2, 0, 1)), (1, 1, (0, 0, 0))],
+)
+def test_a_failed_attempt_is_tried_again(kind, failures, most, counted) -> None:
+    """
+    `max_attempts` counts the first try; by default, there is one.
+
+    The result is the good one's; when all are used up, the last exception is raised.
+    """
     with TaskOrchestrator() as orch:
-        flaky = kind(2)
-        policy = RetryPolicy(3, base=0.001)
-        handle = orch.submit_task(Task.call(flaky, retry=policy))
-        assert handle.result(PATIENCE) == 3
-        assert orch.get_task_status(handle.task_id).attempts == 3
+        policy = {"retry": RetryPolicy(most, base=0)} if most > 1 else {}
+        handle = orch.submit_task(Task.call(kind(failures), **policy))
+        if failures < most:
+            assert handle.result(PATIENCE) == failures + 1
+        else:
+            with pytest.raises(ValueError, match=f"failure {most}"):
+                handle.result(PATIENCE)
+        assert handle.status.attempts == most
         retries = orch.get_stats().retries
-        assert (retries.scheduled, retries.recovered, retries.exhausted) == (2, 1, 0)
-
-
-def test_no_policy_no_retry() -> None:
-    """By default there is one attempt."""
-    with TaskOrchestrator() as orch:
-        flaky = Flaky(1)
-        assert orch.submit(flaky).exception(PATIENCE) is not None
-        assert len(flaky.times) == 1
-        assert orch.get_stats().retries.exhausted == 0
-
-
-def test_the_last_error_is_the_tasks() -> None:
-    """When all attempts are used up, the last exception is raised."""
-    with TaskOrchestrator() as orch:
-        policy = RetryPolicy(3, base=0)
-        handle = orch.submit_task(Task.call(Flaky(5), retry=policy))
-        with pytest.raises(ValueError, match="failure 3"):
-            handle.result(PATIENCE)
-        assert orch.get_stats().retries.exhausted == 1
+        said = retries.scheduled, retries.recovered, retries.exhausted
+        assert said == counted
 
 
 @pytest.mark.parametrize(
@@ -124,12 +117,15 @@ def test_jitter_spreads_and_a_seed_repeats() -> None:
     assert delays(2) != first
 
 
-def test_permanent_ends_it_at_once() -> None:
-    """`raise Permanent(…)` fails the task whatever its policy."""
+@pytest.mark.parametrize(
+    ("error", "raised"), [(Permanent, Permanent), (SystemExit, TaskFailedError)]
+)
+def test_some_errors_end_it_at_once(error, raised) -> None:
+    """`Permanent`, whatever its policy, and an exit, which is not to be retried."""
     with TaskOrchestrator() as orch:
-        flaky = Flaky(5, Permanent)
+        flaky = Flaky(5, error)
         handle = orch.submit_task(Task.call(flaky, retry=RetryPolicy(5, base=0)))
-        assert isinstance(handle.exception(PATIENCE), Permanent)
+        assert isinstance(handle.exception(PATIENCE), raised)
         assert len(flaky.times) == 1
 
 
@@ -196,14 +192,6 @@ def test_context_variables_and_the_attempt_number() -> None:
 
         orch.submit_task(Task.call(work, retry=RetryPolicy(3, base=0))).result(PATIENCE)
         assert seen == [(1, (1, 1)), (2, (1, 2)), (3, (1, 3))]
-
-
-def test_exits_are_failures_that_are_not_retried() -> None:
-    """SystemExit is not among the default retry_on: it fails the task."""
-    with TaskOrchestrator() as orch:
-        policy = RetryPolicy(3, base=0)
-        handle = orch.submit_task(Task.call(fail, SystemExit(1), retry=policy))
-        assert isinstance(handle.exception(PATIENCE), TaskFailedError)
 
 
 def test_lost_workers_are_not_charged() -> None:
@@ -284,14 +272,6 @@ def test_a_program_runs_out_of_time() -> None:
         handle = orch.submit_task(Task.program(["sleep", "60"], timeout=0.05))
         with pytest.raises(TaskTimeoutError):
             handle.result(PATIENCE)
-
-
-def test_a_timeout_that_is_not_reached_leaves_no_trace() -> None:
-    """Thousands of tasks with timeouts that end in time are plain tasks."""
-    with TaskOrchestrator() as orch:
-        tasks = [Task.call(int, timeout=60) for _ in range(500)]
-        for handle in orch.submit_tasks(tasks):
-            assert handle.result(PATIENCE) == 0
 
 
 # -- dates -------------------------------------------------------------------------
