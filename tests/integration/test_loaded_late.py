@@ -14,7 +14,7 @@ WATCH = """
 import os, sys, threading
 from taskorch import Task, TaskOrchestrator
 
-PATIENCE = 30
+PATIENCE = 10
 found = []
 
 

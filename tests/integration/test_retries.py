@@ -336,36 +336,6 @@ def test_not_before_in_seconds() -> None:
         assert handle.result(PATIENCE) - began >= 0.02
 
 
-def test_not_before_and_dependencies_both_hold() -> None:
-    """The later of the two decides."""
-    with TaskOrchestrator() as orch:
-        began = time.monotonic()
-        hold = Hold()
-        first = orch.submit(hold)
-        early = orch.submit_task(
-            Task.call(time.monotonic, after=[first], not_before=0.02)
-        )
-        late = orch.submit_task(
-            Task.call(time.monotonic, after=[orch.submit(int)], not_before=0.05)
-        )
-        assert late.result(PATIENCE) - began >= 0.05
-        assert not early.done()
-        hold.release()
-        assert early.result(PATIENCE) - began >= 0.02
-
-
-def test_many_timers_ring_in_order() -> None:
-    """Delays end in the order of their times, whatever the order of submission."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        order: list[int] = []
-        for n in (5, 1, 4, 2, 3, 0):
-            orch.submit_task(Task.call(order.append, n, not_before=3600 * (n + 1)))
-        for count in range(1, 7):
-            pass_time(orch, 3600)
-            eventually(lambda count=count: len(order) == count)
-            assert order == list(range(count))
-
-
 # -- work that would not stop ------------------------------------------------------
 
 
