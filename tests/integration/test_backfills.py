@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from threading import Event
+from time import monotonic
 
 import pytest
 from tests.integration.tools import PATIENCE, begun, eventually
@@ -85,11 +86,14 @@ def test_a_kept_backfill_goes_on_once_its_schedule_is_added(tmp_path, caplog, is
         orch.schedules.add("s", "every 1h", local)
         orch.schedules.backfill("s", *SPAN)
         orch.schedules.pause_backfill("s-backfill-1")
+    since = monotonic()
     with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
         orch.schedules.resume_backfill("s-backfill-1")
         if is_late:
-            eventually(lambda: "schedule s: Nobody has said" in caplog.text)
             eventually(lambda: "It waits until" in str(orch.schedules.backfills()[0]))
+            # A program has two seconds to add its schedules.
+            assert monotonic() - since > 1.9
+            eventually(lambda: "schedule s: Nobody has said" in caplog.text)
             (about,) = [c for c in orch.health().checks if c.component == "schedules"]
             assert about.detail.count("Nobody has said") == 1
         orch.schedules.add("s", "every 1h", local)
