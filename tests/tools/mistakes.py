@@ -263,8 +263,8 @@ class Beside:
         """
         Return the files beside the room of *mistake*: those with the rarest names first.
 
-        Names are those of its object, its classes, its module, and its room. Of files with
-        the same ones, the largest is the last.
+        Names are those of its object, its classes, its module and its room; a file may also
+        be named after what is promised. Of files with the same ones, the largest is the last.
         """
         _, inside = _file_of(mistake.of, SOURCE)
         module = mistake.of.split(".")[: -len(inside) or None]
@@ -272,6 +272,8 @@ class Beside:
         plain = [part.strip("_") for part in (*inside, *module[1:])]
         wanted = {".".join(module), ".".join(room), *inside, *plain}
         wanted |= {f"/{word}" for part in plain for word in part.split("_")}
+        promised = re.findall(r"[a-z]{5,}", mistake.promise.lower())
+        wanted |= {f"/{word}{end}" for word in promised for end in ("", "s")}
         worth = {
             path: sum(1 / self._files[name] for name in wanted & names)
             for path, names in self._names.items()
