@@ -253,7 +253,16 @@ def faces(path, when):
         yield service, path, JournalReader(path)
 
 
-@pytest.mark.parametrize("when", ["memory", "now", "later", "nobody"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        "memory",
+        # Slow: the others have such a life, and such a journal.
+        pytest.param("now", marks=pytest.mark.slow),
+        "later",
+        "nobody",
+    ],
+)
 def test_all_faces_say_the_same_numbers(when, tmp_path, capsys, monkeypatch):
     want = {"failed": FAILED, "questions": 1, "states": STATES}
     with faces(tmp_path / "runs.db", when) as (service, place, tools):

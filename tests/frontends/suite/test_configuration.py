@@ -313,7 +313,7 @@ def test_of_very_many_faults_a_message_names_some(write):
     assert str(caught.value).endswith("and 10 more")
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

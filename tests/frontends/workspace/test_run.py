@@ -499,29 +499,26 @@ def test_what_is_done_is_not_done_again_and_what_failed_stays_failed(runs):
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "it is empty"),
-        ('{"task_id": "a/one", "sta', "it is no JSON, or only a part of it"),
-        ("[1]", "it is [1], and no object"),
-        ('{"status": "done"}', "its status is 'done', which is none of completed,"),
-        ('{"status": "completed", "task_id": "b"}', "it is that of task 'b'"),
-        ("x" * 100_000, "it has more than 65,536 bytes"),
-    ],
-)
-def test_a_status_that_cannot_be_believed_is_refused_and_kept(runs, text, told):
-    runs.write(a_one="x: 1", a_two="x: 1")
-    write(runs.root, {"workspace/status/a/one.json": text})
+def test_a_status_that_cannot_be_believed_is_refused_and_kept(runs):
+    told = {
+        "": "it is empty",
+        '{"task_id": "a/one", "sta': "it is no JSON, or only a part of it",
+        "[1]": "it is [1], and no object",
+        '{"status": "done"}': "its status is 'done', which is none of completed,",
+        '{"status": "completed", "task_id": "b"}': "it is that of task 'b'",
+        "x" * 100_000: "it has more than 65,536 bytes",
+    }
+    runs.write(b="x: 1", **{f"a_{n}": "x: 1" for n in range(len(told))})
+    files = [f"workspace/status/a/{n}.json" for n in range(len(told))]
+    write(runs.root, dict(zip(files, told, strict=True)))
 
     code, printed = runs.run()
 
     assert code == 1
-    assert runs.began() == ["a/two"]
-    assert any("workspace/status/a/one.json" in p and told in p for p in printed), (
-        printed
-    )
-    assert (runs.root / "workspace/status/a/one.json").read_text() == text
+    assert runs.began() == ["b"]
+    for file, (text, why) in zip(files, told.items(), strict=True):
+        assert any(file in line and why in line for line in printed), printed
+        assert (runs.root / file).read_text() == text
 
 
 def test_a_phase_alone_waits_for_one_before_whose_status_is_not_believed(runs):
