@@ -763,7 +763,7 @@ CALLS = []
 
 def load(day):
     CALLS.append("load")
-    return FACTOR
+    return LOADED
 
 def total(rows):
     CALLS.append("total")
@@ -843,8 +843,9 @@ def life(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     @contextmanager
-    def live(factor):
-        (tmp_path / "app.py").write_text(APP.replace("FACTOR", factor))
+    def live(factor, loaded=None):
+        program = APP.replace("FACTOR", factor).replace("LOADED", loaded or factor)
+        (tmp_path / "app.py").write_text(program)
         sys.modules.pop("app", None)
         app = importlib.import_module("app")
         with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
@@ -883,6 +884,11 @@ def test_the_code_of_a_step_counts_as_deployed_alone(life):
                     assert f"are used if they are of the same {which}" in told.text
                 steps = [] if how else ["pack"] if act is forked else STEPS
                 assert called(act, made, **how) == steps
+
+
+def test_a_child_counts_as_deployed_by_its_own_code(life):
+    with life("2", loaded="1") as (_, called):
+        assert called(rerun_alone, "task-0") == ["pack"]
 
 
 def test_the_code_of_another_python_counts_as_unchanged(life, monkeypatch):
