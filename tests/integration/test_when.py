@@ -347,14 +347,14 @@ def test_what_fails_now_and_then_takes_its_retries(tmp_path, journal):
     with TaskOrchestrator(journal=path) as orch:
         for each in orch.submit_tasks([flaky(number) for number in range(20)]):
             each.result(PATIENCE)
-        first = orch.when(chain(10, retry=AGAIN))
+        first = orch.when(chain(10, retry=AGAIN), budget=0.3)
     # Half of the attempts fail, and each failure takes a delay.
     span = (first.p50 - first.at).total_seconds()
     assert 5 * DELAY < span < 20 * DELAY
     assert "20 ended, and 20 attempts failed" in str(first)
     if path is not None:
         with TaskOrchestrator(journal=path) as orch:
-            again = orch.when(chain(10, retry=AGAIN))
+            again = orch.when(chain(10, retry=AGAIN), budget=0.3)
             assert 5 * DELAY < (again.p50 - again.at).total_seconds() < 20 * DELAY
 
 
@@ -877,14 +877,14 @@ def test_what_sleeps_inside_does_not_end_before_its_sleep_does(fn, options):
         orch.submit_tasks([long, after])
         eventually(lambda: is_asleep(orch, "long"))
         for name in ("long", "after"):
-            promise = orch.when(name, deadline=600)
+            promise = orch.when(name, deadline=600, budget=0.3)
             assert promise.risk == 1.0
             assert "long ends no earlier than its `context.sleep`." in promise.basis
         assert {each.id: each.risk for each in orch.at_risk()} == {
             "long": 1.0,
             "after": 1.0,
         }
-        promise = orch.when("long", deadline=7_200)
+        promise = orch.when("long", deadline=7_200, budget=0.3)
         assert promise.risk == 0.0
         assert promise.p50 - promise.at > timedelta(seconds=3_500)
         assert not orch.in_time("long", deadline=600).changes
