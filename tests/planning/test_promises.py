@@ -583,7 +583,7 @@ def test_plans_that_are_kept_are_bounded():
     for number in range(258):
         planned(number)
         # What is asked for again stays.
-        assert number == 0 or planned(1) == "hit"
+        assert number % 50 != 1 or planned(1) == "hit"
     assert repr(orch.planner).endswith("256 plans>")
     assert "missed" in planned(0)
 

@@ -84,7 +84,7 @@ def test_the_same_seed_makes_the_same_choices(router):
 
     def run(seed):
         simulation = crowd(seed=seed, bad={1, 5}, router=router)
-        simulation.submit_tasks(tasks(300))
+        simulation.submit_tasks(tasks(150))
         simulation.run()
         return [
             (event.task_id, event.agent_id, event.reason)
