@@ -159,8 +159,7 @@ class ScheduleManager:
             ImportError: Times of cron need cronsim: `pip install 'taskorch[cron]'`.
         """
         if when is None:
-            kept = keep_for, keep_latest
-            options = zone, catch_up, overlap, jitter, start, end, *kept
+            options = zone, catch_up, overlap, jitter, start, end, keep_for, keep_latest
             return self._put(*of_workflow(name, what, options, parameters))
         definition, work = define(
             name,
@@ -184,11 +183,9 @@ class ScheduleManager:
             return
         with self._book.lock:
             self._backfills.say_unended()
-            names = sorted(self._book.works) if not self._ticks.has_tried else []
             entries = self._book.schedules()
-            names = [
-                name for name in names if name in entries and entries[name].slot_ns
-            ]
+            works = () if self._ticks.has_tried else sorted(self._book.works)
+            names = [one for one in works if one in entries and entries[one].slot_ns]
         if names:
             _LOG.warning(
                 "schedules have made nothing (%s), and end with the block: let it wait "
@@ -358,8 +355,7 @@ class ScheduleManager:
         """
         with self._book.making:
             entry = self._book.entry(name)
-            reason = entry.definition.paused
-            if not reason:
+            if not (reason := entry.definition.paused):
                 return False
             self._ticks.pass_over(entry, self._host.wall(), f"it was paused: {reason}")
             with self._book.lock:
@@ -500,10 +496,10 @@ class ScheduleManager:
         Raises:
             InvalidTaskError: The name is a pattern.
         """
-        check_exact("backfills", name, "name one schedule, or none for all")
-        backfills = self._book.all_backfills()
-        backfills.sort(key=lambda each: -each.number)
-        return [each.status() for each in backfills if name in ("", each.schedule)]
+        wanted = as_text(name)
+        check_exact("backfills", wanted, "name one schedule, or none for all")
+        found = sorted(self._book.all_backfills(), key=lambda each: -each.number)
+        return [each.status() for each in found if wanted in ("", each.schedule)]
 
     @verb(
         "A backfill, and how far it came.",
