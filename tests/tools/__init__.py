@@ -8,7 +8,6 @@ Random worlds, and a search in them for seeds that break a promise of ours.
 - `rooms`, `book`: worlds with all above the kernel, and what is to hold of their facts.
 - `programs`: what a program has around it in them: jobs, and who is told.
 - `workflow_runs`, `opinion`: random runs of workflows, and what must become of one.
-- `nights`: nights of several schedules, to look at in a browser.
 - `soak`: fresh seeds for as long as you like.
 
 And what keeps the core and its extensions apart.
@@ -17,4 +16,5 @@ And what keeps the core and its extensions apart.
 - `extensions`, `acts`: which files each extension has, and copies of the package
   without them; what a user does with such a copy.
 - `ways`: what a task costs, in calls, changes of file and files.
+- `weight`: what the code weighs, which may only become less.
 """

@@ -102,7 +102,7 @@ PLANTED = {
 @EXAMPLES
 def test_a_right_one_passes(examples):
     check_validator(Right(), tasks=TASKS, examples=examples)
-    check_validator(Right, seed=1, examples=5)
+    check_validator(Right, seed=1, examples=20)
 
 
 @pytest.mark.parametrize(("law", "made"), each(PLANTED))
