@@ -8,10 +8,11 @@ The bank of mistakes: what somebody could do wrong in our code, and would the te
     python -m tests.tools.mistakes try --held        those of another hand
     python -m tests.tools.mistakes beside            by the tests beside the rooms: no reach
 
-The mistakes are data: `tests/mistakes` has a file for each room. Each mistake says *of*
-which object it is, by its path; the *old* text, which stands there once, and the *new* one;
-and the *promise* that it breaks. A rename moves a mistake. One whose code is gone is planted
-anew in what came in its place, for the same promise, by somebody else.
+The mistakes are data: `tests/mistakes` has a file for each room, and `held_ROOM` for those
+that only judge the whole. Each mistake says *of* which object it is, by its path; the *old*
+text, which stands there once, and the *new* one; and the *promise* that it breaks. A rename
+moves a mistake. One whose code is gone is planted anew in what came in its place, for the
+same promise, by somebody else.
 
 A mistake is planted in a copy of the sources. Those tests alone are run that reach the
 lines that it changes, the quickest first: for a minute, unless told otherwise. `beside`
