@@ -97,6 +97,12 @@ def test_a_group_is_worth_a_retry_if_all_is_that_it_holds(errors, is_covered):
     assert policy.covers(ExceptionGroup("g", errors)) is is_covered
 
 
+def test_a_group_is_worth_a_retry_by_the_first_thousands_that_it_holds():
+    """Nobody waits for a look at all of a huge one."""
+    group = ExceptionGroup("g", [*[OSError()] * 10_000, ValueError()])
+    assert RetryPolicy(2, retry_on=OSError).covers(group)
+
+
 def test_a_group_is_worth_a_retry_by_its_own_class_and_by_a_predicate():
     group = ExceptionGroup("g", [ValueError()])
     assert RetryPolicy(2, retry_on=ExceptionGroup).covers(group)
