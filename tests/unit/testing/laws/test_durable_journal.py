@@ -236,7 +236,8 @@ def test_ours_passes_at_length(checked):
 
 @pytest.mark.parametrize(("law", "made"), each(PLANTED))
 def test_a_planted_mistake_is_named(checked, law, made):
-    found = violation(checked, made)
+    # Only names are those of two journals.
+    found = violation(checked, made, examples=2 if law == 10 else 1)
     assert (found.protocol, found.law) == ("DurableJournal", law)
 
 
