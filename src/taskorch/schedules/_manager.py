@@ -498,8 +498,8 @@ class ScheduleManager:
         """
         wanted = as_text(name)
         check_exact("backfills", wanted, "name one schedule, or none for all")
-        found = sorted(self._book.all_backfills(), key=lambda each: -each.number)
-        return [each.status() for each in found if wanted in ("", each.schedule)]
+        rows = sorted(self._book.all_backfills(), key=lambda each: -each.number)
+        return [each.status() for each in rows if wanted in ("", each.schedule)]
 
     @verb(
         "A backfill, and how far it came.",
