@@ -173,7 +173,8 @@ def test_by_default_it_has_a_limit_and_a_second_signal_ends_it_at_once(tmp_path)
     made, words = MADE["a program's own"], ["serve", "app.py", "--port", "0"]
     with at_work(tmp_path, made, *words) as process:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        # What runs has begun; that anything is served by then is not said.
+        assert process.wait(PATIENCE) in (0, 130)
     (tmp_path / "began").unlink()
     with at_work(tmp_path, made, *words, TASKORCH_STOP_TIMEOUT="none") as process:
         process.send_signal(signal.SIGTERM)
