@@ -457,10 +457,10 @@ def test_what_another_suite_runs_under_the_same_name_is_left_alone(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
-def test_a_test_task_is_held_to_its_disk(tmp_path):
+def test_a_test_task_is_held_to_its_disk(on_disk):
     """Seen while it writes, or told by the system at its end; it wants no memory."""
     body = "open('large', 'wb').write(bytes(30 << 20))"
-    (tmp_path / "test_large.py").write_text(f"def test_x():\n    {body}\n")
+    (on_disk / "test_large.py").write_text(f"def test_x():\n    {body}\n")
     tasks = ", ".join(
         f"{{id: {name}, template: {name.partition('-')[0]}, "
         f"resources: {{disk_mb: {granted}}}}}"
@@ -472,7 +472,7 @@ def test_a_test_task_is_held_to_its_disk(tmp_path):
     # No look may see what is there for some milliseconds.
     quick = "dd if=/dev/zero of=big bs=1M count=30; rm big"
     suite = write(
-        tmp_path,
+        on_disk,
         f"templates: {{command: {{command: [{sys.executable}, -c, {body!r}]}}, "
         f"quick: {{command: [sh, -c, {quick!r}]}}, "
         "tests: {pytest: [test_large.py]}}\n"
@@ -481,14 +481,14 @@ def test_a_test_task_is_held_to_its_disk(tmp_path):
         "orchestrator:\n  name: shop\n  task_definitions:\n"
         f"    unit_tests: [{tasks}]\n",
     )
-    report = _running.run(suite, tmp_path / "out")
+    report = _running.run(suite, on_disk / "out")
     ended = {task.id: task for task in report.tasks}
     assert ended["command-more"].has_passed
     for name, granted in (("command", 10), ("tests", 20), ("quick", 15)):
         assert f"of {granted} MB of disk, and was ended" in ended[name].error
     told = [
         each["failure_details"]["error_type"]
-        for each in messages(tmp_path, "failure_notification")
+        for each in messages(on_disk, "failure_notification")
     ]
     assert len(told) == 3
     assert "memory_error" not in told

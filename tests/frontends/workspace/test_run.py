@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from tests.frontends.workspace.tools import cli, write
+from tests.frontends.workspace.tools import Runs, cli, write
 from tests.integration.tools import Started
 from tests.pids import is_alive
 
@@ -748,7 +748,10 @@ def test_the_status_names_each_limit_that_this_machine_cannot_hold(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
-def test_a_task_that_says_its_disk_is_held_to_it_or_said_not_to_be(runs):
+def test_a_task_that_says_its_disk_is_held_to_it_or_said_not_to_be(
+    on_disk, monkeypatch
+):
+    runs = Runs(on_disk, monkeypatch)
     # Of several files: one alone cannot grow beyond the limit.
     writes = "for i in 1 2 3 4 5; do head -c 9000000 /dev/zero > big$i; done"
     runs.write(a_one=f"resources: {{disk_mb: 10}}|do: {writes}")
