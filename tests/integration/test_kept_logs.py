@@ -518,8 +518,8 @@ SAID_BY_PYTHON = {
     "thread.start()\nthread.join()",
     "a thread without a frame": (
         "done = threading.Lock()\ndone.acquire()\n"
-        "_thread.start_new_thread(int, ('told',))\n"
         "sys.unraisablehook = lambda e, h=sys.unraisablehook: (h(e), done.release())\n"
+        "_thread.start_new_thread(int, ('told',))\n"
         "done.acquire()"
     ),
     "a finalizer": "class Told:\n    def __del__(self):\n        raise LookupError('told')\n"

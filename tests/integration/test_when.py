@@ -215,6 +215,8 @@ def test_a_task_that_asks_a_person_has_no_end_that_is_known(is_measured):
         orch.submit(ask.options(id="asks", timeout=2 * PATIENCE), "Ship?")
         orch.submit(step.options(id="last", after=["asks"]))
         eventually(orch.questions)
+        # The question is there before its task waits for it.
+        eventually(lambda: "asks.ask" in str(orch.explain("asks")))
         for name in ("asks", "last"):
             promise = orch.when(name, deadline=3 * PATIENCE)
             assert promise.p50 is promise.risk is None
@@ -347,14 +349,14 @@ def test_what_fails_now_and_then_takes_its_retries(tmp_path, journal):
     with TaskOrchestrator(journal=path) as orch:
         for each in orch.submit_tasks([flaky(number) for number in range(20)]):
             each.result(PATIENCE)
-        first = orch.when(chain(10, retry=AGAIN), budget=0.3)
+        first = orch.when(chain(10, retry=AGAIN), budget=1)
     # Half of the attempts fail, and each failure takes a delay.
     span = (first.p50 - first.at).total_seconds()
     assert 5 * DELAY < span < 20 * DELAY
     assert "20 ended, and 20 attempts failed" in str(first)
     if path is not None:
         with TaskOrchestrator(journal=path) as orch:
-            again = orch.when(chain(10, retry=AGAIN), budget=0.3)
+            again = orch.when(chain(10, retry=AGAIN), budget=1)
             assert 5 * DELAY < (again.p50 - again.at).total_seconds() < 20 * DELAY
 
 
@@ -442,9 +444,9 @@ def test_what_is_tried_for_ever_has_no_end_that_is_known():
         eventually(lambda: first.status.attempts > 300)
         first.cancel()
         task = Task.call(refuse, id="x", type="t", expected=1)
-        answer = orch.when([task], budget=0.5)
+        answer = orch.when([task])
         assert answer.p50 is None
-        # There is time for few draws.
+        # A slow machine has time for few draws.
         assert re.search("In [0-9]+ of [0-9]+ draws? it does not end", str(answer))
 
 
@@ -877,14 +879,14 @@ def test_what_sleeps_inside_does_not_end_before_its_sleep_does(fn, options):
         orch.submit_tasks([long, after])
         eventually(lambda: is_asleep(orch, "long"))
         for name in ("long", "after"):
-            promise = orch.when(name, deadline=600, budget=0.3)
+            promise = orch.when(name, deadline=600, budget=1)
             assert promise.risk == 1.0
             assert "long ends no earlier than its `context.sleep`." in promise.basis
         assert {each.id: each.risk for each in orch.at_risk()} == {
             "long": 1.0,
             "after": 1.0,
         }
-        promise = orch.when("long", deadline=7_200, budget=0.3)
+        promise = orch.when("long", deadline=7_200, budget=1)
         assert promise.risk == 0.0
         assert promise.p50 - promise.at > timedelta(seconds=3_500)
         assert not orch.in_time("long", deadline=600).changes
