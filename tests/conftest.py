@@ -207,6 +207,9 @@ def _nothing_is_left_changed():
     after = constants()
     changed = [name for name in before if after.get(name) not in (None, before[name])]
     assert not changed, f"nobody has put back {', '.join(changed)}"
+    api = sys.modules.get("opentelemetry.trace")
+    # Whoever sets one does so for all later tests of the process.
+    assert api is None or isinstance(api.get_tracer_provider(), api.ProxyTracerProvider)
 
 
 def constants():

@@ -1013,3 +1013,10 @@ def test_in_another_process_the_trace_is_the_one_that_was_sent():
 @pytest.mark.parametrize("text", [5, None, "x" * 10_000, "00-1-2-3"])
 def test_what_a_journal_says_of_a_trace_may_be_anything(text):
     assert parsed(text) is None
+
+
+def test_a_failure_that_nobody_asks_for_is_told_while_spans_are_made(caplog):
+    """A span keeps no error that nobody has a handle of."""
+    with TaskOrchestrator(tracer_provider=TracerProvider()) as orch:
+        orch.submit(int, "no number")
+        eventually(lambda: "nobody asked for its result" in caplog.text)

@@ -157,8 +157,11 @@ def _run(
             work._ctx = variables_of(rt, row, attempt, work)
         else:
             extra_of(work)
-    del row, work
-    return run(worker, item)
+    # The traceback of an error leads to this frame, which must not keep the work: the
+    # failure of what nobody can ask for any more is told.
+    items = [item]
+    del row, attempt, work, item
+    return run(worker, items.pop())
 
 
 def _run_of(rt: Runtime, task_id: str) -> str:
