@@ -352,12 +352,12 @@ def test_what_fails_now_and_then_takes_its_retries(tmp_path, journal):
         first = orch.when(chain(10, retry=AGAIN), budget=1)
     # Half of the attempts fail, and each failure takes a delay.
     span = (first.p50 - first.at).total_seconds()
-    assert 5 * DELAY < span < 20 * DELAY
+    assert 5 * DELAY < span < 60 * DELAY
     assert "20 ended, and 20 attempts failed" in str(first)
     if path is not None:
         with TaskOrchestrator(journal=path) as orch:
             again = orch.when(chain(10, retry=AGAIN), budget=1)
-            assert 5 * DELAY < (again.p50 - again.at).total_seconds() < 20 * DELAY
+            assert 5 * DELAY < (again.p50 - again.at).total_seconds() < 60 * DELAY
 
 
 def test_what_fails_for_good_ends_and_what_needs_it_does_not():
