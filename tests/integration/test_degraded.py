@@ -1452,12 +1452,17 @@ def run_file(folder: Path, patch: pytest.MonkeyPatch, how: str) -> bool:
         return TaskOrchestrator(journal=ail(journal, how), **options)
 
     patch.setattr(_run, "TaskOrchestrator", ailing)
-    (folder / f"flow_{how}.py").write_text(
+    (folder / f"flow_{folder.name}.py").write_text(
         "from taskorch import Workflow\n"
         "workflow = Workflow('flow')\n"
         "workflow.task(len, 'three', id='one')\n"
     )
-    words = [str(folder / f"flow_{how}.py"), "--journal", str(folder / "runs.db"), "-q"]
+    words = [
+        str(folder / f"flow_{folder.name}.py"),
+        "--journal",
+        str(folder / "runs.db"),
+        "-q",
+    ]
     return main(["run", *words]) == 0
 
 
@@ -1488,6 +1493,23 @@ def test_what_a_command_submits_waits_for_the_journal(
     with impatience():
         assert command(tmp_path, monkeypatch, how)
     mending.join(PATIENCE)
+
+
+def test_ctrl_c_ends_the_patience_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is not well again before."""
+
+    def interrupt() -> None:
+        eventually(lambda: AILING)
+        AILING[-1].wait_for(20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    with impatience():
+        assert not run_file(tmp_path, monkeypatch, "before")
+    interrupting.join(PATIENCE)
 
 
 @HOW

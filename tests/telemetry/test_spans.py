@@ -1015,8 +1015,27 @@ def test_what_a_journal_says_of_a_trace_may_be_anything(text):
     assert parsed(text) is None
 
 
-def test_a_failure_that_nobody_asks_for_is_told_while_spans_are_made(caplog):
+def refuse():
+    raise LookupError
+
+
+async def refuse_on_a_loop():
+    raise LookupError
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task.call(refuse, id="lost"),
+        Task.call(refuse_on_a_loop, id="lost"),
+        Task.call(refuse, id="lost", executor="process"),
+        Task.program(["false"], id="lost"),
+        Task.call(refuse, id="lost", retry=1),
+    ],
+    ids=["thread", "coroutine", "process", "program", "retry"],
+)
+def test_a_failure_that_nobody_asks_for_is_told_while_spans_are_made(caplog, task):
     """A span keeps no error that nobody has a handle of."""
     with TaskOrchestrator(tracer_provider=TracerProvider()) as orch:
-        orch.submit(int, "no number")
-        eventually(lambda: "nobody asked for its result" in caplog.text)
+        orch.submit_task(task)
+        eventually(lambda: "task lost failed, and nobody asked for" in caplog.text)
