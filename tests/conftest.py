@@ -161,6 +161,22 @@ def pytest_collection():
         gc.enable()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Refuse a slow test that does not say why it is slow."""
+    report = yield
+    mute = [
+        item.nodeid
+        for item in report.result
+        if not all(marker.args for marker in item.iter_markers("slow"))
+    ]
+    if mute:
+        report.outcome, report.result = "failed", []
+        why = 'say why it is slow, as in @pytest.mark.slow("starts Ray")'
+        report.longrepr = "\n".join(f"{name}: {why}" for name in mute)
+    return report
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _freeze_what_stays():
     """

@@ -40,7 +40,7 @@ def output(process: subprocess.Popen[str]) -> str:
     return text
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a demo in a process of its own")
 @pytest.mark.parametrize("words", [(), ("demo",)])
 def test_what_was_killed_goes_on_and_nothing_is_done_twice(
     tmp_path: Path, words: tuple[str, ...]
@@ -68,7 +68,7 @@ def test_what_was_killed_goes_on_and_nothing_is_done_twice(
     assert reader.get_task_status("tonight/send").state is TaskState.BLOCKED
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a demo in a process of its own")
 def test_its_dashboard_answers_until_it_is_interrupted(tmp_path: Path) -> None:
     pytest.importorskip("starlette")
     with demo(tmp_path, "demo", "--stay") as process:

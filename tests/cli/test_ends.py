@@ -167,8 +167,7 @@ def test_what_a_program_has_said_stands(tmp_path, monkeypatch, capsys):
     assert "stop_timeout (TASKORCH_STOP_TIMEOUT)" in said
 
 
-# Slow: it waits for a limit of seconds.
-@pytest.mark.slow
+@pytest.mark.slow("waits for a limit of seconds")
 def test_by_default_it_has_a_limit_and_a_second_signal_ends_it_at_once(tmp_path):
     made, words = MADE["a program's own"], ["serve", "app.py", "--port", "0"]
     with at_work(tmp_path, made, *words) as process:

@@ -356,8 +356,11 @@ night.task(ship, id="ship")
 @pytest.mark.parametrize(
     ("options", "how"),
     [
-        # Slow: a process of its own, for the other line.
-        pytest.param([], "--journal PATH", marks=pytest.mark.slow),
+        pytest.param(
+            [],
+            "--journal PATH",
+            marks=pytest.mark.slow("a process, for the other line"),
+        ),
         (["--journal", "j.db"], "taskorch answer j.db night-ship"),
     ],
 )

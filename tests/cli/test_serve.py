@@ -49,7 +49,7 @@ def page_of(process):
     return page.partition("/#code=")[0], token.removeprefix("token: ").strip()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a service in a process, for each name")
 @pytest.mark.parametrize("name", ["app", "app:orch", "app:make"])
 def test_the_orchestrator_of_a_module_is_served(tmp_path, name):
     (tmp_path / "app.py").write_text(APP)
@@ -376,7 +376,7 @@ def owner_and_standby(tmp_path, postgres):
                 owner.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two services in processes")
 def test_a_standby_says_that_it_waits_and_a_fenced_owner_ends_with_an_error(
     owner_and_standby,
 ):
@@ -396,7 +396,7 @@ def test_a_standby_says_that_it_waits_and_a_fenced_owner_ends_with_an_error(
     assert other.wait(PATIENCE) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two services in processes")
 def test_a_standby_that_waits_ends_when_it_is_asked_to(owner_and_standby):
     _, other, port = owner_and_standby
     eventually(lambda: answers(port, "/livez") == 200)

@@ -27,6 +27,8 @@ from taskorch.frontends.service import create_app, serve
 from taskorch.kit.visible import width
 from taskorch.reading._nights import RunViews
 
+SLOW = pytest.mark.slow("works a whole screen")
+
 pytest.importorskip("cronsim")
 
 
@@ -322,7 +324,7 @@ def test_the_screen_of_a_task_shows_its_steps(tmp_path):
     on_screen(path, story, size=(100, 40))
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
     with world(journal=tmp_path / "runs.db") as service:
         orch = service.orch
@@ -370,7 +372,7 @@ def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
         assert orch.get_task_status(f"{run_id}/load").state == "completed"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("sixteen whole screens")
 @pytest.mark.parametrize("pauses", range(4))
 def test_it_can_be_left_in_the_midst_of_a_look(journal, pauses):
     """Whoever looks before a screen is there, or after it, does not fail."""
@@ -416,7 +418,7 @@ def test_it_says_that_it_waits_and_goes_on_after_whatever_comes(journal):
     on_screen(journal, story, between=between)
 
 
-@pytest.mark.slow
+@SLOW
 def test_the_first_night_comes_while_it_is_looked_at(monkeypatch):
     with shown() as service:
         monkeypatch.setenv("TASKORCH_TOKEN", service.token)
@@ -443,7 +445,7 @@ def test_the_first_night_comes_while_it_is_looked_at(monkeypatch):
         on_screen(service.server.url, story)
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_question_is_answered_by_who_may(monkeypatch):
     with world() as service:
         orch = service.orch
@@ -472,7 +474,7 @@ def test_a_question_is_answered_by_who_may(monkeypatch):
         assert "ada" in str(orch.get_task_status("sign-off").history)
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_journal_is_only_read(journal):
     async def story(seen):
         await seen.until("1 question waits", "nobody has the journal open")
@@ -492,7 +494,7 @@ def test_a_journal_is_only_read(journal):
     assert journal.read_bytes() == before
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_service_that_goes_away_and_comes_back_is_told(monkeypatch):
     with TaskOrchestrator() as orch:
         make(orch)
@@ -553,7 +555,7 @@ def test_without_textual_it_says_what_to_install(journal):
     assert "Traceback" not in text
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process in a terminal")
 def test_it_is_drawn_in_a_terminal_until_q(journal):
     pytest.importorskip("textual")
     command = (sys.executable, "-m", "taskorch", "top", str(journal), "--every", "0.1")

@@ -148,7 +148,7 @@ def test_answers_are_json_if_it_is_asked_for(place, capsys):
     assert json.loads(said(capsys, "hold", place, "why", "--json")) == {"held": True}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("an orchestrator, or a service, for each refusal")
 @pytest.mark.parametrize(
     ("words", "message"),
     [

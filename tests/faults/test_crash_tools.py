@@ -14,7 +14,7 @@ from taskorch import InvalidTaskError, SqliteJournal
 from taskorch.journal import _points
 from taskorch.testing import CrashFailure, crash_at, for_every_crash_point
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("a process for each crash")
 
 GROUP = ("begin", "rows", "commit", "kept")
 POINTS = ("claim", "claimed", *GROUP, *GROUP)

@@ -147,7 +147,7 @@ def fail_at_every_call(
             assert disk.failed
 
 
-@pytest.mark.slow
+@pytest.mark.slow("fails each call in turn")
 @pytest.mark.parametrize("reverts", [False, True], ids=["stays", "reverts"])
 @pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
 def test_any_sync_may_fail(tmp_path: Path, once: bool, reverts: bool) -> None:
@@ -208,7 +208,7 @@ def test_a_log_that_is_torn_at_any_frame_is_whole_without_it(tmp_path: Path) -> 
     assert seen == {*pairwise(ends), *zip(ends[:-1], ends[:-1], strict=True)}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("what is left, after each write")
 @pytest.mark.parametrize("early", ["-", "runs.db"], ids=["in time", "early"])
 def test_the_power_may_fail_at_any_moment_too(tmp_path: Path, early: str) -> None:
     """Also where pages of the journal reach the disk before anybody asks for that."""
@@ -244,7 +244,7 @@ def test_the_power_may_fail_at_any_moment_too(tmp_path: Path, early: str) -> Non
         assert wrong == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow("fails each call in turn")
 @pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
 @pytest.mark.parametrize(("what", "how"), [way for way in WAYS if way[0] != "sync"])
 def test_any_call_may_fail(tmp_path: Path, what: str, how: str, once: bool) -> None:
@@ -492,7 +492,7 @@ def live_through(disk: Disk, aside: Path) -> None:
     del disk.calls[calls:]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("lives for each call that fails")
 @pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ POINTS = {"claim", "claimed", "begin", "rows", "commit", "kept", "save", "saved"
 
 
 #: It takes a while on a machine that is busy.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow("kills at every point"), pytest.mark.timeout(600)]
 
 
 def test_nothing_is_lost_or_done_twice_wherever_it_is_killed():

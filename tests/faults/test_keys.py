@@ -6,7 +6,7 @@ from tests.faults.tools import PATIENCE, Process
 
 from taskorch import TaskOrchestrator
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("processes that are killed")
 
 
 @pytest.mark.parametrize("keep", [0, 100])

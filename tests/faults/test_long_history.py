@@ -87,7 +87,7 @@ print(json.dumps(waiting))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a million tasks")
 @pytest.mark.skipif(sys.platform != "linux", reason="it asks /proc")
 def test_a_task_that_waits_takes_little_memory() -> None:
     """Of a million, a few gigabytes: so much is said of each."""

@@ -59,7 +59,7 @@ def live_short_of_memory(path: Path) -> None:
     say("end")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process short of memory, at each size")
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="others do not limit addresses")
 def test_what_there_is_no_memory_for_is_refused_and_the_journal_is_whole(

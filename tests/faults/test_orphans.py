@@ -13,7 +13,7 @@ from tests.faults.tools import PATIENCE, Process, await_program, guardian_of, is
 from taskorch import Task, TaskOrchestrator, TaskState
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow("processes and programs that are killed"),
     pytest.mark.skipif(sys.platform != "linux", reason="marks are found in /proc"),
 ]
 

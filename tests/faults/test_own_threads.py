@@ -18,9 +18,9 @@ from taskorch import Program, ProgramFailedError, Task, TaskOrchestrator
 from taskorch.errors import InternalError
 from taskorch.events import OrchestratorStarted
 
-# Not to be measured: CPython 3.11 may never return from a frame that is traced when such
-# an exception meets it.
-pytestmark = pytest.mark.slow
+# CPython 3.11 may never return from a frame that is traced when such an exception meets
+# it.
+pytestmark = pytest.mark.slow("not to be measured")
 
 
 class Planted(BaseException):

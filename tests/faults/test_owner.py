@@ -10,7 +10,7 @@ from tests.faults.tools import PATIENCE, Process
 
 from taskorch import JournalTakenError, SqliteJournal, TaskOrchestrator, current_context
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("processes that are killed or forked")
 
 
 def epoch():

@@ -104,7 +104,7 @@ def test_another_takes_over_from_a_killed_owner_and_runs_what_ran(folder):
         assert orch.get_task_status("first").attempts == 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow("an owner sleeps past its lease")
 @pytest.mark.parametrize("standbys", [1, 2])
 def test_an_owner_that_slept_past_its_lease_does_nothing_more(folder, standbys):
     """What it ran goes on to its end, but nothing begins after that."""
@@ -204,7 +204,7 @@ def test_wrong_clocks_of_clients_end_no_lease_and_turn_no_time_back(postgres, tm
     assert abs(since.timestamp() - time.time()) < 86_400
 
 
-@pytest.mark.slow
+@pytest.mark.slow("restarts the server")
 def test_a_standby_outlives_a_restart_of_the_server(spare_postgres, tmp_path):
     """An error in passing, while it looks, strands nothing."""
     address = spare_postgres.address()
@@ -340,7 +340,7 @@ def test_tasks_go_on_where_an_answer_was_lost(cutter):
         assert orch.get_stats().state_machine.completed == 3
 
 
-@pytest.mark.slow
+@pytest.mark.slow("crashes the server five times")
 def test_the_server_crashes_in_the_middle_and_nothing_is_lost(spare_postgres):
     address = spare_postgres.address()
     with closing(PostgresJournal(address)) as journal:
@@ -509,7 +509,7 @@ def check_epochs(server, folder):
     return len(set(epochs))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("fifteen deaths at random")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_random_each_task_ends_once(spare_postgres, tmp_path, seed):

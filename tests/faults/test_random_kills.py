@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("up to a hundred kills")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("number", "seed", "times"),

@@ -251,7 +251,7 @@ def live_without_processes() -> None:
     say("end")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits for two seconds")
 def test_without_processes_programs_wait_and_others_go_on() -> None:
     in_process(live_without_processes)
 

@@ -113,7 +113,12 @@ QUICK = {"with, decorator", "with, a class, a task with it"}
 @pytest.mark.parametrize(
     "layout",
     [
-        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        pytest.param(
+            name,
+            marks=[]
+            if name in QUICK
+            else pytest.mark.slow("the other layouts, each killed"),
+        )
         for name in LAYOUTS
     ],
 )
@@ -124,7 +129,7 @@ def test_a_job_that_a_kill_cuts_off_runs_again_wherever_its_function_stands(
     ends_again(tmp_path, ["script.py"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow("kills a service")
 @pytest.mark.parametrize("named", ["night.py", "-m night:orch"])
 def test_so_does_one_of_a_file_that_is_served(tmp_path, named):
     pytest.importorskip("uvicorn")
@@ -144,7 +149,7 @@ def halves_of(task_id):
     return round(seconds * 2)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("four kills")
 def test_a_kill_between_the_submission_of_a_slot_and_its_note_loses_nothing(tmp_path):
     # Killed as soon as the task of a slot begins: that is before anybody has noted it,
     # or just after.
@@ -273,7 +278,7 @@ def nothing_is_lost(folder):
     assert len(values) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow("five kills, seconds apart")
 def test_over_many_kills_no_slot_no_answer_and_no_remembered_result_is_lost_or_doubled(
     tmp_path,
 ):

@@ -6,7 +6,7 @@ import pytest
 from tests.faults import ledger, stages
 from tests.faults.tools import Process
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("sixteen processes that are ended")
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -49,7 +49,7 @@ def test_no_process_of_an_agent_outlives_its_orchestrator(tmp_path):
         orch.stop(drain=False)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("workers in processes, killed")
 def test_nor_is_one_left_that_its_guardian_did_not_live_to_end(tmp_path):
     """The next life of the journal ends it, before anything of it begins."""
     journal, port = tmp_path / "j.db", free_port()

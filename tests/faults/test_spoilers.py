@@ -54,7 +54,7 @@ os.write(said, json.dumps(found).encode())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process for each spoiler")
 @pytest.mark.parametrize("name", SPOILERS)
 def test_what_a_task_changes_for_all_harms_no_other_task(
     name: str, tmp_path: Path

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("150 kills")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("seed", "times"), [(1, 150), (2, 150)])
 def test_no_step_is_done_again_once_its_result_was_told(tmp_path, seed, times):

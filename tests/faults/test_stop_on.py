@@ -18,8 +18,9 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def at_length(program):
-    """Slow: each thing is tried in the fast lane in a loop of asyncio, or without one."""
-    return pytest.param(program, marks=pytest.mark.slow)
+    return pytest.param(
+        program, marks=pytest.mark.slow("the same with a loop, or without")
+    )
 
 
 def run(program, folder, number=signal.SIGTERM):

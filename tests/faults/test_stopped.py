@@ -10,7 +10,7 @@ from tests.faults.tools import PATIENCE, Process, await_program, is_alive
 from taskorch import SqliteJournal, TaskOrchestrator
 from taskorch.events import TaskStarted
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("processes that stand still for long")
 
 
 def test_one_that_slept_through_all_its_timers_goes_on_and_starts_nothing_twice(

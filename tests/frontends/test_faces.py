@@ -257,8 +257,9 @@ def faces(path, when):
     "when",
     [
         "memory",
-        # Slow: the others have such a life, and such a journal.
-        pytest.param("now", marks=pytest.mark.slow),
+        pytest.param(
+            "now", marks=pytest.mark.slow("the others have such lives and journals")
+        ),
         "later",
         "nobody",
     ],

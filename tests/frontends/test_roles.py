@@ -67,7 +67,7 @@ POLICIES = {
         }
     ]
 }
-SLOW = pytest.mark.slow
+SLOW = pytest.mark.slow("the others, by each verb")
 DONE: list[tuple[str, str, dict[str, Any]]] = []
 
 

@@ -16,9 +16,9 @@ from tests.goldens.making import FOLDER, TEXTS
 OF_ONE_VERSION = {"help.txt", "openapi.json", "signatures.txt"}
 
 
-#: Slow: thousands of documents are read, of which a few are in a test of their own.
 AT_LENGTH = pytest.param(
-    "documents.txt", marks=[pytest.mark.slow, pytest.mark.timeout(900)]
+    "documents.txt",
+    marks=[pytest.mark.slow("reads thousands of documents"), pytest.mark.timeout(900)],
 )
 
 

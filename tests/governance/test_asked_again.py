@@ -124,12 +124,14 @@ GOVERNED = {
 }
 
 
-#: Each script, and each of the policies, with one of the others; slow: all with all.
+#: Each script, and each of the policies, with one of the others; at length, with all.
 PAIRS = [
     pytest.param(
         script,
         policies,
-        marks=() if number % len(SCRIPTS) == which else pytest.mark.slow,
+        marks=()
+        if number % len(SCRIPTS) == which
+        else pytest.mark.slow("all scripts with all policies"),
         id=f"{script.__name__}-{policies}",
     )
     for which, script in enumerate(SCRIPTS)
@@ -316,7 +318,7 @@ def is_denied(orch: TaskOrchestrator, name: str) -> bool:
     return orch.get_task_status(name).state == "blocked"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("three lives for each rule")
 @pytest.mark.parametrize(
     "policy",
     [

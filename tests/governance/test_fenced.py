@@ -76,7 +76,7 @@ def policies(
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("all values in each field")
 @pytest.mark.parametrize("field", FIELDS)
 def test_each_value_in_each_field_is_judged_and_never_raises(field: str) -> None:
     strict = ConstitutionalRuntime(policies("critical", field))
@@ -172,14 +172,19 @@ def lives(orch: TaskOrchestrator) -> None:
 
 
 #: Each moment with a severity, and with a third of the values, others at the next one.
-#: Slow: each with both, and with all values.
 PLACES = [
     *(
         pytest.param(moment, ("critical", "low")[number % 2], number % 3, 3)
         for number, moment in enumerate(MOMENTS)
     ),
     *(
-        pytest.param(moment, severity, 0, 1, marks=pytest.mark.slow)
+        pytest.param(
+            moment,
+            severity,
+            0,
+            1,
+            marks=pytest.mark.slow("both severities, and all values"),
+        )
         for moment in MOMENTS
         for severity in ("low", "critical")
     ),

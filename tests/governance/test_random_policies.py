@@ -180,7 +180,7 @@ def test_nothing_starts_that_no_rule_allowed(tmp_path: Path) -> None:
     check_world(tmp_path / "runs.db", 1, 120, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("2,000 tasks in five lives")
 def test_nothing_starts_that_no_rule_allowed_in_many_lives(tmp_path: Path) -> None:
     check_world(tmp_path / "runs.db", 2, 2_000, 5)
 
@@ -248,7 +248,7 @@ def test_the_same_policies_say_the_same_of_anything() -> None:
     check_verdicts(1, 500)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a hundred thousand operations")
 @pytest.mark.timeout(1_800)
 def test_the_same_policies_say_the_same_of_a_hundred_thousand_operations() -> None:
     check_verdicts(2, 100_000)

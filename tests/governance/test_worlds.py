@@ -229,7 +229,7 @@ def test_nothing_starts_that_nobody_allowed(tmp_path, clock):
     assert world.judged > 10
 
 
-@pytest.mark.slow
+@pytest.mark.slow("six lives of 300 steps")
 @pytest.mark.parametrize("seed", range(2))
 def test_nothing_starts_that_nobody_allowed_in_many_lives(tmp_path, seed, clock):
     world = lives(tmp_path, seed, clock, 6, 300)

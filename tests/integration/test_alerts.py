@@ -27,7 +27,11 @@ def watched() -> Iterator[TaskOrchestrator]:
 
 
 @pytest.mark.parametrize(
-    "what", ["action", pytest.param("when", marks=pytest.mark.slow)]
+    "what",
+    [
+        "action",
+        pytest.param("when", marks=pytest.mark.slow("the same, of a condition")),
+    ],
 )
 def test_what_hangs_holds_up_neither_schedules_nor_other_rules(
     watched: TaskOrchestrator, what: str

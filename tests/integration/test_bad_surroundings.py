@@ -208,11 +208,16 @@ BAD = {
 }
 
 
-# Slow: each reader of each, in place of two readers or three.
 @pytest.mark.parametrize(
     ("reader", "bad"),
     [
-        pytest.param(reader, bad, marks=pytest.mark.slow if (row + column) % 3 else ())
+        pytest.param(
+            reader,
+            bad,
+            marks=pytest.mark.slow("each reader of each bad journal")
+            if (row + column) % 3
+            else (),
+        )
         for row, reader in enumerate(READERS)
         for column, bad in enumerate(BAD)
     ],
@@ -295,8 +300,11 @@ def in_worker(fn, *args, **options):
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        # Slow: it starts workers, as the other does.
-        pytest.param("os._exit(5)", "exited with code 5", marks=pytest.mark.slow),
+        pytest.param(
+            "os._exit(5)",
+            "exited with code 5",
+            marks=pytest.mark.slow("starts workers, as the other does"),
+        ),
         ("os.kill(os.getpid(), 9)", "signal 9 (SIGKILL)"),
     ],
 )
@@ -314,7 +322,7 @@ def test_a_worker_that_dies_at_an_import(act, says, module):
         assert (before.result(PATIENCE), after.result(PATIENCE)) == (1, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("workers for each bad import")
 @pytest.mark.parametrize(
     ("act", "says"),
     [

@@ -453,9 +453,9 @@ PLACES: dict[str, Place] = {
 }
 
 
-# Slow: errors of all kinds at each place, in place of each third of them.
 @pytest.mark.parametrize(
-    "all_kinds", [False, pytest.param(True, marks=pytest.mark.slow)]
+    "all_kinds",
+    [False, pytest.param(True, marks=pytest.mark.slow("errors of all kinds"))],
 )
 @pytest.mark.parametrize("place", PLACES)
 def test_no_error_at_any_place_harms_another_task_or_the_orchestrator(

@@ -384,7 +384,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.slow("git and programs, for each change")
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_result_names_what_has_changed(
     orch, programs, project, change, monkeypatch
@@ -427,7 +427,7 @@ def some_change(draw: random.Random, names: list[str], number: int) -> str:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow("eight changes, by git and programs")
 @pytest.mark.parametrize("seed", range(3))
 def test_what_has_changed_is_what_is_other_than_before(orch, programs, project, seed):
     """Whatever was changed, staged and committed before, and by whom."""
@@ -705,7 +705,7 @@ def test_a_turn_that_does_not_say_what_it_spent_makes_the_sum_unknown(
     assert budget.usage.spent == needs
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a program for each report")
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_that_is_none_is_not_believed(orch, programs, plain, name):
     """Then all that was reserved counts as spent; the work is done all the same."""
@@ -721,13 +721,23 @@ def test_a_report_that_is_none_is_not_believed(orch, programs, plain, name):
 
 # -- a worktree for each task ----------------------------------------------------------
 
-# Slow: the other of a runner for each task and one for many, whose worktrees are made by
-# the same code.
 OFTEN_ONCE = pytest.mark.parametrize(
-    "name", ["claude", pytest.param("gemini", marks=pytest.mark.slow)]
+    "name",
+    [
+        "claude",
+        pytest.param(
+            "gemini", marks=pytest.mark.slow("the other's worktrees are made so, too")
+        ),
+    ],
 )
 OFTEN_KEPT = pytest.mark.parametrize(
-    "name", [pytest.param("claude", marks=pytest.mark.slow), "gemini"]
+    "name",
+    [
+        pytest.param(
+            "claude", marks=pytest.mark.slow("the other's worktrees are made so, too")
+        ),
+        "gemini",
+    ],
 )
 
 
@@ -794,9 +804,12 @@ def test_what_has_changed_is_what_all_attempts_have(
         assert again.result(PATIENCE)["changed"] == ["try2"]
 
 
-# Slow: the other of a folder and a worktree, for which the same is kept.
 @pytest.mark.parametrize(
-    "worktree", [pytest.param(True, marks=pytest.mark.slow), False]
+    "worktree",
+    [
+        pytest.param(True, marks=pytest.mark.slow("the same is kept for a folder")),
+        False,
+    ],
 )
 def test_what_has_changed_is_told_by_the_next_life_too(
     programs, project, tmp_path, worktree
@@ -925,7 +938,7 @@ with TaskOrchestrator(journal=journal) as orch:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("kills while git works")
 @pytest.mark.parametrize("name", ["claude", "gemini"])
 def test_git_is_not_killed_with_the_orchestrator(programs, project, tmp_path, name):
     """Else it would leave locks. The next life waits until it has done."""
@@ -977,7 +990,7 @@ def having_open(file: Path) -> set[str]:
     return ids
 
 
-@pytest.mark.slow
+@pytest.mark.slow("twelve worktrees at once")
 def test_many_begin_at_once(orch, programs, project):
     """No lock of git is in the way: one that somebody left, or that of another task."""
     install(programs, "claude", ONCE)

@@ -23,8 +23,7 @@ from taskorch.errors import JournalError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry
 
-#: They take seconds: for `make at-length`.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("opens many damaged copies")
 
 #: As many tasks of each kind.
 COUNT = 8
@@ -246,7 +245,6 @@ def test_a_journal_that_was_emptied(image: Image, tmp_path: Path) -> None:
         assert contents(tmp_path) == before
 
 
-@pytest.mark.slow
 def test_flipped_bits(image: Image, tmp_path: Path) -> None:
     """Many of them, one at a time: right, or refused, and never wrong."""
     data = image.files["runs.db"]
@@ -270,7 +268,6 @@ def test_flipped_bits(image: Image, tmp_path: Path) -> None:
     assert told.get("refused", 0) + told.get("partly", 0) > 10
 
 
-@pytest.mark.slow
 def test_zeroed_and_foreign_pages(image: Image, tmp_path: Path) -> None:
     """A page of zeros, or one of another place, is noticed."""
     data = image.files["runs.db"]

@@ -146,11 +146,16 @@ def added(fn):
     return current_context().workflow.task(fn).result(PATIENCE)
 
 
-# Slow: each kind of function in each way, in place of two kinds or three.
 @pytest.mark.parametrize(
     ("way", "name"),
     [
-        pytest.param(way, name, marks=pytest.mark.slow if (row + column) % 3 else ())
+        pytest.param(
+            way,
+            name,
+            marks=pytest.mark.slow("each kind of function in each way")
+            if (row + column) % 3
+            else (),
+        )
         for row, way in enumerate(WAYS)
         for column, name in enumerate(FUNCTIONS)
         # A reduction calls its function itself, and awaits nothing.

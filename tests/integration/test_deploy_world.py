@@ -102,8 +102,7 @@ def test_a_run_comes_to_what_a_new_run_gives(seed, tmp_path, monkeypatch):
     one_world(seed, tmp_path, monkeypatch)
 
 
-# Slow: nearly a hundred chances.
-@pytest.mark.slow
+@pytest.mark.slow("nearly a hundred chances")
 def test_many_runs_come_to_what_a_new_run_gives(tmp_path, monkeypatch):
     for seed in range(3, 100):
         folder = tmp_path / str(seed)

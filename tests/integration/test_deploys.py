@@ -89,18 +89,21 @@ def new_run(program):
 
 
 def pairs(kinds, acts, always):
-    """Each kind with the act *always* and one of the others; the rest is slow."""
+    """Each kind with the act *always* and one of the others; at length, with all."""
     others = cycle([act for act in acts if act != always])
     return [
         pytest.param(
-            kind, act, marks=() if act in (always, other) else pytest.mark.slow
+            kind,
+            act,
+            marks=()
+            if act in (always, other)
+            else pytest.mark.slow("all acts after each change"),
         )
         for kind, other in zip(kinds, others, strict=False)
         for act in acts
     ]
 
 
-# Slow: all acts after each kind of change, of which one or two are enough.
 @pytest.mark.parametrize(("kind", "act"), pairs(KINDS, ACTS, "restart"))
 def test_an_act_on_a_failed_night_gives_what_a_new_run_gives(kind, act, failed_night):
     change = KINDS[kind]
@@ -172,7 +175,6 @@ OF_TASK = {
 }
 
 
-# Slow: as above.
 @pytest.mark.parametrize(("kind", "act"), pairs(OF_TASK, BULK, "rerun"))
 def test_a_task_of_a_schedule_is_run_as_it_is_deployed(
     kind, act, tmp_path, monkeypatch

@@ -79,7 +79,15 @@ def test_an_event_wakes_it_and_so_does_a_word():
             orch.drivers.wake("echo")
 
 
-@pytest.mark.parametrize("nudged", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "nudged",
+    [
+        True,
+        pytest.param(
+            False, marks=pytest.mark.slow("waits until the clock is looked at")
+        ),
+    ],
+)
 @pytest.mark.parametrize("seconds", [3_600.0, -3_600.0])
 def test_a_driver_that_names_no_time_is_asked_when_the_clock_is_set(
     monkeypatch, seconds, nudged

@@ -1811,8 +1811,7 @@ if __name__ == "__main__":
 """
 
 
-# Slow: it starts fifteen interpreters.
-@pytest.mark.slow
+@pytest.mark.slow("starts fifteen interpreters")
 def test_a_function_of_a_script_is_not_looked_for_in_another(tmp_path: Path) -> None:
     """Script and journal may move; who waits for another script's function is told."""
 
@@ -2261,9 +2260,15 @@ def hash_of(name: str) -> int:
 
 
 @FOLDED
-# Slow: each seed has lives of its own, of which one is enough to begin with.
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
+    "seed",
+    [
+        0,
+        *(
+            pytest.param(seed, marks=pytest.mark.slow("other lives by chance"))
+            for seed in range(1, 8)
+        ),
+    ],
 )
 def test_lives_by_chance(path: Path, seed: int) -> None:  # noqa: C901 - small steps
     """However often it is stopped, and with whatever in memory, all of it gets done."""

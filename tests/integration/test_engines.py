@@ -27,6 +27,8 @@ from taskorch.executors._hosts._certificate import made_certificate
 from taskorch.executors._hosts._connection import Stream
 from taskorch.testing.laws import check_attempt_executor
 
+SLOW = pytest.mark.slow("hosts of Ray start")
+
 pytestmark = [
     # Of what the engines do in our process.
     pytest.mark.filterwarnings("default"),
@@ -83,7 +85,7 @@ BY_RAY = pytest.mark.parametrize("make", ["ray"], indirect=True, scope="session"
 
 @pytest.fixture(
     scope="session",
-    params=["dask", pytest.param("ray", marks=pytest.mark.slow)],
+    params=["dask", pytest.param("ray", marks=pytest.mark.slow("starts Ray"))],
 )
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     with ENGINES[request.param]() as made:
@@ -127,19 +129,19 @@ def written(file: Path) -> list[int]:
     return [int(word) for word in file.read_text().split()]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("the laws, with Dask and Ray")
 def test_they_keep_the_laws(make: Make) -> None:
     with executing(make()) as executor:
         check_attempt_executor(lambda: executor, examples=2, patience=PATIENCE)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("the laws, with Dask and Ray")
 def test_so_do_tasks_of_the_engine_itself(make: Make) -> None:
     with executing(make(hosts=(0, 0))) as executor:
         check_attempt_executor(lambda: executor, examples=2, patience=PATIENCE)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a thousand tasks, with kills")
 def test_each_gets_its_own_result(make: Make) -> None:
     executors = {"cluster": make()}
     with TaskOrchestrator(executors=executors, concurrency=20, grace=0.2) as orch:
@@ -156,7 +158,7 @@ def test_what_a_task_of_the_engine_says_of_its_progress_is_dropped(make: Make) -
         assert orch.get_task_status(handle.task_id).progress is None
 
 
-@pytest.mark.slow
+@pytest.mark.slow("fifteen programs in three places")
 def test_programs_come_to_the_same_as_on_threads_and_in_processes(make: Make) -> None:
     outcomes: dict[str, dict[str, Any]] = {}
     executor = make()
@@ -182,7 +184,7 @@ def test_a_loop_in_c_is_ended_and_its_slot_is_free(make: Make, tmp_path: Path) -
         assert not is_alive(worker)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("hosts start, and one is killed")
 def test_what_a_killed_host_had_is_made_again_elsewhere(
     make: Make, tmp_path: Path
 ) -> None:
@@ -211,7 +213,7 @@ def test_what_a_killed_host_had_is_made_again_elsewhere(
         assert 5 <= begun <= sum(attempts)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits for a lease of seconds")
 def test_a_host_that_stands_still_is_lost_after_its_lease(
     make: Make, tmp_path: Path
 ) -> None:
@@ -229,7 +231,7 @@ def test_a_host_that_stands_still_is_lost_after_its_lease(
                 os.kill(host, signal.SIGCONT)
 
 
-@pytest.mark.slow
+@SLOW
 @BY_RAY
 def test_a_task_sees_the_gpus_that_its_host_was_given(make: Make) -> None:
     pools = {"cpu": 2, "gpu": 4}
@@ -247,7 +249,7 @@ def test_a_task_sees_the_gpus_that_its_host_was_given(make: Make) -> None:
             assert "GPU=4" in str(orch.explain(many.task_id))
 
 
-@pytest.mark.slow
+@SLOW
 @BY_RAY
 @pytest.mark.parametrize("hosts", [(0, None), (0, 0)])
 def test_nodes_are_chosen_by_labels_and_by_what_they_have(
@@ -272,7 +274,7 @@ def test_nodes_are_chosen_by_labels_and_by_what_they_have(
         assert orch.submit_task(licensed).result(PATIENCE) == 16
 
 
-@pytest.mark.slow
+@SLOW
 @BY_RAY
 def test_what_hosts_have_reserved_is_free_after_them(make: Make) -> None:
     for _ in range(2):
@@ -368,13 +370,13 @@ def expect_true(program: str, *arguments: str, **environment: str) -> None:
     assert done.stdout.split()[-1:] == ["True"], done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a cluster of Ray starts and ends")
 def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
     patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "60"}
     expect_true(HEADLESS, str(tmp_path), **patience)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts Ray without a node")
 def test_without_a_node_ray_is_waited_for() -> None:
     expect_true(NODELESS)
 
@@ -431,7 +433,7 @@ def remember_host() -> None:
     del sys.modules["taskorch.executors._hosts._dask"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts Dask")
 def test_a_node_without_taskorch_is_named_and_stays_alive(dask_only: Any) -> None:
     with dask_only.get_client() as client:
         (worker,) = client.run(os.getpid).values()
@@ -525,7 +527,7 @@ def test_resources_are_those_of_a_host(dask_only: Any) -> None:
         assert "no worker of Dask has gpu=1" in str(error)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a cluster grows and shrinks")
 @pytest.mark.timeout(600)
 def test_a_cluster_grows_with_what_waits_and_shrinks_again() -> None:
     # Each host is a worker of Dask's and two processes of ours, one after another.
@@ -561,7 +563,7 @@ def started(*command: str) -> Iterator[Any]:
             process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts schedulers and workers of Dask")
 @pytest.mark.parametrize("hosts", [(0, None), (0, 0)])
 def test_without_its_scheduler_what_runs_ends_and_what_waits_begins_with_the_next(
     tmp_path: Path, hosts: tuple[int, int | None]
@@ -621,7 +623,7 @@ def worker_with_a_token(cluster: Any) -> Iterator[None]:
     eventually(lambda: len(cluster.scheduler.workers) == count)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two workers of Dask start")
 def test_a_worker_of_dask_that_had_what_a_task_asks_for_is_waited_for(
     dask_only: Any,
 ) -> None:

@@ -127,7 +127,7 @@ def cancelled(orch):
     orch.cancel_task("waits")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("an interrupt at every line")
 @pytest.mark.parametrize("act", [plain, with_dependencies, cancelled])
 def test_an_interrupt_at_any_line_leaves_nobody_waiting(act, caplog):
     """It is whole and goes on, or it says that it is not: there is no third way."""

@@ -359,14 +359,16 @@ def test_nothing_is_found_by_what_cannot_be_compared() -> None:
 PARTS = 4
 
 
-# Slow: all values at each place, and all that comes from a process of its own.
 @pytest.mark.parametrize(
-    "all_values", [False, pytest.param(True, marks=pytest.mark.slow)]
+    "all_values",
+    [False, pytest.param(True, marks=pytest.mark.slow("all values at each place"))],
 )
 @pytest.mark.parametrize(
     "place",
     [
-        pytest.param(place, marks=pytest.mark.slow) if "process" in place else place
+        pytest.param(place, marks=pytest.mark.slow("a process of its own"))
+        if "process" in place
+        else place
         for place in PLACES
     ],
 )

@@ -68,7 +68,7 @@ def test_each_life_knows_what_the_one_before_it_has_learnt():
     assert ahead[0].at < datetime(2026, 1, 8, 9, tzinfo=UTC).timestamp()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("four days with faults")
 @pytest.mark.parametrize("seed", range(3))
 def test_it_holds_the_guarantees_under_faults(seed):
     sim = Simulation(seed, unknown_capability="wait", faults=Faults())

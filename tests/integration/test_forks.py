@@ -380,9 +380,12 @@ LIFE = """
 """
 
 
-# Slow: it is killed in each of sixteen places, and not in every third.
 @pytest.mark.parametrize(
-    ("first", "pace"), [(2, 3), pytest.param(1, 1, marks=pytest.mark.slow)]
+    ("first", "pace"),
+    [
+        (2, 3),
+        pytest.param(1, 1, marks=pytest.mark.slow("killed in each of sixteen places")),
+    ],
 )
 def test_killed_between_any_two_there_is_a_whole_fork_or_none(tmp_path, first, pace):
     """A process is killed before and after each commit, and in each step."""

@@ -25,6 +25,8 @@ from taskorch.model import AgentTemplate, HealthCheck
 from taskorch.policies import AgentPool
 from taskorch.runtime import _lifecycle
 
+SLOW = pytest.mark.slow("many of the steps of a start")
+
 OURS = str(Path(taskorch.__file__).parent)
 RAN: list[int] = []
 
@@ -161,7 +163,6 @@ def steps(whole: Watched, count: int, way: Callable[..., None]) -> Iterator[int]
         yield 1 + random.choice(part)
 
 
-# Slow: of the thousands of steps of a start, the quick tests take a few for each way.
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
@@ -169,8 +170,8 @@ def steps(whole: Watched, count: int, way: Callable[..., None]) -> Iterator[int]
     [
         ("file", 3),
         ("server", 2),
-        pytest.param("file", 500, marks=[pytest.mark.slow, LONG]),
-        pytest.param("server", 500, marks=[pytest.mark.slow, LONG]),
+        pytest.param("file", 500, marks=[SLOW, LONG]),
+        pytest.param("server", 500, marks=[SLOW, LONG]),
     ],
     indirect=["journal"],
 )
@@ -234,8 +235,8 @@ def with_readers(orch: TaskOrchestrator, _folder: Path) -> None:
         (with_pool, 2),
         (with_readers, 2),
         (with_tools, 1),
-        pytest.param(with_pool, 60, marks=[pytest.mark.slow, LONG]),
-        pytest.param(with_tools, 12, marks=[pytest.mark.slow, LONG]),
+        pytest.param(with_pool, 60, marks=[SLOW, LONG]),
+        pytest.param(with_tools, 12, marks=[SLOW, LONG]),
     ],
 )
 def test_a_start_with_more_parts_that_is_given_up_leaves_nothing(

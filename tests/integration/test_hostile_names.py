@@ -198,8 +198,13 @@ def ask(orch: TaskOrchestrator, door: Door, value: Any) -> None:
         made.close()
 
 
-# Slow: texts of all kinds at each door, in place of the gravest and one of the others.
-@pytest.mark.parametrize("several", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "several",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.slow("texts of all kinds at each door")),
+    ],
+)
 @pytest.mark.parametrize("room", sorted({door.room for door in DOORS}))
 def test_a_text_of_any_class_is_taken_or_refused_at_each_door(
     room: str, orch: TaskOrchestrator, *, several: bool

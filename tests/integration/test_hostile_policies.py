@@ -354,7 +354,6 @@ def world(request):
         world.goes_on()
 
 
-# Slow: all parts with each, in place of each part and each answer, three times or more.
 @pytest.mark.parametrize(
     ("world", "answer", "says"),
     [
@@ -362,7 +361,9 @@ def world(request):
             part,
             *given.values,
             id=f"{part}-{given.id}",
-            marks=pytest.mark.slow if (row + column) % 3 else (),
+            marks=pytest.mark.slow("all parts with each answer")
+            if (row + column) % 3
+            else (),
         )
         for row, part in enumerate(PARTS)
         for column, given in enumerate(GENERAL)

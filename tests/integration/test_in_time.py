@@ -298,10 +298,15 @@ def test_what_if_is_a_table_of_all_that_is_open():
     assert all(each.seconds == 0 for each in nothing.ends)
 
 
-# Slow: other states, each as small.
 @pytest.mark.parametrize(
     "seed",
-    [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))],
+    [
+        *range(4),
+        *(
+            pytest.param(seed, marks=pytest.mark.slow("other states, each as small"))
+            for seed in range(4, 12)
+        ),
+    ],
 )
 def test_of_small_states_the_smallest_change_is_named(seed):
     random = Random(f"smallest {seed}")

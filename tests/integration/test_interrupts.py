@@ -957,8 +957,8 @@ def run_script(*args):
     [
         (20, 1, False),
         (15, 2, True),
-        pytest.param(1000, 3, False, marks=pytest.mark.slow),
-        pytest.param(500, 4, True, marks=pytest.mark.slow),
+        pytest.param(1000, 3, False, marks=pytest.mark.slow("a thousand interrupts")),
+        pytest.param(500, 4, True, marks=pytest.mark.slow("500 interrupts")),
     ],
 )
 def test_many_at_random_moments(count, seed, durable, tmp_path):

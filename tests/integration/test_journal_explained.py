@@ -92,7 +92,7 @@ def leave(path: Path, how: Path) -> None:
             time.sleep(PATIENCE)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process for each end")
 @pytest.mark.parametrize("how", ["killed", "stopped", "opened by a command"])
 def test_of_a_journal_that_nobody_has_open_all_that_is_said_is_so(
     how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -190,7 +190,7 @@ def test_what_is_no_name_is_refused(name):
             orch.kept("rates")[name] = 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a hundred thousand documents")
 def test_there_may_be_a_hundred_thousand_documents_and_no_more(tmp_path):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:

@@ -360,7 +360,7 @@ def named(*names):
     return st.lists(st.sampled_from(names), max_size=3, unique=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many random worlds")
 @settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(

@@ -67,7 +67,7 @@ def read_everywhere(orch: TaskOrchestrator, large: Any, hosts: set[int]) -> None
     pytest.fail(f"only {seen} of {hosts} were given a call")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts Dask")
 def test_on_dask_a_large_result_goes_from_worker_to_worker(
     of_dask: Any, tmp_path: Path
 ) -> None:
@@ -120,7 +120,7 @@ def test_on_dask_it_is_released_with_its_last_holder(of_dask: Any) -> None:
         other.get()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("256 MB from workers of Dask")
 def test_what_cannot_be_read_is_said_as_without_it(of_dask: Any) -> None:
     for mb in (None, 1):
         executors = {"cluster": dask(of_dask, keep_mb=mb)}
@@ -134,7 +134,7 @@ def test_what_cannot_be_read_is_said_as_without_it(of_dask: Any) -> None:
                 odd.result(PATIENCE).get()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts Ray")
 def test_on_ray_it_outlives_the_host_that_made_it(tmp_path: Path) -> None:
     library = pytest.importorskip("ray")
 
@@ -188,7 +188,7 @@ library.shutdown()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts Ray, and fills its store")
 def test_what_a_full_store_of_ray_does_not_take_comes_at_once() -> None:
     pytest.importorskip("ray")
     path = os.pathsep.join(filter(None, sys.path))

@@ -67,7 +67,7 @@ def test_after_an_orderly_end_the_next_life_tells_the_same(
     assert differing(first, later) == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two long lives of each seed")
 @pytest.mark.parametrize("seed", range(2, 8))
 def test_after_a_kill_the_next_life_tells_the_same(tmp_path: Path, seed: int) -> None:
     assert differing(*(lived(tmp_path, seed, each) for each in ("first", "next"))) == []

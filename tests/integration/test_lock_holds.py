@@ -154,15 +154,16 @@ def in_turn(names: Iterable[str], others: Iterable[str]) -> list[Any]:
     every = [*others]
     return [
         pytest.param(
-            name, other, marks=[pytest.mark.slow] * (place != number % len(every))
+            name,
+            other,
+            marks=[pytest.mark.slow("each size under each policy, or place")]
+            * (place != number % len(every)),
         )
         for number, name in enumerate(names)
         for place, other in enumerate(every)
     ]
 
 
-# Slow: each size takes its time under each of the policies, and in each of the places,
-# and what holds the lock for a size mostly does so in all of them.
 @pytest.mark.parametrize(("name", "policies"), in_turn(ERRORS, POLICIES))
 def test_an_error_of_any_size_is_judged_while_others_go_on(measured, name, policies):
     retry = RetryPolicy(2, base=0, retry_on=(ValueError, OSError))

@@ -342,7 +342,7 @@ def test_a_document_that_is_no_result_is_left_out_and_others_are_found(tmp_path)
         assert (len(orch.memo), len(kept)) == (0, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a hundred thousand results")
 def test_of_many_results_the_latest_are_remembered():
     """Of more than a hundred thousand, the oldest go."""
     with TaskOrchestrator() as orch:

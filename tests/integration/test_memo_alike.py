@@ -205,7 +205,7 @@ def test_different_values_have_different_keys(recipes):
     check_apart(recipes)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("ten thousand random pairs")
 @settings(max_examples=examples(60), deadline=None)
 @given(MANY)
 def test_ten_thousand_pairs_of_different_values_have_different_keys(recipes):
@@ -262,7 +262,7 @@ def test_a_payload_is_not_that_of_its_name():
                 assert done.result() == repr(payload)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two processes")
 def test_other_processes_have_the_same_keys(tmp_path):
     recipes = [
         ("set", *map(str, range(40))),

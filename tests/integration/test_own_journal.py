@@ -252,7 +252,7 @@ KILLED = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process that is killed, and another")
 @pytest.mark.parametrize("dies_at", [0, 5])
 def test_what_was_accepted_outlives_a_kill(tmp_path, dies_at):
     script = tmp_path / "killed.py"

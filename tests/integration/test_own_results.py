@@ -10,7 +10,7 @@ from tests.integration.own_results import expect_own_results
 from taskorch import TaskOrchestrator
 
 
-@pytest.mark.slow
+@pytest.mark.slow("2,000 tasks, with kills")
 def test_each_gets_its_own_result() -> None:
     with TaskOrchestrator(executors={"process": 4}, concurrency=20, grace=0.2) as orch:
         expect_own_results(
@@ -18,7 +18,7 @@ def test_each_gets_its_own_result() -> None:
         )
 
 
-@pytest.mark.slow
+@pytest.mark.slow("100,000 tasks")
 def test_each_of_a_hundred_thousand_gets_its_own_result() -> None:
     seed = SystemRandom().getrandbits(32)
     print(f"seed={seed}")

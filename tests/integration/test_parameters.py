@@ -550,7 +550,9 @@ STEPS = ("begun", "open", "added", "filled", "others", "started")
 @pytest.mark.parametrize(
     "step",
     [
-        each if each == "filled" else pytest.param(each, marks=pytest.mark.slow)
+        each
+        if each == "filled"
+        else pytest.param(each, marks=pytest.mark.slow("kills at the other steps"))
         for each in STEPS
     ],
 )

@@ -441,7 +441,7 @@ def test_one_that_cannot_be_sent_at_all_is_described(tmp_path: Path) -> None:
 # -- what tasks do to their workers ----------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a gigabyte, among others")
 @pytest.mark.parametrize(
     ("fn", "args", "kind", "text"),
     [
@@ -462,7 +462,7 @@ def test_a_worker_goes_on(fn: Any, args: Any, kind: Any, text: str) -> None:
         assert orch.submit_task(in_worker(os.getpid)).result(PATIENCE) == pid
 
 
-@pytest.mark.slow
+@pytest.mark.slow("workers for each way to end")
 @pytest.mark.parametrize(
     ("fn", "args", "text"),
     [

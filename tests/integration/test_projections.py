@@ -427,7 +427,7 @@ def compare(path: Path) -> None:
     assert {*acts} == {*kept}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("kills at every point")
 def test_after_a_kill_at_any_point_nothing_is_left_out():
     """Acts are done at least once; what is kept with the position, exactly once."""
     done = for_every_crash_point(program, check=compare)

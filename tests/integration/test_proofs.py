@@ -109,7 +109,7 @@ def test_some_single_changes_are_found(backend):
     find_all(backend, random.Random(1).sample([*single_changes(backend)], 15))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("every single change")
 def test_every_single_change_is_found(backend):
     """
     Each column of each row is another or gone; rows go, come twice, change places.
@@ -163,7 +163,7 @@ def test_double_changes_are_found(file):
     find_double_changes(file, 100)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("ten thousand changes")
 def test_ten_thousand_double_changes_are_found(file):
     find_double_changes(file, 10_000)
 

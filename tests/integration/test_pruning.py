@@ -334,7 +334,7 @@ def test_what_is_kept_of_many_nights_stays_small(tmp_path, clock):
     assert sizes[-1][0] <= sizes[0][0] + 60
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a thousand nights")
 def test_so_does_that_of_a_thousand_nights(tmp_path, clock):
     sizes = nights(tmp_path, clock, 1_000, 100)
     assert all(kept <= 40 and logs <= 40 for _, kept, logs, _ in sizes)
@@ -458,7 +458,7 @@ with TaskOrchestrator(journal=SqliteJournal(path)) as orch:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("four kills")
 def test_a_kill_at_any_time_leaves_whole_tasks_and_true_sums(tmp_path):
     path, count = tmp_path / "j.db", 0
     for life in range(4):

@@ -712,14 +712,14 @@ def shown_truly(seed, folder, capsys):
         run.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("twelve random runs")
 @pytest.mark.parametrize("seed", range(4))
 def test_all_that_is_shown_is_what_the_events_say(seed, tmp_path, capsys):
     for number in range(3):
         shown_truly(10 * seed + number, tmp_path / str(number), capsys)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("thirty random runs")
 def test_of_many_runs(tmp_path, capsys):
     for seed in range(100, 100 + int(os.environ.get("TASKORCH_RUNS", "30"))):
         shown_truly(seed, tmp_path / str(seed), capsys)

@@ -917,7 +917,7 @@ def test_what_was_well_again_before_anybody_looked_is_told_once(tmp_path: Path) 
     live([bad, bad, bad, good], tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("random lives")
 @settings(max_examples=examples(12), deadline=None)
 @given(steps=_STEPS)
 def test_each_cause_is_told_once_and_none_is_untold(

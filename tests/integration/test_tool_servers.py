@@ -579,7 +579,7 @@ def test_after_a_kill_the_same_task_of_the_server_is_waited_for(tmp_path):
         assert shop.count("created t2") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process that is killed")
 @pytest.mark.parametrize(
     ("name", "arguments", "line"),
     [
@@ -598,7 +598,7 @@ def test_after_a_kill_in_a_call_a_person_decides(tmp_path, name, arguments, line
         assert shop.orch.handle("t").result(PATIENCE) == "it is there"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process that is killed")
 @pytest.mark.parametrize(
     ("name", "arguments", "line"),
     [("read", {"how": "kill"}, "read kill"), ("steady", {"kill": "before"}, "steady ")],
@@ -628,7 +628,7 @@ with orch:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("eight kills")
 def test_however_often_it_is_killed_nothing_is_called_twice_that_may_not_be(tmp_path):
     count, random = 30, Random(1)
     (tmp_path / "go").touch()

@@ -341,9 +341,16 @@ def test_agents_are_remembered_with_their_units(tmp_path):
 AMOUNTS = (0.25, 0.3, 0.5, 0.6, 0.75, 1, 1, 2)
 
 
-# Slow: the first seeds have all faults; the others are for steps that seldom are the last.
 @pytest.mark.parametrize(
-    "seed", [n if n < 5 else pytest.param(n, marks=pytest.mark.slow) for n in range(20)]
+    "seed",
+    [
+        n
+        if n < 5
+        else pytest.param(
+            n, marks=pytest.mark.slow("for steps that are seldom the last")
+        )
+        for n in range(20)
+    ],
 )
 def test_any_step_may_be_the_last(seed):
     """The watch counts all units again, by the facts; and in the end all ran."""

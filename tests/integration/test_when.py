@@ -548,9 +548,14 @@ def planned(seed):
     return flow
 
 
-# Slow: four plans show whether it is so at all; the others are for what is rare.
 @pytest.mark.parametrize(
-    "seed", [n if n < 4 else pytest.param(n, marks=pytest.mark.slow) for n in range(25)]
+    "seed",
+    [
+        n
+        if n < 4
+        else pytest.param(n, marks=pytest.mark.slow("what is rare among random plans"))
+        for n in range(25)
+    ],
 )
 def test_a_workflow_ends_as_is_said_before_it_is_started(seed):
     """What is said of the plan is what is said of the run, once it is there."""

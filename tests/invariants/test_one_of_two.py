@@ -68,7 +68,7 @@ class Rival:
         assert self.told == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow("rivals, again and again")
 @pytest.mark.parametrize("seed", range(6))
 def test_of_those_who_take_over_at_once_one_has_it(seed, tmp_path, monkeypatch):
     random, path = Random(seed), tmp_path / "runs.db"

@@ -272,7 +272,7 @@ def test_what_is_spent_is_what_was_said_or_may_have_been_spent(seed):
     assert world.spent
 
 
-@pytest.mark.slow
+@pytest.mark.slow("600 worlds")
 def test_so_it_is_in_many_worlds():
     for seed in range(1_000, 1_600):
         run(seed, 60)

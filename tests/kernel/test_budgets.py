@@ -268,7 +268,7 @@ def test_never_overspent(seed):
     run(seed, 60)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("ten thousand runs")
 def test_never_overspent_in_many_runs():
     for seed in range(10_000):
         run(seed, 12)

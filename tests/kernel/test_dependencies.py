@@ -15,6 +15,8 @@ from taskorch.events import (
 )
 from taskorch.kernel import Spec, Terms, check_invariants, differences, take_snapshot
 
+SLOW = pytest.mark.slow("100,000 tasks")
+
 MANY = 100_000
 
 
@@ -88,7 +90,7 @@ def big():
     return machine, kernel, bucket
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_chain_of_100_000():
     """Failing, mending and running a long chain needs no recursion."""
     machine, kernel, bucket = big()
@@ -112,7 +114,7 @@ def test_a_chain_of_100_000():
     check_invariants(kernel)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("on_failure", ["skip", "fail", "run"])
 def test_a_chain_of_100_000_with_terms(on_failure):
     """A failure, or a cancellation, goes down all of it, and so does its fold."""
@@ -145,7 +147,7 @@ def test_a_chain_of_100_000_with_terms(on_failure):
     assert len(take_snapshot(kernel, now)["tasks"]) == MANY
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_fan_in_of_100_000():
     """A join of many is counted, and not searched; so is a ring with it."""
     _, kernel, bucket = big()
@@ -163,7 +165,7 @@ def test_a_fan_in_of_100_000():
         kernel.complete(kernel.starts.pop(), 1, now)
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_fan_out_of_100_000():
     """One completion releases all that wait for it."""
     machine, kernel, bucket = big()

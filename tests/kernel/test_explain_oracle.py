@@ -669,7 +669,7 @@ def test_what_is_named_is_what_happens() -> None:
     assert seen["necessary"] > 60
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a thousand states")
 def test_what_is_named_is_what_happens_in_many_states() -> None:
     """All that `explain` names starts the task, and less does not."""
     seen: Counter[str] = Counter()

@@ -197,13 +197,14 @@ ACTIONS = {
 }
 
 
-#: A third of all pairs: each command in six situations, each situation with eight
-#: commands. Slow: all of them.
+#: At once, a third: each command in six situations, each situation with eight commands.
 PAIRS = [
     pytest.param(
         situation,
         action,
-        marks=pytest.mark.slow if (row + column) % 3 else (),
+        marks=pytest.mark.slow("all commands in all situations")
+        if (row + column) % 3
+        else (),
         id=f"{situation.__name__}-{action}",
     )
     for row, situation in enumerate(TABLE)

@@ -378,12 +378,14 @@ OTHERS = {
 }
 
 
-#: Each with a timeout or without one. Slow: with both.
+#: Each with a timeout or without one.
 PAIRS = [
     pytest.param(
         other,
         timeout,
-        marks=pytest.mark.slow if (place + bool(timeout)) % 2 else (),
+        marks=pytest.mark.slow("the same with a timeout, or without")
+        if (place + bool(timeout)) % 2
+        else (),
         id=f"{other}-{'timeout' if timeout else 'no timeout'}",
     )
     for place, other in enumerate(OTHERS)

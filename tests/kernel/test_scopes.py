@@ -300,6 +300,6 @@ def test_nearly_as_many_run_together_as_could():
     assert min(parallelism(range(6), 6)) >= 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.slow("sixty exact optima")
 def test_nearly_as_many_run_together_as_could_of_more():
     assert min(parallelism(range(60), 9)) >= 0.9

@@ -222,8 +222,7 @@ def test_without_a_shortage_it_starts_and_what_is_lifted_is_gone(seed: int) -> N
     assert seen["starts at last"]
 
 
-# Slow: some kinds are rare.
-@pytest.mark.slow
+@pytest.mark.slow("some kinds are rare")
 def test_every_kind_of_shortage_is_what_it_says() -> None:
     """The same in many states, of which each kind of shortage keeps a task in some."""
     seen: Counter[str] = Counter()

@@ -269,7 +269,7 @@ class Snapshots:
         pass
 
 
-@pytest.mark.slow
+@pytest.mark.slow("simulated worlds")
 @given(seed=st.integers(0, 10**6), when=WHEN)
 def test_the_same_of_a_simulated_world(seed, when):
     """Where messages are lost, agents die, and we crash as well."""

@@ -12,13 +12,14 @@ from tests.kernel.test_snapshot import both_ways
 from taskorch.kernel import take_snapshot
 
 #: A snapshot is taken after every third line; in stories of snapshots after each.
-#: Slow: after each line of all stories.
 STORIES = [
     pytest.param(
         story,
         every,
         id=f"{path.stem}: {story.splitlines()[0]}",
-        marks=pytest.mark.slow if every == 1 and path.stem != "snapshots" else (),
+        marks=pytest.mark.slow("a snapshot after each line")
+        if every == 1 and path.stem != "snapshots"
+        else (),
     )
     for path in texts()
     for story in stories(path)

@@ -111,7 +111,7 @@ def test_what_a_verb_and_a_fold_call_stands_in_the_table():
     assert {fact: named[fact] for fact in _application.APPLY} == _application.APPLY
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many random worlds")
 def test_at_length_each_fact_of_the_page_is_made_and_no_other_move():
     seen, _ = lived(many)
     for name in VERBS:

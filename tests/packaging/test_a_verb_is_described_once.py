@@ -107,9 +107,8 @@ print("all of it")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a service, its clients and commands")
 def test_a_verb_is_added_at_its_method_and_is_everywhere(tmp_path):
-    """Slow: a service, its clients and the commands, all in a process of their own."""
     pytest.importorskip("starlette")
     file = "_orchestrator.py"
     text = (SOURCE / file).read_text()

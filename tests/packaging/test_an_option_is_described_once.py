@@ -127,13 +127,9 @@ print("all of it")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("asks all that takes tasks")
 def test_an_option_is_added_at_its_field_and_is_everywhere(tmp_path):
-    """
-    A line for its field, one for its text; `TypedDict`s are for checkers alone.
-
-    Slow: all that takes tasks is asked, in a process of its own.
-    """
+    """A line for its field, one for its text; `TypedDict`s are for checkers alone."""
     place = "model/_task.py"
     text = (SOURCE / place).read_text()
     assert text.count(FIELD) == 1

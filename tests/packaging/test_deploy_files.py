@@ -62,13 +62,14 @@ def command_of(name: str) -> list[str]:
     return image()[0] if name == "Containerfile" else pod()["containers"][0]["args"]
 
 
-#: Slow: the commands of the others differ in a host, a port and a grace.
 @pytest.mark.parametrize(
     "name",
     [
         "kubernetes.yaml",
         *(
-            pytest.param(name, marks=pytest.mark.slow)
+            pytest.param(
+                name, marks=pytest.mark.slow("differ in host, port and grace alone")
+            )
             for name in ("Containerfile", "tasks.service")
         ),
     ],

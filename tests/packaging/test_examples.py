@@ -58,7 +58,7 @@ def test_elastic_shows_who_held_what():
     assert any({*"RIT"} <= {*bar} for bar in bars)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("three runs of a program")
 def test_durable_goes_on_after_a_kill(tmp_path):
     command = [sys.executable, "-W", "error", EXAMPLES / "durable.py"]
 
@@ -165,7 +165,7 @@ def test_own_journal_computes_once(tmp_path):
         assert output_of("own_journal.py", tmp_path / "runs") == ["204"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("worker processes, and kills")
 def test_own_executor_holds_and_kills():
     lines = output_of_program("own_executor.py")
 
@@ -195,7 +195,7 @@ def test_spans_show_where_the_time_went():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("worker processes, and kills")
 def test_processes_lose_a_worker_and_kill_one():
     lines = output_of_program("processes.py")
 
@@ -221,7 +221,7 @@ def test_quickstart_ends_well():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("tries again, and waits for a timeout")
 def test_program_agents_are_tried_again_and_ended():
     good, flaky, broken, endless = output_of_program("program_agents.py")
 
@@ -244,7 +244,7 @@ def test_web_handler_answers_and_refuses():
     assert lines[-2][3] == "reports/may is completed"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs pytest")
 def test_own_policy_halves_the_wait_and_its_tests_pass():
     *_, average = output_of_program("own_policy_tested.py")
     _, first_come, _, shortest_first, _ = average.split()
@@ -277,7 +277,7 @@ def test_plan_words_does_not_believe_the_model():
     assert "ship(): ship" in lines
 
 
-@pytest.mark.slow
+@pytest.mark.slow("learns while it runs")
 def test_adaptive_shows_what_was_learnt_when():
     lines = output_of_program("adaptive.py")
 
@@ -292,7 +292,9 @@ def test_adaptive_shows_what_was_learnt_when():
     [
         "thread",
         *(
-            pytest.param(each, marks=pytest.mark.slow)
+            pytest.param(
+                each, marks=pytest.mark.slow("processes, workers, Dask and Ray")
+            )
             for each in ["process", "agents", "dask", "ray"]
         ),
     ],

@@ -205,10 +205,9 @@ def test_without_memo_a_task_with_a_cache_fails_and_says_why(bare):
     assert other == "0"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("fifteen acts for each of forty")
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_the_core_works_without_an_extension(name):
-    """Slow: a program of fifteen acts for each of forty extensions."""
     fault = broken_by([name])
     if name in unbound():
         assert not fault, (

@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs/tutorial/night.md").read_text(encoding="utf-8")
 PAGE_DAY = date(2026, 11, 26)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a whole tutorial, in processes")
 def test_the_night_goes_as_the_page_says(tmp_path):
     """In real processes: its files, its commands, and what they show."""
     began = datetime.now(UTC)

@@ -30,9 +30,12 @@ PAGES = [
     ]
     if blocks.programs(page.read_text(encoding="utf-8"))
 ]
-#: What a newcomer reads first; all others together take most of a minute.
+#: What a newcomer reads first.
 _FIRST = ("README.md", "docs/tutorial")
-_LATER = (pytest.mark.slow, pytest.mark.timeout(300))
+_LATER = (
+    pytest.mark.slow("the others take most of a minute"),
+    pytest.mark.timeout(300),
+)
 
 
 def _marks(page: Path) -> tuple[pytest.MarkDecorator, ...]:
@@ -54,7 +57,7 @@ def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path, runne
     [
         "README",
         *(
-            pytest.param(page, marks=pytest.mark.slow)
+            pytest.param(page, marks=pytest.mark.slow("the first page has all kinds"))
             for page in (
                 "docs/tutorial/first",
                 "docs/howto/asyncio",
@@ -64,11 +67,7 @@ def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path, runne
     ],
 )
 def test_a_page_runs_in_a_notebook(page, tmp_path, runner):
-    """
-    There a loop runs already, and functions are in no file.
-
-    Slow: all but the first page, which has tasks of each kind.
-    """
+    """There a loop runs already, and functions are in no file."""
     run_blocks(runner, ROOT / f"{page}.md", tmp_path, "notebook")
 
 

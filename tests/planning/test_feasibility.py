@@ -28,8 +28,7 @@ def test_what_is_said_of_small_requests_is_so():
     assert not {seed: each for seed, each in faults.items() if each}
 
 
-# Slow: what is rare among random requests.
-@pytest.mark.slow
+@pytest.mark.slow("what is rare among random requests")
 @pytest.mark.parametrize("block", range(20))
 def test_what_is_said_of_two_thousand_small_requests_is_so(block):
     seeds = range(100 * block, 100 * block + 100)

@@ -246,7 +246,7 @@ def test_its_tasks_wait_for_all_that_they_look_at(steps, seed):
     in_any_order(domain, plan, seed, orders=6)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many random domains")
 @given(domains(), st.integers(0, 99))
 @settings(deadline=None, max_examples=examples(1500))
 def test_it_plans_as_gtpyhop_does_at_length(made, seed):

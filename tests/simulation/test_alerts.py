@@ -363,8 +363,13 @@ def test_a_name_that_could_not_be_read_in_a_line_is_refused(name):
 # -- like is compared with like --------------------------------------------------------
 
 
-#: Slow: what one course of chance shows in the fast lane, others must show, too.
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+SEEDS = [
+    0,
+    *(
+        pytest.param(seed, marks=pytest.mark.slow("other courses of chance"))
+        for seed in (1, 2)
+    ),
+]
 
 
 def paced(durations):
@@ -398,8 +403,13 @@ def test_what_is_slower_by_less_than_can_be_told_is_none():
 
 @pytest.mark.parametrize(
     ("days", "seed"),
-    # Slow: a false alert may come once a week.
-    [(0.5, 7), *(pytest.param(7, seed, marks=pytest.mark.slow) for seed in (1, 2))],
+    [
+        (0.5, 7),
+        *(
+            pytest.param(7, seed, marks=pytest.mark.slow("a week, for what is rare"))
+            for seed in (1, 2)
+        ),
+    ],
 )
 def test_no_alert_while_all_is_healthy(days, seed):
     """Four types of task, each with its own spread; two of a hundred fail."""
@@ -561,8 +571,7 @@ def test_if_all_types_begin_to_fail_it_is_told_once_before_much_has_ended():
     assert raised[0][0] <= 120
 
 
-#: Slow: a false alert may come once a week.
-WEEK = [pytest.mark.slow, pytest.mark.timeout(900)]
+WEEK = [pytest.mark.slow("a week, for what is rare"), pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_what_is_asked_is_what_nobody_has_answered(seed: int) -> None:
     live(seed, 25)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("forty long lives")
 @pytest.mark.parametrize("seed", range(100, 140))
 def test_what_is_asked_is_what_nobody_has_answered_in_long_lives(seed: int) -> None:
     live(seed, 80)

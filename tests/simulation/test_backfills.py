@@ -95,7 +95,7 @@ def test_through_kills_no_tick_is_lost_and_none_runs_twice(
     through_kills(seconds, is_run, limit, again, kills)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a kill between any two steps")
 @pytest.mark.parametrize("is_run", [False, True])
 @pytest.mark.parametrize("again", [False, True])
 def test_a_kill_between_any_two_steps_loses_nothing(is_run, again):

@@ -13,8 +13,10 @@ from taskorch.kernel import Kernel, _queue
 @pytest.mark.parametrize(
     "name",
     [
-        # Slow: a search takes seconds where there is much to happen.
-        pytest.param(name, marks=[pytest.mark.slow] if transitions > 700 else [])
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow("much can happen")] if transitions > 700 else [],
+        )
         for name, (_, _, transitions) in SMALL.items()
     ],
 )
@@ -26,7 +28,7 @@ def test_all_that_can_happen_keeps_the_laws(name):
     assert reach.transitions >= transitions
 
 
-@pytest.mark.slow
+@pytest.mark.slow("follows each choice in each state")
 def test_states_that_count_as_the_same_have_the_same_future():
     """What the key of a state leaves out decides nothing that can still happen."""
     scope = Scope(after=((),), crashes=1, cancels=1, delay_ns=2)

@@ -626,8 +626,7 @@ class TestTheModel(Both.TestCase):  # type: ignore[name-defined]
     settings = settings(stateful_step_count=30)
 
 
-# Slow: what takes many steps in one order.
-@pytest.mark.slow
+@pytest.mark.slow("many steps in one order")
 class TestTheModelAtLength(Both.TestCase):  # type: ignore[name-defined]
     """Longer runs, and more of them."""
 

@@ -152,8 +152,7 @@ def test_notes_say_what_all_events_say(tmp_path, monkeypatch, make):
     assert look(tmp_path, monkeypatch, make, range(2))
 
 
-# Slow: what is rare among random worlds.
-@pytest.mark.slow
+@pytest.mark.slow("what is rare among random worlds")
 @pytest.mark.parametrize("make", MAKERS)
 def test_notes_say_what_all_events_say_at_length(tmp_path, monkeypatch, make):
     assert look(tmp_path, monkeypatch, make, range(2, 105))

@@ -43,8 +43,7 @@ def test_with_all_faults_at_once_they_do_too():
     assert sum(run.world.crashes for run in runs) > 2
 
 
-# Slow: what is rare among random worlds.
-@pytest.mark.slow
+@pytest.mark.slow("what is rare among random worlds")
 @pytest.mark.parametrize("seed", range(1_000, 1_025))
 def test_many_worlds_of_all_rooms_keep_their_promises(seed):
     explore(seed, rooms=True)

@@ -154,7 +154,7 @@ def test_each_hour_is_made_or_skipped_as_the_model_says(
                 return
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a kill between any two steps")
 @pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("catch_up", ["last", "all"])
 @pytest.mark.parametrize("length", [0.4, 1.4])
@@ -174,7 +174,7 @@ def test_a_kill_between_any_two_steps_changes_nothing(overlap, catch_up, length)
                 assert gone == set()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many random worlds")
 @settings(max_examples=examples(15), deadline=None)
 @given(
     length=st.sampled_from([0.21, 0.73, 1.37]),
@@ -518,7 +518,7 @@ def test_each_slot_is_made_once_or_skipped_and_told_or_still_to_come(
     live(seconds, first, acts)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many random worlds")
 @settings(max_examples=examples(200), deadline=None)
 @given(**WORLDS)
 def test_so_is_it_in_many_worlds(seconds, first, acts):

@@ -357,7 +357,7 @@ def runs(sim):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.slow("twelve hours of a queue")
 @pytest.mark.parametrize("crash", [None, 2.5])
 def test_runs_of_a_workflow_wait_for_each_other_if_they_are_to_queue(crash):
     sim = simulation()

@@ -39,7 +39,7 @@ def most_in_a_second(simulation):
     return max(Counter(began).values())
 
 
-@pytest.mark.slow
+@pytest.mark.slow("400 tasks that fail at once")
 @pytest.mark.parametrize(
     ("jitter", "most"), [("full", 0.4), (0.5, 0.25), (0, 1.0)], ids=str
 )

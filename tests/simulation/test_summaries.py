@@ -287,7 +287,6 @@ def test_summaries_are_what_the_events_say():
     assert look(range(6), 15) == 90
 
 
-# Slow: what is rare among random worlds.
-@pytest.mark.slow
+@pytest.mark.slow("what is rare among random worlds")
 def test_summaries_are_what_the_events_say_at_length():
     assert look(range(1_000, 1_100), 20) == 2_000

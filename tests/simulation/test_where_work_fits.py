@@ -142,7 +142,7 @@ def check_starts(simulation, wanted, labels):
             assert one["once"] or one["elastic"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many random worlds")
 @settings(max_examples=examples(60), deadline=None)
 @given(WORKERS, TASKS, ACTS, units(), st.integers(0, 9999), st.booleans())
 def test_what_runs_fits_where_it_runs_and_all_that_can_end_ends(

@@ -47,7 +47,7 @@ def simulation() -> Simulation:
     return made
 
 
-@pytest.mark.slow
+@pytest.mark.slow("160 random runs")
 @pytest.mark.parametrize("block", range(8))
 def test_random_runs_become_what_their_plans_say(block):
     """With pauses, decisions, restarts, tasks that are added, and crashes at any fact."""
@@ -55,7 +55,7 @@ def test_random_runs_become_what_their_plans_say(block):
         explore(seed, 30, workflows=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("forty random runs")
 def test_the_random_runs_do_all_that_they_are_to_try():
     """Refusals are borne in silence: so each kind of thing must happen somewhere."""
     found = [explore(seed, 30, workflows=True) for seed in range(40)]

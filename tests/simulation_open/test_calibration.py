@@ -14,8 +14,10 @@ from taskorch.simulation._open._work import open_work
 
 pytestmark = pytest.mark.timeout(900)
 #: How many workloads are carried out, fifty times each. Of few, shares are less certain.
-#: Slow: of many, the bounds are narrow.
-TRIALS = [25, pytest.param(300, marks=pytest.mark.slow)]
+TRIALS = [
+    25,
+    pytest.param(300, marks=pytest.mark.slow("of many, the bounds are narrow")),
+]
 FEW = 100
 
 

@@ -14,8 +14,10 @@ from taskorch.simulation._open._work import Failing, open_work
 
 pytestmark = pytest.mark.timeout(900)
 #: How many workloads are carried out, fifty times each. Of few, shares are less certain.
-#: Slow: of many, the bounds are narrow.
-TRIALS = [25, pytest.param(300, marks=pytest.mark.slow)]
+TRIALS = [
+    25,
+    pytest.param(300, marks=pytest.mark.slow("of many, the bounds are narrow")),
+]
 FEW = 100
 SECOND = 1_000_000_000
 #: A try that fails is not the last one: few tasks fail eight times.
@@ -128,8 +130,7 @@ def test_of_two_promises_of_one_in_two_one_holds_though_attempts_fail(trials):
     assert 0.42 - doubt <= held(trials, 50) <= 0.6 + doubt
 
 
-# Slow: it says of the workload, not of the library, that it tells the two apart.
-@pytest.mark.slow
+@pytest.mark.slow("says of the workload, not the library")
 def test_promises_that_know_of_no_failure_come_too_early(trials):
     """So this workload shows whether failures are counted."""
     some = trials[:FEW]

@@ -19,7 +19,7 @@ from taskorch.simulation._open._course import OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
 from taskorch.simulation._open._work import open_work
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.slow("judges 200 states"), pytest.mark.timeout(1_800)]
 #: So many states are judged, in so many parts.
 STATES = 200
 PARTS = 4

@@ -290,7 +290,9 @@ def test_a_policy_that_raises_later_fails_its_task():
     assert "router failed" in report.never["a"]
 
 
-@pytest.mark.parametrize("links", [3_000, pytest.param(30_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "links", [3_000, pytest.param(30_000, marks=pytest.mark.slow("30,000 links"))]
+)
 def test_a_long_chain_is_no_recursion(links):
     tasks = chain(*[f"t{n}" for n in range(links)])
     report = TaskOrchestrator().simulate(tasks, 1)
@@ -359,7 +361,7 @@ def test_the_failure_is_one_that_the_tasks_policy_knows(kinds):
     ) in report.failed["a"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("tries until it counts as for ever")
 def test_a_task_that_never_gives_up_is_refused():
     class Handler:
         def decide(self, failure, context):

@@ -135,7 +135,7 @@ def test_a_pool_of_the_users_has_the_context(records):
     assert fields(records.get_nowait())[:2] == ["a", 1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts a pool of processes")
 def test_another_process_knows_the_task_and_the_attempt():
     with ProcessPoolExecutor(1) as pool:
         orch = TaskOrchestrator(executors={"p": pool})

@@ -321,7 +321,7 @@ def remote_context() -> tuple[int, int]:
     return found.trace_id, found.span_id
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts a pool of processes")
 def test_another_process_has_the_context_too(tracing):
     with (
         ProcessPoolExecutor(1) as pool,
@@ -898,7 +898,7 @@ def test_the_trace_of_whoever_started_the_process_is_gone_on_with():
     assert found == ["{('0xaf7651916cd43dd8448eb211c80319c', '0xb7ad6b7169203331')}"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process for each text")
 @pytest.mark.parametrize(
     "text",
     [

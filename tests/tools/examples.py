@@ -23,10 +23,8 @@ def examples(number: int) -> int:
 
 
 def seeds(few: int, many: int) -> list[Any]:
-    """
-    Take the first *few* seeds each time, and *many* at length.
-
-    Slow: what the further ones find is rare, and each is a test like the first ones.
-    """
-    marks = [()] * few + [pytest.mark.slow] * (many - few)
+    """Take the first *few* seeds each time, and *many* at length."""
+    marks = [()] * few + [pytest.mark.slow("what the further seeds find is rare")] * (
+        many - few
+    )
     return [pytest.param(seed, marks=mark) for seed, mark in enumerate(marks)]

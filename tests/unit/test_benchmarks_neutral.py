@@ -60,19 +60,18 @@ def until(process, metric, is_so):
     raise AssertionError(process.stderr.read())
 
 
-#: Slow: each is a process of its own, and the harness paces it in its first way.
 @pytest.mark.parametrize(
     "producer",
     [
         pytest.param({"PRODUCER_PACING": "harness"}, id="tokens"),
         pytest.param(
             {"PRODUCER_PACING": "adapter", "PRODUCER_RATE": "100"},
-            marks=pytest.mark.slow,
+            marks=pytest.mark.slow("a process, paced in another way"),
             id="rate",
         ),
         pytest.param(
             {"PRODUCER_MODE": "depth-target", "TARGET_DEPTH": "20"},
-            marks=pytest.mark.slow,
+            marks=pytest.mark.slow("a process, paced in another way"),
             id="depth",
         ),
     ],

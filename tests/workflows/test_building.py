@@ -23,6 +23,8 @@ from taskorch import (
 from taskorch.errors import UsageError
 from taskorch.model import Reference
 
+SLOW = pytest.mark.slow("20,000 tasks")
+
 
 def edges(wf: Workflow) -> set[tuple[str, str]]:
     return {(p, name) for name, above in wf.dependencies.items() for p in above}
@@ -530,7 +532,7 @@ def long_chain() -> Workflow:
     return wf
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_long_chain_is_flat(long_chain):
     """Nothing recurses: repr, pictures, conversions, tasks."""
     assert repr(long_chain) == "<Workflow 'long': 20,000 tasks, 19,999 dependencies>"
@@ -544,7 +546,7 @@ def test_a_long_chain_is_flat(long_chain):
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_long_chain_converts(long_chain):
     functions = {"zero": zero, "echo": echo}
     document = long_chain.to_dict(functions)
@@ -558,7 +560,7 @@ def test_a_long_chain_converts(long_chain):
     assert len(caught.value.cycle) == LONG
 
 
-@pytest.mark.slow
+@SLOW
 def test_chaining_many_nodes_one_by_one():
     wf = Workflow("w")
     nodes = [wf.add(Task("kind", id=f"t{i}")) for i in range(LONG)]

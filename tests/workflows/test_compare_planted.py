@@ -225,8 +225,8 @@ def pair(kind: str, seed: int) -> tuple[Night, str, Comparison]:
     return night, task, night.world.compare("good", "bad")
 
 
-#: Pairs of each kind. Slow: so many as a share of them, of those missed, needs.
-PAIRS = [2, pytest.param(10, marks=pytest.mark.slow)]
+#: Pairs of each kind.
+PAIRS = [2, pytest.param(10, marks=pytest.mark.slow("so many as a share needs"))]
 
 
 @pytest.mark.parametrize("pairs", PAIRS)

@@ -120,9 +120,11 @@ def chain_of(run: RunFacts) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-@pytest.mark.parametrize("worlds", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "worlds",
+    [10, pytest.param(100, marks=pytest.mark.slow("a share of a hundred says more"))],
+)
 def test_the_planted_difference_is_named_first(kind, worlds):
-    """Slow: a share of a hundred says more than one of ten."""
     found = []
     for seed in range(worlds):
         world = World(random.Random(f"{kind}{seed}"))

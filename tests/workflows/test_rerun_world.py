@@ -280,8 +280,7 @@ def test_what_is_told_as_fresh_is(tmp_path):
     live_through(tmp_path / "runs.db", 0, 6)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("eight worlds of 25 steps")
 @pytest.mark.parametrize("seed", range(100, 108))
 def test_in_many_runs_what_is_told_as_fresh_is(tmp_path, seed):
-    """Slow: eight worlds of 25 steps."""
     live_through(tmp_path / "runs.db", seed, 25)

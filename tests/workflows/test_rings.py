@@ -108,7 +108,7 @@ def assert_ring(parents, ring):
     assert all(needed in parents[name] for name, needed in pairs)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("50,000 tasks")
 def test_a_huge_ring_with_shortcuts_is_found_in_bounds():
     """Somewhere in 50,000 tasks there is a ring of two."""
     size = 50_000

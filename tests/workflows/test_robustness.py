@@ -60,7 +60,7 @@ def test_a_chain_that_is_deeper_than_the_stack():
     control(2_500)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("100,000 tasks")
 def test_a_chain_of_a_hundred_thousand():
     """It is sorted, shown, written down and drawn without recursion."""
     wf = chain(100_000)
@@ -72,7 +72,7 @@ def test_a_chain_of_a_hundred_thousand():
     assert len(json.loads(json.dumps(document))["tasks"]) == 100_000
 
 
-@pytest.mark.slow
+@pytest.mark.slow("10,000 tasks")
 def test_a_long_chain_is_run_and_called_off():
     control(10_000)
 

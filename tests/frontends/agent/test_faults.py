@@ -143,14 +143,14 @@ def run(folder, faults, *, agents, tasks, seconds):
     check(folder, tasks)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("sixty tasks through each fault")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", KINDS)
 def test_whatever_happens_all_ends_once_and_right(tmp_path, fault):
     run(tmp_path, [fault], agents=2, tasks=60, seconds=200)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("thousands of tasks through all faults")
 @pytest.mark.timeout(900)
 def test_eight_agents_and_thousands_of_tasks_through_all_of_it(tmp_path):
     faults = [*KINDS * 2]

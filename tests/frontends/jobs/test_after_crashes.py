@@ -100,7 +100,7 @@ def check(journal: Path) -> None:
     assert len(completed) == len(set(completed)) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.slow("kills at every point")
 @pytest.mark.timeout(900)
 def test_what_follows_from_a_job_is_done_once_wherever_the_process_dies():
     seen = for_every_crash_point(workload, check=check, timeout=2 * PATIENCE)

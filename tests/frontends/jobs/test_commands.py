@@ -130,8 +130,7 @@ def client_of(url, token):
     return Client(address, token=token.removeprefix("token: ").strip())
 
 
-# Slow: it says to people, in a process of its own, what the test above has for programs.
-@pytest.mark.slow
+@pytest.mark.slow("a process, for what people are told")
 def test_a_token_that_is_made_is_told_though_its_variable_is_empty(tmp_path):
     words = ["jobs", "run", EXAMPLE, "--port", 0]
     with started(*words, cwd=tmp_path, TASKORCH_TOKEN="") as process:

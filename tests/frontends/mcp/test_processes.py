@@ -41,6 +41,8 @@ from taskorch import Task, TaskOrchestrator
 from taskorch.errors import JournalUnavailableError
 from taskorch.reading import JournalReader
 
+SLOW = pytest.mark.slow("a server, or a client, in a process")
+
 TOKEN = "x" * 32
 TASK = {"type": "echo", "id": "a", "payload": 7}
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -88,7 +90,7 @@ def test_on_the_wire_are_messages_and_nothing_else(tmp_path):
     assert JournalReader(path).owner.lives is False
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_message_without_an_end_ends_the_server(tmp_path):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path):
@@ -108,7 +110,7 @@ def write_for_ever(descriptor):
         os.write(descriptor, letters)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order(tmp_path, number):
     path = tmp_path / "runs.db"
@@ -125,7 +127,7 @@ def test_a_signal_ends_it_in_order(tmp_path, number):
         assert JournalReader(path).owner.lives is False
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_client_that_dies_in_the_middle_of_a_wait_leaves_the_task(tmp_path):
     path = tmp_path / "runs.db"
     file = app_file(tmp_path, journal=str(path))
@@ -161,7 +163,7 @@ class There:
         self.url = url
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_file_is_served_with_tools(tmp_path):
     file = app_file(tmp_path)
     words = ("serve", file, "--port", "0", "--mcp", "--allow", "submit")
@@ -182,7 +184,7 @@ def test_a_file_is_served_with_tools(tmp_path):
             process.kill()
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_service_is_used_from_elsewhere_by_the_command():
     """With the token of the environment."""
 
@@ -264,7 +266,7 @@ def kill(wire, number):
     wire.outgoing.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("twenty kills of the server")
 @pytest.mark.timeout(3_000)
 def test_what_a_killed_server_was_asked_to_wait_for_is_told_by_the_next(tmp_path):
     """Each life tells what the one before was killed over, and is killed in its turn."""
@@ -347,7 +349,7 @@ def post(service, *request):
         connection.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("twenty kills of the client")
 @pytest.mark.timeout(3_000)
 def test_what_a_killed_client_has_waited_for_is_told_to_the_next():
     """Over HTTP; and a service holds nothing for clients that were killed."""

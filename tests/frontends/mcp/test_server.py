@@ -425,7 +425,7 @@ class Told(OrchestratorPlace):
         return ""
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits until a client is missed")
 def test_a_wait_is_over_once_nobody_waits_for_its_answer():
     """Over HTTP, and long before its time."""
     with orchestrator() as orch:

@@ -111,7 +111,11 @@ def test_what_cannot_be_allowed_is_refused(place, name, hint):
 
 
 @pytest.mark.parametrize(
-    "kind", ["file", pytest.param("server", marks=pytest.mark.slow)]
+    "kind",
+    [
+        "file",
+        pytest.param("server", marks=pytest.mark.slow("two lives with PostgreSQL")),
+    ],
 )
 def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
     """By what the ids of waits are signed with."""

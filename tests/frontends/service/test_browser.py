@@ -29,7 +29,7 @@ from taskorch.frontends.service import new_token
 from taskorch.model import Answer, NamedUnits, Quota, TaskFilter
 from taskorch.protocols import RetryDecision
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("a browser")
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PAGES = (
@@ -98,8 +98,8 @@ def rows_are(page, count):
     [
         (1280, "light"),
         (360, "dark"),
-        pytest.param(1280, "dark", marks=pytest.mark.slow),
-        pytest.param(360, "light", marks=pytest.mark.slow),
+        (1280, "dark"),
+        (360, "light"),
     ],
 )
 def test_nobody_is_shut_out(browser, width, scheme):
@@ -607,9 +607,9 @@ def fill(orch):
     ("width", "scheme"),
     [
         (1280, "dark"),
-        pytest.param(390, "dark", marks=pytest.mark.slow),
-        pytest.param(1280, "light", marks=pytest.mark.slow),
-        pytest.param(390, "light", marks=pytest.mark.slow),
+        (390, "dark"),
+        (1280, "light"),
+        (390, "light"),
     ],
 )
 def test_nights_are_for_all_and_no_word_is_broken(browser, width, scheme):

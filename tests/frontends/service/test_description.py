@@ -243,7 +243,7 @@ def test_what_stands_in_a_path_may_be_unknown(each):
             assert str(answer.status) in operation["responses"], (method, path, answer)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("hundreds of random requests")
 @pytest.mark.timeout(600)
 def test_whatever_is_asked_the_answer_is_one_that_the_description_has(each):
     """Nothing that anybody can send is a fault of the service."""

@@ -280,7 +280,7 @@ def test_with_a_journal_nothing_is_missing(durable, tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("nine thousand submissions")
 @pytest.mark.timeout(300)
 def test_to_catch_up_takes_what_is_missing_and_not_its_square(tmp_path):
     """Whatever was kept in one piece: here, thousands of submissions."""

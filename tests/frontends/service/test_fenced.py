@@ -65,7 +65,7 @@ def routes(description):
             yield method.upper(), path, sorted(fields)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("each field of each body")
 def test_no_field_of_any_body_brings_the_service_down(service):
     description = service.get("/openapi.json")
     found = list(routes(description))

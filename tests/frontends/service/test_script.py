@@ -146,7 +146,7 @@ class Team:
         return [int(line) for line in self.pids.read_text().split()]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a suite in processes")
 def test_it_runs_to_its_end(tmp_path):
     team = Team(tmp_path, " --no-token")
     status, said = team.run()
@@ -163,7 +163,7 @@ def test_it_runs_to_its_end(tmp_path):
     assert team.doers() <= AGENTS
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a suite in processes")
 def test_what_failed_is_reported_by_it(tmp_path):
     token = new_token()
     (tmp_path / ".curlrc").write_text(f'header = "Authorization: Bearer {token}"\n')

@@ -102,7 +102,7 @@ def test_a_head_that_is_too_long(service):
     assert service.get("/livez")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("eight thousand tasks")
 def test_a_reader_that_stalls_is_dropped_and_harms_no_other(hurried, monkeypatch):
     monkeypatch.setattr("taskorch.frontends.service._feed.KEPT", 100_000)
     dropped = threading.Event()

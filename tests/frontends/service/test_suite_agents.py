@@ -21,6 +21,8 @@ from taskorch.model import Task
 from taskorch.testing import make_agent, make_context
 from taskorch.testing.laws import check_agent_registry
 
+SLOW = pytest.mark.slow("pytest, and a worker in a process")
+
 #: Several waits may follow each other, on a machine that is slow.
 pytestmark = pytest.mark.timeout(300)
 
@@ -152,7 +154,7 @@ def test_the_log_says_who_has_come_and_who_is_lost(here, caplog):
     assert sum("worker one" in text for text in said) == 2
 
 
-@pytest.mark.slow
+@SLOW
 def test_tests_are_run_elsewhere_and_judged_as_here(here):
     (here / "suite.yaml").write_text(PYTEST)
     (here / "test_shop.py").write_text(TESTS)
@@ -179,7 +181,7 @@ def test_tests_are_run_elsewhere_and_judged_as_here(here):
     assert "1 failed, 9 passed" in (here / "out" / "logs" / "A.1.log").read_text()
 
 
-@pytest.mark.slow
+@SLOW
 def test_it_is_told_how_far_a_task_elsewhere_is(here):
     (here / "suite.yaml").write_text(PYTEST)
     (here / "shop.py").write_text("def price(n):\n    return 2 * n\n")
@@ -365,7 +367,7 @@ def test_a_task_that_is_cancelled_ends_elsewhere(here):
     assert report["status"] == "cancelled"
 
 
-@pytest.mark.slow
+@SLOW
 def test_where_a_task_was_stopped_elsewhere_is_said(tmp_path):
     text = """
 import os, pathlib, time
@@ -428,7 +430,7 @@ ENDS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a suite for each false end")
 @pytest.mark.parametrize("said", ENDS.values(), ids=ENDS)
 def test_who_does_not_see_the_folder_is_not_believed(here, said):
     with served(here) as service:

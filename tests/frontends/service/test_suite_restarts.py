@@ -21,6 +21,8 @@ from tests.frontends.service.test_suite_agents import PYTEST, TESTS
 from tests.frontends.service.tools import Service
 from tests.integration.tools import eventually
 
+SLOW = pytest.mark.slow("a service is started anew")
+
 #: Several waits may follow each other, on a machine that is slow.
 pytestmark = pytest.mark.timeout(300)
 
@@ -87,7 +89,7 @@ def results(here, name):
     return json.loads((here / "out" / "artifacts" / f"{name}_results.json").read_text())
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("code", [0, 3])
 @pytest.mark.parametrize("is_told_before", [False, True])
 def test_what_an_agent_ends_while_the_service_is_started_anew_counts(
@@ -136,7 +138,7 @@ def lost_end(here, said):
         return fate, finish(service, agent)
 
 
-@pytest.mark.slow
+@SLOW
 def test_it_is_judged_by_what_it_has_left_as_if_it_were_told_at_once(here):
     """Tests, coverage and the share of them that must pass."""
     (here / "suite.yaml").write_text(PYTEST)
@@ -173,7 +175,7 @@ def test_an_end_that_counted_counts_in_no_later_life_again(here):
     assert ran(here) == ["A"]
 
 
-@pytest.mark.slow
+@SLOW
 def test_what_was_judged_when_the_service_died_is_not_judged_again(here):
     """Its files are gone by then; the verdict is there, and no journal knows of it."""
     (here / "suite.yaml").write_text(PYTEST)
@@ -251,7 +253,7 @@ UNPROVEN = {
 }
 
 
-@pytest.mark.slow
+@SLOW
 def test_what_nothing_proves_is_done_again(here):
     with given_out(here) as order:
         said = done_meanwhile(order)
@@ -279,7 +281,7 @@ def test_nobody_tells_for_another_agent(here):
         assert other.complete(said) == ["unknown"]
 
 
-@pytest.mark.slow
+@SLOW
 def test_an_end_of_another_run_is_none_of_this_one(here):
     """Its attempts have the same lives and numbers."""
     with given_out(here) as order:
@@ -405,7 +407,7 @@ class Lives:
         return self.service.get("/api/v1/final-report")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("kills a service among its workers")
 def test_killed_in_the_middle_the_service_takes_what_its_agents_have_done(here):
     for name in "AB":
         (here / f"{name}.sh").write_text("until [ -e go ]; do sleep 0.05; done")
@@ -429,7 +431,7 @@ def test_killed_in_the_middle_the_service_takes_what_its_agents_have_done(here):
     assert found == dict.fromkeys("ABC", 1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two kills, and tasks of seconds")
 @pytest.mark.parametrize("seed", [1])
 def test_killed_at_any_moment_no_work_that_was_done_is_done_twice(here, seed):
     dice = random.Random(seed)

@@ -26,6 +26,8 @@ from taskorch.frontends.service import new_token, serve
 from taskorch.frontends.service._suites import SuiteRuns, metrics_app
 from taskorch.frontends.suite import load, run
 
+SLOW = pytest.mark.slow("a service in a process of its own")
+
 #: What the script of a team sends.
 REQUEST = {
     "suite_name": "shop_full_suite",
@@ -115,7 +117,7 @@ def test_a_run_for_which_there_is_no_thread_can_be_asked_for_again(here, monkeyp
         assert end(service) == "completed"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("three runs of a suite")
 def test_a_suite_that_fails_and_what_failed_run_again(here):
     (here / "A.sh").write_text("exit 3")
     with served(here) as service:
@@ -384,7 +386,7 @@ def test_a_task_of_a_run_is_called_off(here):
         assert service.get("/api/v1/progress")["failed_tasks"] == ["C"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two runs of a suite")
 def test_events_of_a_run_are_followed_to_its_end_and_from_where_one_was(here):
     (here / "B.sh").write_text(WAITS)
     with served(here) as service:
@@ -450,7 +452,7 @@ def command(here, *options, **variables):
             process.kill()
 
 
-@pytest.mark.slow
+@SLOW
 def test_the_command_serves_runs_and_ends_at_sigterm(here):
     (here / "C.sh").write_text(WAITS)
     with command(here, "--no-token") as (process, line):
@@ -498,7 +500,7 @@ def get(server, path):
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_token_is_made_and_printed_once_unless_it_is_given(here):
     with command(here) as (process, line):
         api = re.findall(r"http://127\.0\.0\.1:\d+", line)[0]
@@ -518,7 +520,7 @@ def test_a_token_is_made_and_printed_once_unless_it_is_given(here):
         assert given not in line + process.stdout.read() + process.stderr.read()
 
 
-@pytest.mark.slow
+@SLOW
 def test_what_a_served_suite_prints_is_for_its_owner_and_its_token_is_not_for_tests(
     here,
 ):
@@ -560,7 +562,7 @@ class WithToken:
             return json.load(answer)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize(
     ("options", "variables", "said"),
     [
@@ -576,7 +578,7 @@ def test_a_command_that_makes_no_sense(here, options, variables, said):
         assert said in process.stderr.read()
 
 
-@pytest.mark.slow
+@SLOW
 def test_ctrl_c_ends_it_at_once_and_the_run_goes_on_later(here):
     (here / "A.sh").write_text(WAITS)
     with command(here, "--no-token") as (process, line):

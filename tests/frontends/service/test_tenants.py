@@ -177,7 +177,7 @@ REACHES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("an orchestrator for each field")
 @pytest.mark.parametrize(("other", "own"), REACHES)
 def test_a_bound_token_reaches_no_other_tenant_by_a_field(house, other, own):
     asked, orch = house

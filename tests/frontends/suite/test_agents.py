@@ -288,7 +288,7 @@ def test_what_pytest_itself_needs_is_measured_from_its_import(run):
     assert line in whole["executed_lines"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("pytest collects anew after each death")
 def test_however_many_tests_end_their_process_the_others_run(run):
     """Each in another process, which collects anew."""
     text = """
@@ -398,7 +398,7 @@ def test_what_a_task_leaves_running_ends_with_it(run):
     eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process is killed")
 def test_an_agent_that_dies_says_so_and_starts_again(run, process):
     def kill():
         if begun(run.folder):

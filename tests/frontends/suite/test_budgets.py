@@ -104,7 +104,7 @@ def test_what_tests_spend_is_told_of_each_and_in_all(here, capsys):
     assert Watched(here).report.spent == {"tokens": 38}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a suite for each script")
 @pytest.mark.parametrize(
     ("script", "counted"),
     [

@@ -91,7 +91,7 @@ def test_run_exits_with_1_if_a_task_failed_and_says_which_last(here, capsys):
     assert capsys.readouterr().out.startswith("Nothing was left to be run.\n")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two runs of a suite")
 def test_what_has_ended_is_counted_of_all_that_there_is(here, capsys):
     """Parts of a task are tasks, and those of an earlier life have ended."""
     text = SUITE.replace("templates:", "templates:\n  t: {pytest: [-q]}", 1)
@@ -227,7 +227,7 @@ def test_sigterm_leaves_a_report_and_the_same_command_goes_on(here, capsys):
     assert "(interrupted" not in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.slow("processes that go on")
 def test_ctrl_c_stops_and_the_same_command_goes_on(here):
     (here / "B.sh").write_text("echo > began; sleep 600")
     command = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
@@ -260,7 +260,7 @@ def test_what_is_not_installed_is_said(here):
     assert not (here / ".taskorch").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process that serves a page")
 def test_a_run_is_shown_in_a_browser_and_stays_there_when_asked_to(here):
     words = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
     with Started(

@@ -88,8 +88,7 @@ def test_a_run_that_ends_early_is_no_success(task, counts, done):
     assert str(done[0][task].counts) == counts
 
 
-# Slow: workers of xdist load all anew, each time that one is ended.
-@pytest.mark.slow
+@pytest.mark.slow("workers of xdist load all anew")
 def test_nor_is_one_that_workers_of_xdist_end_early(tmp_path):
     head, unit, _ = SUITE.partition("    unit:\n")
     done, folder = done_in(tmp_path, head + unit + MORE_TASKS)

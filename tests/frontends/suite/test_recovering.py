@@ -77,7 +77,11 @@ def messages(here, kind):
 
 
 @pytest.mark.parametrize(
-    "of", [("cmem", "ccalc", "codd"), pytest.param((), marks=pytest.mark.slow)]
+    "of",
+    [
+        ("cmem", "ccalc", "codd"),
+        pytest.param((), marks=pytest.mark.slow("all classes, in place of three")),
+    ],
 )
 def test_one_class_decides_what_is_told_and_what_is_tried(tmp_path, hook, of):
     """Message, webhook and matrix say the same; memory grows, and cores to four."""
@@ -185,7 +189,7 @@ def test_the_end_of_a_log_begins_with_a_whole_letter(tmp_path):
     assert "\ufffd" not in task.error
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits for timeouts of twenty seconds")
 def test_which_test_hung_is_told(tmp_path, hook):
     """By its name, wherever it is told; of a command, the last that it wrote."""
     (tmp_path / "test_h.py").write_text(
@@ -271,7 +275,7 @@ def test_what_was_cancelled_before_it_began_is_named_as_a_cause_too(tmp_path):
     assert tasks["C"].because == ("B",)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits until the time is over")
 @pytest.mark.parametrize("of", ["phase", "run"])
 def test_time_that_is_over_is_told(tmp_path, hook, of):
     """Of a phase and of the run, with the tasks that were cancelled."""
@@ -320,7 +324,7 @@ _running.run(load("suite.yaml"), "out")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow("kills a run")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_a_crash_kept_from_being_told_is_told_when_the_run_goes_on(
     tmp_path, hook, when
@@ -399,7 +403,7 @@ def test_who_uses_more_memory_than_was_granted_is_told(tmp_path, hook):
     assert "2,000 MB" not in "".join(texts.values())
 
 
-@pytest.mark.slow
+@pytest.mark.slow("processes that take much memory")
 @pytest.mark.parametrize("way", ["group", "off"])
 def test_who_is_held_to_what_it_reserved_is_ended_above_it(tmp_path, monkeypatch, way):
     """A command and a test of pytest; that fails, as want of memory."""
@@ -494,7 +498,7 @@ def test_a_test_task_is_held_to_its_disk(on_disk):
     assert "memory_error" not in told
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs of processes that take memory")
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
 def test_a_test_task_reserves_what_others_of_its_class_have_used(tmp_path):
     """In this run and in those before; one that needs more is run again with all."""

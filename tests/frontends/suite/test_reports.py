@@ -372,7 +372,7 @@ def flaky(tmp_path_factory):
     return run(load(here / "suite.yaml"), here / "out"), RunFolder(here / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs a suite of pytest")
 def test_a_test_that_failed_and_then_passed_unchanged_is_named(flaky):
     report, _ = flaky
     assert report.passed

@@ -159,7 +159,7 @@ def test_a_run_that_has_ended_makes_room_for_the_next(here):
     assert not (here / "out/previous/previous").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("four runs of a suite")
 def test_what_failed_is_run_again_and_nothing_else(here):
     (here / "B.sh").write_text("exit 3")
     done = go(here)
@@ -201,8 +201,12 @@ def process(here):
     "number",
     [
         signal.SIGKILL,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(
+            signal.SIGTERM, marks=pytest.mark.slow("the same, with another signal")
+        ),
+        pytest.param(
+            signal.SIGINT, marks=pytest.mark.slow("the same, with another signal")
+        ),
     ],
 )
 def test_an_interrupted_run_goes_on_where_it_was(number, here):
@@ -268,7 +272,7 @@ def test_an_attempt_that_was_killed_ends_at_the_last_trace_of_it(tmp_path, trace
     assert (one.start, one.end) == (began, began + {-9: 0, 9: 9, 99: 50}[trace])
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits for most of five seconds")
 def test_after_a_kill_the_time_of_a_phase_goes_on(here):
     limit = 5
     (here / "B.sh").write_text("sleep 600")
@@ -315,7 +319,7 @@ def test_when_a_run_is_stopped_the_time_of_its_phase_is_noted(here):
     assert noted() > before + 0.4
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits for five seconds")
 def test_a_phase_that_was_over_has_all_its_time_when_a_task_is_run_again(here):
     phases = "phases: {one: {tests: unit_tests, timeout: 8}, two: {tests: slow_tests}}"
     (here / "suite.yaml").write_text(f"{phases}\n{SUITE}")
@@ -385,7 +389,7 @@ def test_two_at_once_are_refused(here):
         first.wait(PATIENCE)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("kills a run")
 def test_a_run_of_another_configuration_is_not_gone_on_with(here):
     (here / "B.sh").write_text("echo $$ > pid; sleep 600")
     first = process(here)
@@ -401,7 +405,7 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(here):
     assert go(here, fresh=True).passed
 
 
-@pytest.mark.slow
+@pytest.mark.slow("three runs of a suite")
 def test_what_all_runs_have_taught_stays_and_what_is_asked_anew_does_not(here):
     assert go(here).passed
     folder = RunFolder(here / "out")

@@ -12,6 +12,8 @@ from taskorch.frontends.suite._formats import headline
 from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.frontends.suite._sharding import dealt, sharded
 
+SLOW = pytest.mark.slow("runs pytest in parts")
+
 SUITE = """\
 templates:
   t: {{pytest: [-q], coverage: [pkg]}}
@@ -155,7 +157,7 @@ def test_the_value_of_an_option_is_no_file_to_split_though_there_is_one(
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("pytest collects after each change")
 @pytest.mark.parametrize(
     "change",
     ["a file", "another content", "the settings", "the arguments", "a variable"],
@@ -211,7 +213,7 @@ def test_pytest_looks_for_the_tests_again_only_if_something_has_changed(
     assert len(looked) == 3
 
 
-@pytest.mark.slow
+@SLOW
 def test_shards_are_judged_together(suite_of, tmp_path):
     """One of ten tests fails: 0.9, although a shard has 0.8."""
     report = run(suite_of("{pass_rate: 0.9, coverage: 1.0}"), tmp_path / "out")
@@ -228,7 +230,7 @@ def test_shards_are_judged_together(suite_of, tmp_path):
     assert headline(report).startswith("2 of 2 tasks succeeded, in 3 of 3 parts: ")
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_whole_that_does_not_meet_its_criteria_blocks_what_depends_on_it(
     suite_of, tmp_path
 ):
@@ -245,7 +247,7 @@ def test_a_whole_that_does_not_meet_its_criteria_blocks_what_depends_on_it(
     assert whole.error.startswith("pass_rate is 0.9 (9 of 10), and at least 0.91")
 
 
-@pytest.mark.slow
+@SLOW
 def test_without_a_rate_the_shard_whose_test_fails_has_failed(suite_of, tmp_path):
     report = run(suite_of(), tmp_path / "out")
     states = {task.id: task.status for task in report.tasks}
@@ -256,7 +258,7 @@ def test_without_a_rate_the_shard_whose_test_fails_has_failed(suite_of, tmp_path
     assert (tmp_path / "out/report.xml").read_text().count("<testcase") == 11
 
 
-@pytest.mark.slow
+@pytest.mark.slow("pytest collects each time")
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -291,7 +293,7 @@ def test_files_that_cannot_be_read_or_are_skipped_are_in_a_shard_too(tmp_path):
     ]
 
 
-@pytest.mark.slow
+@SLOW
 def test_coverage_of_shards_is_that_of_the_whole(tmp_path):
     """With a file that has no tests and runs lines, and a limit of the project's."""
     for name, text in {
@@ -312,7 +314,7 @@ def test_coverage_of_shards_is_that_of_the_whole(tmp_path):
     assert (report.passed, report.covered) == (True, (4, 4))
 
 
-@pytest.mark.slow
+@SLOW
 def test_all_is_covered_where_there_is_nothing_to_cover(tmp_path):
     for name, text in {
         "pytest.ini": "[pytest]\n",

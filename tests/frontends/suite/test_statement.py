@@ -15,6 +15,8 @@ from taskorch.frontends import suite
 from taskorch.governance import sealed, signing_key, statement_of, unsealed
 from taskorch.kit.canonical import canonical
 
+SLOW = pytest.mark.slow("runs suites of pytest")
+
 SUITE = """\
 templates:
   pytest: {pytest: [-q, -p, "no:cacheprovider"]}
@@ -119,7 +121,7 @@ def test_of_a_failed_run_it_says_what_failed_and_what_never_began(here):
     assert predicate["passedTests"] == ["cart: test_cart.py::test_sum"]
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_run_that_passes_though_a_test_failed_is_no_clean_pass(here):
     (here / "test_cart.py").write_text(TESTS + "def test_bad(): assert 0\n")
     tolerant = SUITE.replace(
@@ -132,7 +134,7 @@ def test_a_run_that_passes_though_a_test_failed_is_no_clean_pass(here):
     assert predicate["failedTests"] == ["cart: test_cart.py::test_bad"]
 
 
-@pytest.mark.slow
+@SLOW
 def test_results_of_other_files_are_no_results_of_these(here, capsys):
     (here / "B.sh").write_text("exit 3")
     assert run() == 1
@@ -169,7 +171,7 @@ def test_no_statement_is_made_once_a_file_was_edited(here, capsys, has_git):
     assert not (here / "out/said.json").exists()
 
 
-@pytest.mark.slow
+@SLOW
 def test_what_git_has_is_named_by_its_commit(here):
     git("init", "-q")
     git("add", ".")

@@ -218,7 +218,7 @@ def test_kills_at_any_step_change_nothing_of_it(tests, retries, seed, kills):
     killed(tests, retries, seed, kills)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many random worlds")
 @given(TESTS, st.integers(0, 4), st.integers(0, 9_999), KILLS)
 @settings(max_examples=examples(150), deadline=None)
 def test_it_is_so_in_many_worlds(tests, retries, seed, kills):

@@ -228,7 +228,13 @@ sys.exit(draw.random() < 0.2)
 
 
 @pytest.mark.parametrize(
-    "kills", [1, pytest.param(8, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "kills",
+    [
+        1,
+        pytest.param(
+            8, marks=[pytest.mark.slow("eight kills"), pytest.mark.timeout(900)]
+        ),
+    ],
 )
 def test_runners_that_share_a_folder_and_are_killed_never_pass_it(
     tmp_path, monkeypatch, kills

@@ -331,7 +331,7 @@ def _claim_all(root, count, start, won):
     start.wait(PATIENCE)  # all live until all have tried
 
 
-@pytest.mark.slow
+@pytest.mark.slow("four processes claim at once")
 def test_of_many_who_claim_at_once_one_wins(tmp_path):
     context = multiprocessing.get_context("spawn")
     start, won = context.Barrier(4), context.Queue()
@@ -352,7 +352,7 @@ def test_of_many_who_claim_at_once_one_wins(tmp_path):
     assert sorted(name for name, _ in got) == sorted(f"a/{n}" for n in range(50))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two runners in processes")
 def test_two_runners_share_the_work_and_agree_on_its_end(runs):
     runs.write(
         **{f"a_{n}": "outputs: [x]" for n in range(8)},
@@ -394,7 +394,7 @@ echo x > "$TASK_OUTPUTS/x"
 _MANY = pytest.mark.skipif("TASKORCH_MANY" not in os.environ, reason="takes minutes")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("sixteen runners, twelve kills")
 @pytest.mark.skipif(shutil.which("flock") is None, reason="the witnesses need flock")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(

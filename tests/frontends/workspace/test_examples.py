@@ -44,7 +44,7 @@ def test_edges_can_be_files_alone(copy):
     assert len(report) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.slow("sixty task files")
 def test_sixty_task_files_of_which_one_phase_writes_the_next(copy):
     root = copy("workspace")
     assert cli("lint", root) == (0, "60 task files, no problems\n", "")

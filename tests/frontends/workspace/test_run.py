@@ -625,7 +625,7 @@ def start(runs, *words: str) -> subprocess.Popen[str]:
 
 
 #: Bytes that a file may have: nothing at all; half of a claim; all but the last status.
-@pytest.mark.slow
+@pytest.mark.slow("a process for each size")
 @pytest.mark.parametrize("most", [0, 60, 200])
 @pytest.mark.usefixtures("unmeasured")
 def test_a_disk_that_is_full_is_said_and_ends_the_run(runs, most):
@@ -658,7 +658,7 @@ def test_a_disk_that_is_full_is_said_and_ends_the_run(runs, most):
     assert set(runs.states().values()) == {"completed"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process for each signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_in_any_way_it_goes_on(runs, number):
     stay = "do: if ! test -e ../go; then sleep 60; fi"

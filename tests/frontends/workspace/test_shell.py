@@ -121,7 +121,7 @@ def test_the_snippets_of_the_protocol_work_on_our_files(runs):
     assert 0 <= int(times.stdout) < 60
 
 
-@pytest.mark.slow
+@pytest.mark.slow("commands of a shell, in processes")
 def test_the_command_lines_of_the_protocol_run_unchanged(tmp_path):
     root = tmp_path / "project"
     code, out, _ = cli("init", root)

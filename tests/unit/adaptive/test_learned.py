@@ -497,8 +497,7 @@ def test_an_interval_covers_a_small_mean_of_rewards_between(concentration, mean)
     assert 91 <= _covered(concentration, mean, 300) <= 99
 
 
-# Slow: bounds this narrow take many draws.
-@pytest.mark.slow
+@pytest.mark.slow("narrow bounds take many draws")
 @pytest.mark.parametrize("concentration", [2, 5, 10])
 def test_intervals_cover_means_of_all_sizes(concentration):
     """From 93 to 97 of 100 cases, and what chance makes of 1,500: 0.6."""

@@ -464,7 +464,7 @@ def test_over_a_bad_wire_each_call_has_its_own_result_once(seed: int) -> None:
     expect_own_results_over_bad_wires(seed, 60)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("twelve wires, 400 calls each")
 @pytest.mark.timeout(600)
 def test_over_many_bad_wires_too() -> None:
     assert (

@@ -53,7 +53,7 @@ def inside(folder: pathlib.Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("three processes")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_killed_process_leaves_is_removed_by_the_next(
     tmp_path: pathlib.Path, number: int

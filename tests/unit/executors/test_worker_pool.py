@@ -439,7 +439,7 @@ def test_a_module_may_be_the_script(name: str, says: str, tmp_path: Path) -> Non
     assert says in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a worker for each false answer")
 @pytest.mark.parametrize("kind", [wire.RETURNED, wire.END, wire.UNREADABLE])
 @pytest.mark.parametrize("whose", ["another's", "nobody's"])
 def test_an_answer_to_another_call_is_nobodys_result(

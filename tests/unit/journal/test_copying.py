@@ -67,7 +67,7 @@ def places(request, tmp_path):
     }[request.param]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a night in each kind of journal")
 def test_it_has_all_that_the_other_has_and_goes_on(places):
     source, target = places
     night(source)

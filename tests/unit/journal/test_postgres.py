@@ -50,7 +50,7 @@ def numbers_in(address):
     return [fact.seq for fact, _ in PostgresJournal(address).read()]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("the laws, on a server")
 def test_the_laws_hold(postgres):
     numbers, latest = count(), []
 
@@ -148,7 +148,7 @@ def test_an_orchestrator_that_stands_by_can_be_stopped(address):
         assert [type(error).__name__ for error in errors] == ["NotRunningError"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a group of 36 MB")
 def test_a_large_group_and_a_large_value_are_kept_whole(address):
     entries = [
         (TaskCompleted(number, 1, f"t{number}", 1, "a", 1), "é" * 6_000_000)

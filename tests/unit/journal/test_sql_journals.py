@@ -627,8 +627,7 @@ def test_whatever_is_done_to_it_each_reads_as_memory_does(
     check()
 
 
-#: Slow: ten times as many lives of a journal.
-@pytest.mark.slow
+@pytest.mark.slow("ten times as many lives")
 @pytest.mark.parametrize("kind", BACKENDS, ids=lambda kind: kind.__name__)
 def test_whatever_is_done_to_it_for_long_each_reads_as_memory_does(
     kind, tmp_path_factory, postgres

@@ -1105,7 +1105,7 @@ def spread(path):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.slow("cut off at every 64th byte")
 def test_a_log_that_was_cut_off_leaves_a_prefix(path, spread):
     db, log = spread
     seen = {
@@ -1116,14 +1116,14 @@ def test_a_log_that_was_cut_off_leaves_a_prefix(path, spread):
     assert assert_prefix(path, db, log) == 8
 
 
-@pytest.mark.slow
+@pytest.mark.slow("cut off at every 64th byte")
 def test_a_file_that_was_cut_off_leaves_a_prefix_or_is_refused(path, spread):
     db, log = spread
     for end in range(64, len(db), 64):
         assert_prefix(path, db[:end], log, claimed=end % 1024 == 0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("200 flipped bits")
 @pytest.mark.parametrize("part", ["file", "log", "whole"])
 def test_a_flipped_bit_leaves_a_prefix_or_is_refused(path, spread, part):
     db, log = spread
@@ -1146,7 +1146,7 @@ def test_a_flipped_bit_leaves_a_prefix_or_is_refused(path, spread, part):
 # -- sudden death ------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a death at each statement")
 def test_killed_at_any_statement_it_keeps_what_it_said_it_kept(tmp_path):
     """And of the group on its way all or nothing; the next life goes on from there."""
     run = subprocess.run(

@@ -310,10 +310,9 @@ def test_a_second_reading_comes_to_the_same(zone):
     check(expression(dice), zone, calendar.timegm((2025, 9, 1, 0, 0, 0)), 1, dice)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("each minute of ten years")
 @pytest.mark.parametrize("zone", sorted(available_timezones())[::15])
 def test_ten_years_in_forty_zones(zone):
-    """Slow: the second reading looks at each minute of ten years."""
     dice = random.Random(zone)
     for _ in range(5):
         check(expression(dice), zone, calendar.timegm((2024, 1, 1, 0, 0, 0)), 10, dice)

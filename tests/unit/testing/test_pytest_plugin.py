@@ -15,8 +15,7 @@ import pytest
 
 from taskorch.testing import _simulation, pytest_plugin
 
-#: They take seconds: for `make at-length`.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("runs of pytest")
 
 ROOT = Path(__file__).parents[3]
 

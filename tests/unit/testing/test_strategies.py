@@ -29,8 +29,7 @@ from taskorch.testing.strategies import (
     tasks,
 )
 
-#: They take seconds: for `make at-length`.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("random draws, and what they shrink to")
 
 ROOT = Path(__file__).parents[3]
 EVERY = [

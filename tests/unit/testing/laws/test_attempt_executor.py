@@ -27,6 +27,8 @@ from taskorch.runtime._loops import Coroutines, LoopHost
 from taskorch.testing.laws import check_attempt_executor
 from taskorch.testing.laws._case import laws_of
 
+SLOW = pytest.mark.slow("the laws, for one like another")
+
 EXAMPLES = Path(__file__).parents[4] / "examples"
 PATIENCE = 60.0
 #: Not `fork`: this process has threads.
@@ -171,13 +173,13 @@ def shortest() -> Iterator[AttemptExecutor[Any]]:
         (threads, "call"),
         (orchestrator, "call"),
         (thread_pool, "call"),
-        pytest.param(like_a_pool, "call", marks=pytest.mark.slow),
+        pytest.param(like_a_pool, "call", marks=SLOW),
         (loop, "coroutine"),
-        pytest.param(orchestrator, "coroutine", marks=pytest.mark.slow),
+        pytest.param(orchestrator, "coroutine", marks=SLOW),
         (programs, "program"),
-        pytest.param(orchestrator_of_programs, "program", marks=pytest.mark.slow),
+        pytest.param(orchestrator_of_programs, "program", marks=SLOW),
         (processes, "call"),
-        pytest.param(orchestrator_of_processes, "call", marks=pytest.mark.slow),
+        pytest.param(orchestrator_of_processes, "call", marks=SLOW),
     ],
 )
 def test_ours_keep_the_laws(opened: Any, work: Any) -> None:
@@ -187,14 +189,14 @@ def test_ours_keep_the_laws(opened: Any, work: Any) -> None:
         )
 
 
-@pytest.mark.slow
+@pytest.mark.slow("the laws, with processes")
 def test_so_does_one_of_processes() -> None:
     with ProcessPoolExecutor(2, mp_context=PROCESSES) as pool:
         executor = FuturesExecutor("cpu", pool)
         check_attempt_executor(lambda: executor, examples=3, patience=PATIENCE)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("the laws, with processes")
 def test_so_does_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     module = __import__("own_executor")
@@ -361,7 +363,7 @@ PLANTED: Planted = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits for what never comes")
 @pytest.mark.parametrize(("law", "made"), each(PLANTED))
 def test_a_planted_mistake_is_named(law: int, made: Callable[[], Any]) -> None:
     found = violation(check_attempt_executor, made, patience=2.0, examples=6)

@@ -223,13 +223,13 @@ class TakesOver(SqliteJournal):
         super().__init__(path, durability="process", take_over=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("the laws, for each")
 @pytest.mark.parametrize("made", [LinesJournal, SqliteJournal, TakesOver])
 def test_a_right_one_passes(checked, made):
     checked(made, examples=4)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("thirty cases")
 def test_ours_passes_at_length(checked):
     checked(SqliteJournal, examples=30)
 

@@ -19,8 +19,7 @@ from taskorch.testing.laws import check_executor
 from taskorch.testing.laws._case import laws_of
 from taskorch.testing.laws._home import Home, call_home
 
-#: They take seconds: for `make at-length`.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("the laws, for each executor")
 
 
 class Right(ThreadPoolExecutor):
@@ -208,7 +207,6 @@ def test_a_right_one_passes(make):
     check_executor(make)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_processes_pass(workers):
     """The calls reach other processes, and are heard of from there."""

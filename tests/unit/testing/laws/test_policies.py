@@ -80,10 +80,9 @@ def test_a_policy_of_the_library_keeps_the_laws(check, made):
     check(made, examples=8)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("ten times as many cases")
 @pytest.mark.parametrize(("check", "made"), POLICIES, ids=name_of)
 def test_a_policy_of_the_library_keeps_the_laws_in_many_cases(check, made):
-    """Slow: ten times as many cases as every day."""
     check(made, seed=1, examples=75)
 
 

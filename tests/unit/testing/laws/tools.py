@@ -11,7 +11,8 @@ from taskorch.testing.laws import LawViolation
 
 #: How many cases one that keeps the laws passes: some every day, all for `make at-length`.
 EXAMPLES = pytest.mark.parametrize(
-    "examples", [12, pytest.param(100, marks=pytest.mark.slow)]
+    "examples",
+    [12, pytest.param(100, marks=pytest.mark.slow("eight times as many cases"))],
 )
 
 #: Classes that break one law each, by its number.
