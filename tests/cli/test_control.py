@@ -95,31 +95,6 @@ def test_tasks_of_a_journal_that_nobody_uses_are_changed_and_nothing_runs(
     assert state(journal, "flow/build~2") == "queued"
 
 
-def test_a_decision_has_a_result(journal, capsys):
-    words = ["flow/wait", "complete", "--result", '{"n": 3}', "--reason", "by hand"]
-    assert taskorch(capsys, "decide", journal, *words)[0] == 0
-    assert JournalReader(journal).get_task_status("flow/wait").result == {"n": 3}
-
-
-def test_what_is_said_with_a_change_is_kept(journal, capsys):
-    """The reason of a decision, the note of an approval, what comes with an event."""
-    assert taskorch(capsys, "emit", journal, "come", "--payload", "[1]")[0] == 0
-    assert JournalReader(journal).get_task_status("flow/wait").result == [1]
-    words = ("flow/say", "--by", "Ada", "--note", "reads well")
-    assert taskorch(capsys, "approve", journal, *words)[0] == 0
-    verdict = JournalReader(journal).get_task_status("flow/say/approval").result
-    assert (verdict["by"], verdict["note"]) == ("Ada", "reads well")
-    code, out, _ = taskorch(capsys, "approve", journal, *words)
-    assert (code, "had been decided" in out) == (1, True)
-
-    path = journal.parent / "other.db"
-    with TaskOrchestrator(journal=path) as orch:
-        orch.submit_task(Task.wait_for("never", id="w"))
-    words = ("decide", path, "w", "fail", "--reason", "no use")
-    assert taskorch(capsys, *words)[0] == 0
-    assert "no use" in taskorch(capsys, "inspect", path, "w")[1]
-
-
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -72,12 +71,6 @@ def test_a_journal_that_cannot_be_read_is_an_error(capsys, tmp_path):
     code, by_name = found(capsys, tmp_path)
     assert code == 1
     assert "is a folder" in by_name[f"journal {tmp_path}"]["detail"]
-
-
-def test_where_there_is_no_limit(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    said = [finding.detail for finding in _doctor._machine()]
-    assert "any number at the most" in said
 
 
 def test_libraries_that_are_not_there(monkeypatch):

@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.cli.tools import taskorch, told
 from tests.frontends.service.tools import recorded, served, shown
-from tests.integration.tools import eventually, pass_time
+from tests.integration.tools import eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.reading import JournalReader
-from taskorch.reading._nights import RunsOfJournal, RunViews
 
 pytest.importorskip("cronsim")
 
@@ -206,52 +205,6 @@ def test_a_run_is_shown_with_its_tasks_and_what_blocks_it(journal, capsys):
     assert both.startswith(f"{good} is completed")
     assert "last good  alone/2026-01-03T0400Z" in both
     assert both.endswith(asks)
-
-
-def test_the_time_at_work_of_a_run_that_waited_is_part_of_the_whole(tmp_path, capsys):
-    path = tmp_path / "runs.db"
-    flow = Workflow("flow")
-    first = flow.task(len, "abc", id="first")
-    gone = flow.wait_for("go", timeout=9_000)
-    flow.task(len, "abc", id="last", after=[first, gone])
-    with TaskOrchestrator(journal=path) as orch:
-        run = orch.workflows.start(flow, id="waits")
-        run.handles["first"].result(60)
-        pass_time(orch, 300)
-        orch.emit("go", 1)
-        run.result(60)
-    out = taskorch(capsys, "runs", path, "show", "waits")[1]
-    (line,) = [each for each in out.splitlines() if each.startswith("  at work ")]
-    assert line.endswith(" of 5 min")
-
-
-def test_a_journal_that_goes_on_is_read_on(tmp_path):
-    """What was read before is not read again, and nothing is missed."""
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        reader = JournalReader(path)
-        lines = RunsOfJournal(reader)
-        views = RunViews(lambda: reader, lambda: lines, live=False)
-        for number in range(3):
-            flow = Workflow("flow")
-            flow.task(well, id="a")
-            flow.task(call, 2, id="b", after=["a"])
-            orch.workflows.start(flow, id=f"flow-{number}")
-            orch.wait()
-            if number == 1:
-                orch.workflows.restart("flow-0")
-                orch.wait()
-            kept = JournalReader(path)
-            anew = RunsOfJournal(kept)
-            fresh = RunViews(lambda kept=kept: kept, lambda anew=anew: anew, live=False)
-            assert views.page() == fresh.page()
-    rows = {row["id"]: row for row in views.page()["runs"]}
-    assert [rows[f"flow-{n}"]["state"] for n in range(3)] == [
-        "mended",
-        "failed",
-        "failed",
-    ]
-    assert {row["total"] for row in rows.values()} == {2}
 
 
 # -- acts ------------------------------------------------------------------------------

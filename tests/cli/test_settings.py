@@ -78,15 +78,6 @@ def test_simulate_takes_the_settings_too(capsys, monkeypatch):
     assert not Path("runs.db").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "simulate"])
-def test_what_is_wrong_ends_a_command_before_anything_is_run(command, capsys):
-    write(f"concurrency = '{SECRET}'")
-    code, out, err = run(capsys, command=command)
-    assert (code, out) == (2, "")
-    assert err.startswith("taskorch: taskorch.toml:1: concurrency is a whole number")
-    assert SECRET not in err
-
-
 def test_doctor_says_what_holds_and_where_it_comes_from(capsys, monkeypatch, here):
     assert findings(capsys)[1]["configuration"]["detail"] == "there is no file"
     write("grace = 1\nrerun_failed = true\n[profiles.ci]\nresources.cpu = 2\ngrace = 3")

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from tests.cli.tools import FLOW, forget, taskorch
 
-from taskorch import __version__, cli
-from taskorch.cli import _doctor
 from taskorch.cli._terminal import size
 
 
@@ -34,16 +32,6 @@ def test_without_a_word_there_is_help(capsys):
     code, out, err = taskorch(capsys)
     assert (code, out) == (2, "")
     assert "run a workflow or tasks that a file defines" in err
-
-
-@pytest.mark.parametrize(("found", "said"), [(None, ""), (object(), ", compiled")])
-def test_it_says_what_it_is(capsys, monkeypatch, found, said):
-    monkeypatch.setattr(cli, "find_spec", lambda name: found)
-    with pytest.raises(SystemExit, match=r"^0$"):
-        cli.main(["--version"])
-    assert capsys.readouterr().out == f"taskorch {__version__}{said}\n"
-    doctor = next(f for f in _doctor._versions() if f.name == "taskorch")
-    assert doctor.detail.startswith(f"{__version__}{said}, /")
 
 
 @pytest.mark.parametrize(

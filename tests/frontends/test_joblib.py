@@ -20,13 +20,6 @@ def square(n):
     return n * n
 
 
-@pytest.mark.parametrize("n_jobs", [1, 3, -1, None])
-def test_calls_are_made_and_results_are_in_order(n_jobs):
-    with parallel_config(backend="taskorch"):
-        found = Parallel(n_jobs=n_jobs)(delayed(square)(n) for n in range(50))
-    assert found == [n * n for n in range(50)]
-
-
 def test_a_generator_of_results():
     with parallel_config(backend="taskorch", n_jobs=2):
         found = Parallel(return_as="generator")(delayed(square)(n) for n in range(20))
@@ -58,14 +51,6 @@ def test_the_first_error_is_raised_and_the_rest_called_off():
     ):
         Parallel(pre_dispatch="all")(delayed(fail_at)(n) for n in range(500))
     assert len(called) < 500
-
-
-def test_calls_may_be_nested():
-    def inner(k):
-        return sum(Parallel(n_jobs=2)(delayed(square)(n) for n in range(k)))
-
-    with parallel_config(backend="taskorch", n_jobs=2):
-        assert Parallel()(delayed(inner)(k) for k in range(5)) == [0, 0, 1, 5, 14]
 
 
 def test_no_thread_stays_behind():

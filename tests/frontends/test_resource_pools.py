@@ -3,7 +3,7 @@
 import pytest
 
 from taskorch import Elastic, Task, TaskOrchestrator
-from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.errors import InvalidTaskError
 from taskorch.frontends import resource_pools
 from taskorch.policies import ProportionalAllocator
 
@@ -46,12 +46,6 @@ def test_a_configuration_is_loaded_as_it_is(path):
     chunks = {"compute_units": 2, "memory_mb": 256, "bandwidth_mbps": 100}
     assert dict(pools.allocator.chunks) == chunks
     assert pools.fallback == "best_effort"
-
-
-def test_a_file_that_is_no_utf_8_is_no_yaml(path):
-    path.write_bytes(CONFIGURATION.replace("whatever", "über").encode("latin-1"))
-    with pytest.raises(ValidationFailedError, match="this is no YAML"):
-        resource_pools.load(path)
 
 
 def test_what_has_no_effect_in_it_is_named_with_what_does_that_instead(path, caplog):

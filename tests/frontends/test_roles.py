@@ -12,7 +12,6 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from itertools import chain
 from typing import Any
 
 import pytest
@@ -23,8 +22,8 @@ pytest.importorskip("cronsim")
 
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.cli import main
-from taskorch.client import Client, ServiceError
-from taskorch.errors import TaskorchError, UnknownTaskError
+from taskorch.client import Client
+from taskorch.errors import UnknownTaskError
 from taskorch.frontends.people import Tokens, caller
 from taskorch.frontends.service import create_app, new_token, serve
 from taskorch.governance import ConstitutionalRuntime
@@ -268,31 +267,6 @@ def test_the_dashboard_offers_what_it_may_do_and_does_it(house, who):
 
 
 # -- the client ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("who", PEOPLE)
-def test_the_client_does_what_their_roles_allow(house, who):
-    client = house.client(who)
-    for call, verb in ACTS.items():
-        if not hasattr(client, verb.operation):
-            continue
-        for by, expected in ways(who, verb):
-            said = needed(verb, by)
-            many = [said.pop(each.name) for each in verb.arguments if each.is_many]
-            # Those that have no name in a call stand in their order.
-            words = [
-                said.pop(each.name)
-                for each in verb.arguments
-                if each.name in said and not each.is_keyword
-            ]
-            refusal = ""
-            try:
-                getattr(client, verb.operation)(*words, *chain(*many), **said)
-            except ServiceError as error:
-                refusal = f"{error.message} {error.hint}"
-            except TaskorchError:
-                pass
-            check(who, call, verb, by, expected, refusal)
 
 
 # -- the command line ------------------------------------------------------------------

@@ -107,16 +107,6 @@ def test_all_that_is_wrong_is_said_at_once_and_nobody_is_let_in_meanwhile(tmp_pa
     assert tokens.find(ada)
 
 
-def test_a_name_that_stands_twice_and_a_file_that_has_no_end_are_refused(tokens):
-    text = tokens.path.read_text()
-    tokens.path.write_text(text.replace('"kind"', '"roles": ["look"], "kind"', 1))
-    with pytest.raises(InvalidTaskError, match="'roles' stands twice"):
-        Tokens(tokens.path)
-    tokens.path.write_text("[" * 100_000)
-    with pytest.raises(InvalidTaskError, match="is no file of tokens"):
-        Tokens(tokens.path)
-
-
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_a_role_that_tokens_have_is_not_removed(tokens, capsys, words):
     code, _, err = taskorch(capsys, "tokens", tokens.path, "role", "night", *words)

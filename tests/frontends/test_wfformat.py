@@ -3,11 +3,8 @@
 import copy
 import json
 import re
-from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings, strategies as st
-from tests.tools.examples import examples
 
 from taskorch import (
     CycleError,
@@ -91,15 +88,6 @@ def test_a_file_becomes_a_workflow_with_what_was_recorded(tmp_path):
     assert dict(wf["end"].task.resources) == {"cpu": 2.0, "memory_mb": 3.0}
 
 
-def test_what_is_not_recorded_has_a_default():
-    recorded = wfformat.parse(document(DIAMOND))
-    assert recorded.cores == dict.fromkeys(DIAMOND, 1.0)
-    assert recorded.memory == {}
-    assert dict(recorded.machine) == {}
-    assert recorded.makespan is None
-    assert dict(recorded.workflow["end"].task.resources) == {"cpu": 1.0}
-
-
 def test_children_alone_are_enough_and_the_order_is_that_of_the_file():
     given = document({"b": ("a",), "c": (), "a": ()})
     for task in given["workflow"]["specification"]["tasks"]:
@@ -127,41 +115,10 @@ def test_it_can_be_replayed():
 # -- the gates ---------------------------------------------------------------------
 
 
-@st.composite
-def recordings(draw):
-    parents, lengths = {}, {}
-    for n in range(draw(st.integers(1, 10))):
-        above = sorted(draw(st.sets(st.integers(0, n - 1), max_size=3))) if n else []
-        parents[f"t{n}"] = [f"t{parent}" for parent in above]
-        lengths[f"t{n}"] = draw(st.integers(0, 100_000)) / 1_000
-    return parents, lengths
-
-
 def makespan(recorded, durations, cores):
     """In ns, on so many cores, of which each task takes one."""
     orch = TaskOrchestrator(resources={"cpu": cores}, concurrency=100)
     return round(orch.simulate(recorded.workflow, durations).makespan * NS)
-
-
-@settings(max_examples=examples(25))
-@given(recordings(), st.integers(1, 5))
-def test_the_known_answers_are_met_to_the_nanosecond(recording, cores):
-    """One core: the sum; plenty: the critical path; between: Graham; twice: twice."""
-    parents, lengths = recording
-    exact = {name: int(Fraction(repr(lengths[name])) * NS) for name in lengths}
-    ends = {}
-    for name, above in parents.items():
-        ends[name] = max((ends[p] for p in above), default=0) + exact[name]
-    total, critical = sum(exact.values()), max(ends.values())
-    recorded = wfformat.parse(document(parents, lengths))
-
-    assert makespan(recorded, recorded.durations, 1) == total
-    assert makespan(recorded, recorded.durations, len(parents)) == critical
-    some = makespan(recorded, recorded.durations, cores)
-    bound = max(Fraction(critical), Fraction(total, cores))
-    assert bound <= some <= (2 - Fraction(1, cores)) * bound
-    double = {name: 2 * seconds for name, seconds in recorded.durations.items()}
-    assert makespan(recorded, double, cores) == 2 * some
 
 
 # -- faults ------------------------------------------------------------------------
@@ -243,11 +200,6 @@ def test_what_is_no_json_is_refused_with_the_name_of_the_file(tmp_path, text):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InvalidTaskError, match=r"run\.json is no JSON"):
         wfformat.load(path)
-
-
-def test_a_file_that_is_not_there_is_an_oserror(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        wfformat.load(tmp_path / "nothing.json")
 
 
 @pytest.mark.parametrize(

@@ -188,18 +188,6 @@ def test_a_task_that_is_run_again_is_masked_as_well(tmp_path: Path) -> None:
             assert SECRET not in str(handle.exception(PATIENCE))
 
 
-def test_what_is_denied_is_refused_each_time_and_counted_as_such(
-    tmp_path: Path,
-) -> None:
-    with governed(tmp_path / "runs.db", NO_DEPLOYS) as orch:
-        for _ in range(2):
-            with pytest.raises(PolicyDeniedError, match="task 'd' was refused"):
-                orch.submit_task(Task.call(len, "a", id="d", type="deploy"))
-        assert orch.get_stats().violations
-        with pytest.raises(TaskorchError):
-            orch.get_task_status("d")
-
-
 def test_another_task_in_the_place_of_one_is_judged(tmp_path: Path) -> None:
     with governed(tmp_path / "runs.db", NO_DEPLOYS) as orch:
         orch.submit_task(Task.call(len, "a", id="d", type="report")).result(PATIENCE)
@@ -212,39 +200,6 @@ def test_another_task_in_the_place_of_one_is_judged(tmp_path: Path) -> None:
 
 def rule(path: str, operator: str, value: Any) -> dict[str, Any]:
     return {"id": "r", "condition": path, "operator": operator, "value": value}
-
-
-@pytest.mark.parametrize(
-    ("condition", "options"),
-    [
-        (rule("task.priority", "less_than", 5), {"priority": 7}),
-        (rule("task.owner", "equals", "ada"), {"owner": "bob"}),
-        (rule("task.deadline", "less_than", 60), {"deadline": 90.0}),
-        (rule("task.writes", "not_contains", "/"), {"writes": ["a/**", "/"]}),
-        (rule("task.budget", "not_equals", "release"), {"budget": "release"}),
-        (rule("task.timeout", "less_than", 10), {"timeout": 20.0}),
-        (rule("task.requires", "not_contains", "gpu"), {"requires": ["gpu"]}),
-    ],
-)
-def test_a_condition_can_name_each_option_of_a_task(
-    tmp_path: Path, condition: dict[str, Any], options: dict[str, Any]
-) -> None:
-    if options.get("writes"):
-        options = {"writes": ["a/**", "b/**"]}
-        condition = rule("task.writes", "not_contains", "b/**")
-    policy = {"id": "p", "principle": "x", "severity": "critical", "rules": [condition]}
-    cel = {
-        **policy,
-        "rules": [],
-        "when": f"has({condition['condition']}) && {condition['condition']} != null",
-    }
-    for number, each in enumerate((policy, cel)):
-        with governed(
-            tmp_path / f"{number}.db", each, unknown_capability="wait"
-        ) as orch:
-            orch.budget("release", tokens=5)
-            with pytest.raises(PolicyDeniedError):
-                orch.submit_task(Task.call(len, "a", **options))
 
 
 def test_a_start_is_judged_with_the_options_that_a_task_has_by_then(
@@ -271,23 +226,6 @@ def test_a_start_is_judged_with_the_options_that_a_task_has_by_then(
         if each.verdict.decision != each.then
     ]
     assert not differences
-
-
-def test_a_budget_that_a_block_gives_is_the_task_s_at_its_start(tmp_path: Path) -> None:
-    policy = {
-        "id": "release-only",
-        "principle": "x",
-        "severity": "critical",
-        "at": "start",
-        "rules": [rule("task.budget", "equals", "release")],
-    }
-    with governed(tmp_path / "runs.db", policy) as orch:
-        with orch.budget("release", tokens=5):
-            inside = orch.submit_task(Task.call(len, "a", id="inside"))
-        outside = orch.submit_task(Task.call(len, "a", id="outside"))
-        assert inside.result(PATIENCE) == 1
-        eventually(lambda: outside.status.state == "blocked")
-        outside.cancel()
 
 
 # -- what has happened -----------------------------------------------------------------

@@ -12,7 +12,7 @@ from tests.frontends.jobs.test_jobs import body
 from tests.frontends.workspace.tools import write
 from tests.integration.tools import eventually
 
-from taskorch import Task, TaskOrchestrator
+from taskorch import Task
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends import suite
 from taskorch.frontends.service._suites import RunRequest, SuiteRuns
@@ -177,21 +177,6 @@ def test_a_file_of_settings_names_policies_beside_it(folder, monkeypatch, capsys
     monkeypatch.chdir(folder / "deeper")
     code, _, err = taskorch(capsys, "run", "../flow.py")
     assert (code, "say ok" in err) == (2, True)
-
-
-def test_commands_on_a_journal_are_judged_by_the_policies_that_are_named(
-    folder, monkeypatch, capsys
-):
-    with TaskOrchestrator(journal="runs.db") as orch:
-        orch.submit_task(Task.program(["true"], id="held", not_before=3600))
-        orch.stop(drain=False)
-    verb = DENIES.replace("severity", "at: verb\n    verbs: cancel_task\n    severity")
-    (folder / "p.yaml").write_text(verb)
-    monkeypatch.setenv("TASKORCH_GOVERNANCE", "p.yaml")
-    code, _, err = taskorch(capsys, "cancel", "runs.db", "held")
-    assert (code, "say ok" in err) == (2, True)
-    monkeypatch.delenv("TASKORCH_GOVERNANCE")
-    assert taskorch(capsys, "cancel", "runs.db", "held")[0] == 0
 
 
 # -- in suites -------------------------------------------------------------------------

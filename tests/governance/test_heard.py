@@ -19,9 +19,7 @@ from taskorch._telling.notifying import KINDS
 from taskorch.errors import PolicyDeniedError
 from taskorch.governance import (
     ConstitutionalRuntime,
-    HistoryRule,
     Operation,
-    Past,
     Policy,
     Rule,
     Severity,
@@ -348,21 +346,6 @@ def test_a_condition_shows_the_values_that_it_names(
     assert violation.is_whole
 
 
-def test_a_history_rule_shows_what_has_happened_and_to_whom() -> None:
-    rule = HistoryRule("h", count=Past("started"), at_most=0, same="owner")
-    policy = Policy("p", "p", "high", at="start", history=[rule])
-    with TaskOrchestrator(governance=ConstitutionalRuntime([policy])) as orch:
-        for name, owner in (("a", "ada"), ("b", "bob"), ("c", "ada")):
-            orch.submit_task(payment(1, name, owner=owner))
-        eventually(lambda: sum(len(q.tasks) for q in orch.escalations()) == 3)
-        asked = {each.tasks: each.text for each in orch.escalations()}
-        assert set(asked) == {("a", "c"), ("b",)}
-        assert "1 of at most 0" in asked[("b",)]
-        assert "owner is 'bob'" in asked[("b",)]
-        for name in "abc":
-            orch.cancel_task(name)
-
-
 # -- alerts ----------------------------------------------------------------------------
 
 
@@ -377,35 +360,6 @@ def test_violations_are_names_in_rules_of_alerts() -> None:
         eventually(lambda: {a.name for a in orch.alerts.firing()} == {"any", "little"})
         # Those of the latest second count: it is over by itself.
         eventually(lambda: {a.name for a in orch.alerts.firing()} == {"little"})
-
-
-def test_starts_that_are_denied_for_one_reason_are_told_once(
-    hook: Hook, caplog: Any
-) -> None:
-    rt = ConstitutionalRuntime([at_most(50, "critical", at="start")])
-    with TaskOrchestrator(governance=rt) as orch:
-        orch.notify(hook.url, allow_private=True)
-        orch.submit_tasks([payment(100, name) for name in "abc"])
-        orch.submit_task(payment(70, "d"))
-        eventually(lambda: len(messages(hook, "blocked")) == 2)
-        assert orch.get_stats().violations == {"critical": {"large": 4}}
-        assert part(orch, "policies").detail.endswith(" (4 times)")
-        assert all(f"{n} is blocked" in part(orch, "decisions").detail for n in "abcd")
-        # Each task is allowed, and the next is told again.
-        rt.replace([])
-        eventually(lambda: part(orch, "decisions").status == "ok")
-        rt.replace([at_most(50, "critical", at="start")])
-        orch.submit_task(payment(100, "e"))
-        eventually(lambda: len(messages(hook, "blocked")) == 3)
-        # So is the same one, if it was allowed meanwhile.
-        orch.hold_starts("a moment")
-        rt.replace([])
-        eventually(lambda: not is_blocked(orch, "e"))
-        rt.replace([at_most(50, "critical", at="start")])
-        orch.release_starts()
-        eventually(lambda: len(messages(hook, "blocked")) == 4)
-        orch.cancel_task("e")
-    assert len(messages(hook, "alert")) == 1
 
 
 # -- receipts --------------------------------------------------------------------------

@@ -12,11 +12,9 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import Program, Task, TaskOrchestrator, Workflow
 from taskorch.errors import (
     InvalidTaskError,
-    PolicyDeniedError,
     ValidationFailedError,
 )
 from taskorch.governance import (
-    ConstitutionalRuntime,
     Specification,
     SpecificationValidator,
 )
@@ -80,18 +78,6 @@ def test_a_task_gets_the_limits_of_its_specification():
     assert (task.budget, task.timeout) == ("release", 60)
     assert task.resources["tokens"] == 50
     assert task.metadata["specification"] == WHOLE
-
-
-def test_what_a_task_says_within_the_limits_stays():
-    own = change(
-        id="t",
-        writes=["src/auth/login.py"],
-        resources={"tokens": 5, "cpu": 1},
-        timeout=9,
-    )
-    task = Specification.from_dict(WHOLE).task(own)
-    assert (task.id, task.writes, task.timeout) == ("t", ("src/auth/login.py",), 9)
-    assert dict(task.resources) == {"tokens": 5, "cpu": 1}
 
 
 def test_all_that_a_task_asks_beyond_its_limits_is_named_at_once():
@@ -294,24 +280,6 @@ def test_a_workflow_of_documents_carries_specifications():
         pytest.raises(ValidationFailedError, match="allows 5 s"),
     ):
         orch.workflows.start(Workflow.from_dict(document, programs=True))
-
-
-def test_policies_name_what_a_specification_says():
-    rule = {
-        "id": "tier",
-        "condition": "task.metadata.specification.risk_tier",
-        "operator": "greater_than",
-        "value": 1,
-    }
-    policy = {"id": "p", "principle": "x", "severity": "critical", "rules": [rule]}
-    runtime = ConstitutionalRuntime.from_dict({"policies": [policy]})
-    known = [{"id": "a", "risk_tier": 1}, {"id": "b", "risk_tier": 2}]
-    with orchestrator(governance=runtime, known=known) as orch:
-        first = Specification.from_dict({"id": "a", "risk_tier": 1})
-        with pytest.raises(PolicyDeniedError):
-            orch.submit_task(first.task(change()))
-        second = Specification.from_dict({"id": "b", "risk_tier": 2})
-        assert orch.submit_task(second.task(change())).result(PATIENCE) == "done"
 
 
 # -- when it is accepted ---------------------------------------------------------------

@@ -289,11 +289,6 @@ def speaks_late(path: str) -> None:
     threading.Thread(target=late, daemon=True).start()
 
 
-def ignores_the_end_in_silence() -> None:
-    while True:
-        time.sleep(3600)
-
-
 def tells(task_id: str, attempt: int, path: str | None = None) -> str:
     """As a context does, of which an attempt of a test has none."""
     link = HERE.link

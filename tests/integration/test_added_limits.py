@@ -455,30 +455,6 @@ def test_one_that_calls_its_orchestrator_is_refused(method, call):
 
 
 @pytest.mark.parametrize("method", WRONG)
-def test_one_that_blocks_is_named_by_the_health(method):
-    go, asked = threading.Event(), threading.Event()
-
-    def block():
-        asked.set()
-        go.wait(PATIENCE)
-        raise LookupError
-
-    limit = Wrong(method, partial(block))
-    with orchestrator(limit) as orch:
-        handles = []
-        thread = threading.Thread(
-            target=lambda: handles.append(orch.submit_task(Task("seated", 1)))
-        )
-        thread.start()
-        assert asked.wait(PATIENCE)
-        named = [part for part, *_ in orch._rt.deciders.asked()]
-        assert named == [f"{method}() of limit wrong"]
-        go.set()
-        thread.join()
-        assert isinstance(handles[0].exception(PATIENCE), ComponentError)
-
-
-@pytest.mark.parametrize("method", WRONG)
 def test_one_that_raises_in_a_later_life_harms_none_but_its_tasks(method, tmp_path):
     path = tmp_path / "journal.db"
     with orchestrator(Seats(0), journal=path) as orch:

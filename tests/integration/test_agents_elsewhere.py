@@ -10,7 +10,6 @@ from tests.integration.tools import PATIENCE, Slow, begun, eventually, in_loop
 
 from taskorch import (
     InvalidTaskError,
-    Program,
     RetryPolicy,
     Task,
     TaskOrchestrator,
@@ -45,59 +44,6 @@ def orch():
     with TaskOrchestrator(unknown_capability="wait") as found:
         yield found
         found.stop(drain=False, timeout=0)
-
-
-def test_it_does_what_it_can_do_and_is_heard_of(orch):
-    box = Mailbox()
-    orch.agents.join(far(), box)
-    handle = orch.submit_task(Task("x", 3))
-    (attempt,) = box.begun
-
-    assert (attempt.task.payload, attempt.number) == (3, 1)
-    named = [(handle.task_id, 1), ("nobody", 1), (handle.task_id, 2)]
-    assert orch.agents.beat("far", named) == named[1:]
-    attempt.end(9)
-    assert handle.result(PATIENCE) == 9
-    orch.agents.keep()
-
-
-def test_programs_are_for_it_if_they_say_so(orch):
-    box = Mailbox()
-    orch.agents.join(far(), box)
-    here = orch.submit_task(Task.program(["true"]))
-    there = orch.submit_task(Task.program(["true"], requires=["x"]))
-
-    assert here.result(60).exit_code == 0
-    assert [attempt.task_id for attempt in box.begun] == [there.task_id]
-    assert box.begun[0].task.payload == Program(["true"])
-
-
-def test_a_program_that_requires_what_an_agent_here_can_do_runs_here(orch):
-    @orch.agent("near", capabilities={"y"})
-    def near(task, context):
-        """Never asked: it says where the program runs."""
-
-    handle = orch.submit_task(Task.program(["true"], requires=["y"]))
-    assert handle.result(60).exit_code == 0
-
-
-def test_it_leaves_and_comes_back(orch):
-    box, other = Mailbox(), Mailbox()
-    orch.agents.join(far(), box)
-    handle = orch.submit_task(Task("x", idempotent=False))
-    assert not orch.agents.is_lost("far")
-    assert orch.agents.leave("far", [(handle.task_id, 1)])
-    assert not orch.agents.leave("far")
-    assert orch.agents.is_lost("far")
-
-    orch.agents.join(far(), other)
-    (attempt,) = other.begun
-    assert attempt.number == 2
-    # What the first one brings is late.
-    box.begun[0].end("late")
-    attempt.end("right")
-    assert handle.result(PATIENCE) == "right"
-    assert orch.get_task_status(handle.task_id).late_results == {1: "late"}
 
 
 def test_whose_name_is_taken(orch):
@@ -270,24 +216,6 @@ def test_what_is_judged_counts_whatever_its_agent_was_given(tmp_path):
             orch.agents.awaits_end("nobody", fence, "far")
 
 
-def test_what_waits_until_its_start_is_kept_is_not_missing(tmp_path):
-    """The agent cannot name it: it has not heard of it."""
-    orch = TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
-    with orch:
-        orch.agents.join(far(max_concurrency=2), Mailbox())
-        rt = orch._rt
-        orch.submit_task(Task("x", id="t"))
-        with rt.lock:
-            row = rt.kernel.tasks["t"]
-            rt.committer.held_back.attempts[row, row.attempt] = None
-            seen = rt.kernel.agents["far"].seen[row]
-        assert orch.agents.beat("far", ()) == []
-        with rt.lock:
-            rt.committer.held_back.attempts.clear()
-            assert rt.kernel.agents["far"].seen[row] > seen
-        orch.stop(drain=False, timeout=0)
-
-
 def test_what_is_given_up_before_it_may_begin_never_begins(tmp_path, monkeypatch):
     """Its worker goes while its submission is written: only the next attempt is made."""
     monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", PATIENCE)
@@ -310,19 +238,6 @@ def test_what_is_given_up_before_it_may_begin_never_begins(tmp_path, monkeypatch
         assert [attempt.number for attempt in gone.begun + there.begun] == [2]
         there.begun[0].end("right")
         assert orch.handle("t").result(PATIENCE) == "right"
-
-
-def test_agents_may_come_before_the_start(tmp_path):
-    orch = TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
-    box = Mailbox()
-    orch.agents.join(far(), box)
-    with pytest.raises(InvalidTaskError, match="already"):
-        orch.agents.join(far(), Mailbox())
-    with orch:
-        handle = orch.submit_task(Task("x"))
-        eventually(lambda: box.begun)
-        box.begun[0].end(1)
-        assert handle.result(PATIENCE) == 1
 
 
 @in_loop

@@ -1,7 +1,6 @@
 """`orch.agents`: agents that are spawned from templates, and pools of them."""
 
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from taskorch.errors import (
     TaskTimeoutError,
     UnknownAgentError,
 )
-from taskorch.model import Breaker, Capability, NamedUnits, Resources
+from taskorch.model import Breaker, Capability, NamedUnits
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ECHO = """
@@ -84,18 +83,6 @@ def test_spawn_and_terminate(orch):
     waits = orch.submit_task(Task("t", 6, requires=["test"]))
     assert orch.agents.spawn("tester", {"id": "agent_007"}).id == "agent_007"
     assert waits.result(PATIENCE) == 6
-
-
-def test_drain_is_explained(orch):
-    orch.agents.template("tester", capabilities=["test"], handler=do)
-    orch.agents.spawn("tester")
-    assert orch.agents.drain("tester-1", "its disk is full")
-    assert not orch.agents.drain("tester-1", "its disk is full")
-    handle = orch.submit_task(Task("t", 1, requires=["test"]))
-    assert "gets no new work: its disk is full" in str(orch.explain(handle.task_id))
-    assert orch.agents.health("tester-1").status == "draining"
-    assert orch.agents.drain("tester-1", on=False)
-    assert handle.result(PATIENCE) == 1
 
 
 def test_match_says_why_others_do_not(orch):
@@ -280,17 +267,6 @@ def test_a_command_that_has_gone_is_said_to_the_task(orch, tmp_path):
         orch.submit_task(Task("t", 1, requires=["e"])).result(PATIENCE)
 
 
-def test_a_pool_provides_what_is_needed(orch):
-    orch.agents.template("tester", capabilities=["test"], handler=do)
-    orch.agents.pool("tester", max_agents=3, interval=0.02, settle=0.1)
-    handles = [orch.submit_task(Task("t", n, requires=["test"])) for n in range(20)]
-    assert [handle.result(PATIENCE) for handle in handles] == list(range(20))
-    until(lambda: len(orch.agents.list()) == 1)
-    first, *_, last = decisions = orch.agents.explain_scaling("tester")
-    assert (first.before, last.after) == (0, 0)
-    assert 1 <= max(one.after for one in decisions) <= 3
-
-
 def test_a_pool_starts_no_worker_for_what_none_of_them_can_hold(orch):
     template = {"capabilities": ["test"], "capacity": {"memory_mb": 100}}
     orch.agents.template("tester", **template, handler=do)
@@ -437,19 +413,6 @@ def test_bad_words(orch):
     for act in (agents.terminate, agents.drain, agents.health, agents.get):
         with pytest.raises(UnknownAgentError, match="did you mean 'x-1'"):
             act("x-9")
-
-
-def test_a_pool_has_its_own_agents_alone(orch):
-    """Nothing is taken for one by its name: neither by another template nor by hand."""
-    orch.agents.template("a", capabilities=["a"], handler=do, names="x-{number}")
-    orch.agents.template("b", capabilities=["b"], handler=do)
-    for type_, name in (("b", "x-2"), ("b", "x-3"), ("a", "mine")):
-        orch.agents.spawn(type_, {"id": name})
-    orch.agents.pool("a", min_agents=1, max_agents=2, interval=0.02, settle=0.1)
-    handles = [orch.submit_task(Task("t", n, requires=["a"])) for n in range(20)]
-    assert [handle.result(PATIENCE) for handle in handles] == list(range(20))
-    until(lambda: latest(orch).after == 1)
-    assert {one.id for one in orch.agents.list()} >= {"x-1", "x-2", "x-3", "mine"}
 
 
 def test_one_that_has_gone_is_unknown(orch):
@@ -721,32 +684,6 @@ def test_nothing_is_left_when_the_orchestrator_has_stopped():
 
 
 # -- what an agent does ----------------------------------------------------------------
-
-
-def test_an_agent_has_what_its_tasks_hold_and_their_ids():
-    go = threading.Event()
-    with TaskOrchestrator(resources={"cpu": 4, "licence": 2}) as orch:
-        orch.agent("ann", capabilities=["w"], max_concurrency=2)(
-            lambda task, context: go.wait(PATIENCE)
-        )
-        handles = [
-            orch.submit_task(
-                Task("w", requires=["w"], id=name, resources={"cpu": 1, "licence": 1})
-            )
-            for name in ("a", "b", "c")
-        ]
-        until(lambda: orch.agents.get("ann").workload == 2)
-        ann = orch.agents.get("ann")
-        assert ann.tasks == ("a", "b")
-        assert ann.allocation == Resources(cpu=2, licence=2)
-        assert [one.tasks for one in orch.agents.list() if one.id == "ann"] == [
-            ann.tasks
-        ]
-        go.set()
-        for handle in handles:
-            handle.result(PATIENCE)
-        until(lambda: orch.agents.get("ann").tasks == ())
-        assert orch.agents.get("ann").allocation == Resources()
 
 
 def test_the_agents_that_a_pool_had_in_an_earlier_life_are_not_missed(tmp_path):

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.integration.in_the_way import LASTS, MORE, WORLDS, World, asked_about
+from tests.integration.in_the_way import MORE, WORLDS, World
 from tests.integration.tools import eventually
 
-from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
+from taskorch import current_context
 from taskorch.model import TERMINAL, Blocker
 
 ROOT = Path(__file__).parents[2]
@@ -110,51 +110,5 @@ def test_a_wait_under_a_condition_is_told_as_the_page_says(case, world, tmp_path
         assert_ended(orch, case[0], world)
 
 
-def sleeps(orch):
-    current_context().sleep(LASTS)
-
-
 def waits(orch):
     current_context().wait("go")
-
-
-def asks(orch):
-    current_context().ask("Ship?")
-
-
-def nested(orch):
-    inner = orch.submit_task(Task.call(asked_about, id="inner", not_before=LASTS))
-    orch.suspend_task("inner")
-    inner.exception()
-
-
-#: Functions that wait while they run, the kind of their group in `stuck()`, and the call
-#: that ends the wait.
-INSIDE = {
-    sleeps: (None, lambda orch: orch.cancel_task("x")),
-    waits: ("event", lambda orch: orch.emit("go")),
-    asks: ("event", lambda orch: orch.answer("x.ask", "approve", by="ada")),
-    nested: ("suspended", lambda orch: orch.cancel_task("inner")),
-}
-
-
-@pytest.mark.parametrize("function", INSIDE)
-def test_a_wait_inside_a_task_is_told_as_the_page_says(function):
-    group, end = INSIDE[function]
-    with TaskOrchestrator() as orch:
-        orch.submit_task(Task.call(function, orch, id="x"))
-        assert_told(orch, "dependency", (group, True) if group else None)
-        end(orch)
-        eventually(lambda: orch.get_task_status("x").state in TERMINAL)
-
-
-def test_a_poll_is_told_as_the_page_says():
-    with TaskOrchestrator() as orch:
-        retry = RetryPolicy(2, wait="fixed", base=LASTS, retry_if_result=not_yet)
-        handle = orch.submit_task(Task.call(int, id="x", retry=retry))
-        assert_told(orch, "delay", None)
-        handle.cancel()
-
-
-def not_yet(value):
-    return value == 0

@@ -7,7 +7,6 @@ import json
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import (
     AtLeast,
-    DependencyFailedError,
     InvalidTaskError,
     Task,
     TaskFailedError,
@@ -24,8 +22,6 @@ from taskorch import (
     TaskState,
     Workflow,
     WorkflowFailedError,
-    current_context,
-    task,
 )
 from taskorch.cli import main
 from taskorch.errors import TooManyFailuresError
@@ -52,11 +48,6 @@ def numbers() -> list[int]:
     return [0, 1, 2, 3, 4]
 
 
-@task
-def decorated(number: int) -> int:
-    return halves(number)
-
-
 @pytest.fixture
 def orch() -> Iterator[TaskOrchestrator]:
     with TaskOrchestrator() as orch:
@@ -64,76 +55,6 @@ def orch() -> Iterator[TaskOrchestrator]:
 
 
 # -- a task whose failure is allowed ---------------------------------------------------
-
-
-def test_what_waits_for_it_gets_its_error(orch: TaskOrchestrator) -> None:
-    bad = orch.submit_task(Task.call(halves, 1, allow_failure=True))
-    good = orch.submit(halves, 4)
-    both = orch.submit(lambda *all_of: all_of, bad, good)
-    error, number = both.result(PATIENCE)
-    assert isinstance(error, TaskFailedError)
-    assert (error.type, error.task_id, number) == ("ValueError", bad.task_id, 2)
-    assert "only 1 of 2" in str(error)
-    # It failed all the same.
-    assert bad.status.state is TaskState.FAILED
-    assert bad.status.allowed
-    with pytest.raises(ValueError, match="only 1 of 2"):
-        bad.result(PATIENCE)
-
-
-def test_it_is_tried_again_before_it_fails(orch: TaskOrchestrator) -> None:
-    calls: list[int] = []
-
-    def at_last() -> str:
-        calls.append(1)
-        if len(calls) < 3:
-            raise OSError
-        return "at last"
-
-    options: dict[str, Any] = {"allow_failure": True, "retry": 3}
-    handle = orch.submit_task(Task.call(at_last, **options))
-    assert orch.submit(str.upper, handle).result(PATIENCE) == "AT LAST"
-
-
-def test_the_others_must_complete_as_ever(orch: TaskOrchestrator) -> None:
-    allowed = orch.submit_task(Task.call(halves, 1, allow_failure=True))
-    needed = orch.submit(halves, 3)
-    with pytest.raises(DependencyFailedError, match=needed.task_id) as blocked:
-        orch.submit(print, allowed, needed).result(PATIENCE)
-    assert blocked.value.root_causes == (needed.task_id,)
-
-
-def test_a_person_who_cancels_it_is_no_failure(orch: TaskOrchestrator) -> None:
-    waits = orch.submit_task(Task.wait_for("never", allow_failure=True))
-    child = orch.submit(print, waits)
-    orch.cancel_task(waits.task_id)
-    with pytest.raises(DependencyFailedError):
-        child.result(PATIENCE)
-
-
-def test_where_so_many_must_complete_it_does_not_count(orch: TaskOrchestrator) -> None:
-    many = [
-        orch.submit_task(Task.call(halves, n, allow_failure=True)) for n in (0, 1, 3)
-    ]
-    two = Task.call(len, many, join=AtLeast(2), on_parent_failure="skip")
-    with pytest.raises(Exception, match="skipped"):
-        orch.submit_task(two).result(PATIENCE)
-
-
-@pytest.mark.parametrize("rule", ["block", "skip", "fail", "run"])
-def test_whatever_the_rule_of_the_child_is(orch: TaskOrchestrator, rule: Any) -> None:
-    bad = orch.submit_task(Task.call(halves, 1, allow_failure=True))
-    child = Task.call(shape, [bad], on_parent_failure=rule)
-    assert orch.submit_task(child).result(PATIENCE) == ["ValueError"]
-
-
-def test_a_function_asks_for_the_error_by_id(orch: TaskOrchestrator) -> None:
-    def found() -> dict[str, Any]:
-        return dict(current_context().results)
-
-    orch.submit_task(Task.call(halves, 1, id="bad", allow_failure=True))
-    got = orch.submit_task(Task.call(found, after=["bad"])).result(PATIENCE)
-    assert shape(got.values()) == ["ValueError"]
 
 
 def test_a_failure_that_is_allowed_is_not_told_and_not_broken(
@@ -150,15 +71,6 @@ def test_a_failure_that_is_allowed_is_not_told_and_not_broken(
         ("may-not", False),
     }
     assert [each.tasks for each in orch.failures()] == [("may-not",)]
-
-
-def test_nobody_is_told_of_it(caplog: pytest.LogCaptureFixture) -> None:
-    with TaskOrchestrator() as orch:
-        orch.submit_task(Task.call(halves, 1, id="may", allow_failure=True))
-        orch.submit_task(Task.call(halves, 1, id="may-not"))
-        orch.wait(PATIENCE)
-    assert "may-not" in caplog.text
-    assert "task may " not in caplog.text
 
 
 def test_it_is_the_same_after_a_restart(tmp_path: Path) -> None:
@@ -242,17 +154,6 @@ def test_a_run_that_waits_for_what_failed_elsewhere_raises(
     with pytest.raises(WorkflowFailedError):
         run.result(PATIENCE)
     assert run.status().state == ("cancelled" if rule == "skip" else "failed")
-
-
-def test_a_run_that_failed_says_no_more_than_that(orch: TaskOrchestrator) -> None:
-    flow = Workflow("flow")
-    flow.task(halves, 1, id="may", allow_failure=True)
-    flow.task(halves, 1, id="may-not")
-    run = orch.workflows.start(flow)
-    with pytest.raises(WorkflowFailedError) as failed:
-        run.result(PATIENCE)
-    assert list(failed.value.failures) == ["may-not"]
-    assert "is failed:" in str(run.status())
 
 
 def test_all_faces_say_it_alike(
@@ -465,35 +366,6 @@ def test_a_share_is_rounded_down(orch: TaskOrchestrator) -> None:
     assert len(_plain(orch, halves, one, allow_failures="5%")) == 39
     with pytest.raises(TooManyFailuresError, match="2 of its 39 calls failed, and 5%"):
         _plain(orch, halves, [1, *one[:-1]], allow_failures="5%")
-
-
-def test_a_call_that_is_cancelled_is_no_failure_of_a_map_in_a_run(
-    orch: TaskOrchestrator,
-) -> None:
-    hold = Hold()
-    flow = Workflow("flow")
-    flow.map(partial(_held, hold), [0], id="many", allow_failures=1)
-    run = orch.workflows.start(flow)
-    eventually(lambda: "many/0" in run.handles)
-    hold.wait()
-    orch.cancel_task(run.handles["many/0"].task_id)
-    hold.release()
-    with pytest.raises(WorkflowFailedError):
-        run.result(PATIENCE)
-
-
-def _held(hold: Hold, number: int) -> int:
-    context: Any = current_context()
-    hold(number)
-    context.checkpoint()
-    return number
-
-
-def test_a_map_that_is_written_down_says_it(orch: TaskOrchestrator) -> None:
-    with Workflow("flow") as flow:
-        decorated.map([0, 1], allow_failures=1)
-    results = orch.workflows.start(flow).result(PATIENCE)
-    assert shape(results["decorated"]) == ["0", "ValueError"]
 
 
 def test_documents_say_it(orch: TaskOrchestrator) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
 from tests.cli.tools import taskorch
 from tests.frontends.service.tools import Service
 from tests.integration.test_notifying import Asks, Hook
 from tests.integration.tools import PATIENCE, eventually
-from tests.tools.examples import examples
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import AnswerRefusedError, UnknownTaskError
@@ -124,19 +121,6 @@ def test_an_answer_to_an_earlier_one_is_refused_with_the_open_one(
     assert is_asked(orch, 5)
 
 
-def test_the_bare_id_is_enough_if_nobody_was_asked_before() -> None:
-    """A run that never came to ask shows nobody anything."""
-    with TaskOrchestrator() as orch:
-        orch.submit_task(Task.wait_for("built", id="build"))
-        orch.submit_task(Task.question("Ship?", id="ask", after=["build"]))
-        orch.cancel_task("ask")
-        again = orch.rerun_task("ask")
-        orch.emit("built")
-        eventually(orch.questions)
-        assert orch.answer("ask", "approve", by="ada")
-        assert again.result(PATIENCE).by == ("ada",)
-
-
 def test_a_question_that_is_put_aside_waits_for_no_answer() -> None:
     with TaskOrchestrator() as orch:
         orch.submit_task(Task.question("Ship?", id="ask"))
@@ -148,23 +132,6 @@ def test_a_question_that_is_put_aside_waits_for_no_answer() -> None:
         orch.resume_task("ask")
         (question,) = orch.questions()
         assert question.answer("approve", by="ada")
-
-
-def test_what_has_left_memory_may_have_been_shown(tmp_path: Path) -> None:
-    with TaskOrchestrator(journal=tmp_path / "runs.db", keep_finished=1) as orch:
-        orch.submit_task(Task.question("Ship?", id="ask"))
-        assert orch.answer("ask", "approve", by="ada")
-        orch.rerun_task("ask")
-        for number in range(20):
-            orch.submit_task(Task.call(int, id=f"n{number}"))
-        eventually(orch.questions)
-        assert "asked 2 times" in refused(
-            lambda: orch.answer("ask", "approve", by="bob")
-        )
-        assert "has left memory" in refused(
-            lambda: orch.answer("ask~1", "approve", by="bob")
-        )
-        assert orch.answer("ask~2", "approve", by="bob")
 
 
 def approvals() -> Workflow:
@@ -342,46 +309,3 @@ def test_what_an_answer_says_is_bounded(said: dict[str, Any]) -> None:
         at_most = {"changes": {"a": "x" * 9_991}, "note": "x" * 10_000}
         assert orch.answer("ask", "approve", by="x" * 200, **at_most)
         assert orch.answer("escalation/load", "skip", by="ada")
-
-
-@settings(max_examples=examples(25), deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(["answer", "answer", "cancel", "again", "emit"]), max_size=9
-    ),
-    st.randoms(use_true_random=False),
-)
-def test_only_what_is_open_is_decided_and_only_by_its_own_name(
-    steps: list[str], random: Any
-) -> None:
-    """Against a model of a few lines: which runs there are, and which have asked."""
-    with TaskOrchestrator() as orch:
-        orch.submit_task(Task.wait_for("go", id="first"))
-        orch.submit_task(Task.question("Ship?", id="q", after=["first"]))
-        runs, asked, is_open, has_come = 1, set[int](), False, False
-        for step in steps:
-            if step == "emit" and not has_come:
-                has_come, is_open = True, not orch.get_task_status("q").is_terminal
-                orch.emit("go")
-                asked |= {runs} if is_open else set()
-            elif step == "cancel":
-                orch.cancel_task("q")
-                is_open = False
-            elif step == "again" and orch.get_task_status("q").is_terminal:
-                orch.rerun_task("q")
-                runs += 1
-                is_open = has_come
-                if has_come:
-                    asked.add(runs)
-            elif step == "answer":
-                number = random.choice([None, *range(1, runs + 1)])
-                name = "q" if number is None else f"q~{number}"
-                means = runs if number is None and len(asked) <= 1 else number
-                if is_open and means == runs:
-                    assert orch.answer(name, "approve", by="ada")
-                    is_open = False
-                else:
-                    refused(partial(orch.answer, name, "approve", by="ada"))
-            waits = [each.id for each in orch.questions()]
-            assert waits == ([f"q~{runs}" if runs > 1 else "q"] if is_open else [])
-        orch.stop(drain=False)

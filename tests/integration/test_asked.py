@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 from tests.cli.tools import taskorch
 from tests.frontends.service.tools import Service
 from tests.integration.test_notifying import Asks, Hook
-from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
+from tests.integration.tools import PATIENCE, Recorder, eventually
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
 from taskorch.errors import (
@@ -116,34 +114,6 @@ def test_an_answer_is_for_one_time_that_it_was_asked(
     (question,) = (each for each in orch.questions() if each.id == name)
     assert question.answer_to == f"{name}{sign}1"
     assert orch.answer(question.answer_to, choice, by="ada")
-
-
-def test_an_answer_that_comes_while_it_runs_again_is_too_late() -> None:
-    hold = Hold()
-
-    def first_fails() -> int:
-        if not hold.began.is_set():
-            hold.began.set()
-            fail()
-        return int(hold(7))
-
-    with TaskOrchestrator(retry_handler=ASKS) as orch:
-        handle = orch.submit_task(Task.call(first_fails, id="load"))
-        eventually(orch.questions)
-        assert orch.answer(LOAD, "retry", by="ada")
-        with pytest.raises(
-            AnswerRefusedError, match=r"too late: it is .*'retry' by ada"
-        ):
-            orch.answer(LOAD, "skip", by="bob")
-        assert orch.questions() == orch.escalations() == []
-        hold.release()
-        assert handle.result(PATIENCE) == 7
-
-
-@pytest.mark.parametrize("name", [5, None, b"ask"])
-def test_what_is_no_id_is_none_of_a_question(orch: TaskOrchestrator, name: Any) -> None:
-    with pytest.raises(UnknownTaskError):
-        orch.answer(name, "skip", by="ada")
 
 
 def test_an_escalation_that_there_is_not_is_unknown(orch: TaskOrchestrator) -> None:
@@ -276,24 +246,6 @@ def test_what_is_put_aside_and_taken_up_again_is_what_was_asked(hook: Hook) -> N
         orch.stop(drain=False)
 
 
-def test_the_end_of_its_time_is_that_of_its_task_too() -> None:
-    later, soon = "2100-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"
-    with TaskOrchestrator(retry_handler=ASKS) as orch:
-        when = datetime.fromisoformat
-        orch.submit_task(Task.question("a?", id="a", deadline=when(later)))
-        orch.submit_task(Task.question("b?", id="b", due=9, deadline=when(later)))
-        orch.submit_task(Task.question("c?", id="c"))
-        for name, deadline in (("d", later), ("e", soon)):
-            orch.submit_task(Task.call(fail, id=name, deadline=when(deadline)))
-        eventually(lambda: sum(len(each.tasks) for each in orch.questions()) == 5)
-        due = {each.text: each.due for each in orch.questions()}
-        assert due["a?"] == when(later).timestamp()
-        assert due["b?"] == pytest.approx(time.time() + 9, abs=PATIENCE)
-        assert due["c?"] is None
-        assert due["what now?"] == when(soon).timestamp()
-        orch.stop(drain=False)
-
-
 @pytest.mark.parametrize(
     ("rules", "whom"),
     [
@@ -380,30 +332,6 @@ def test_what_is_left_of_a_cause_is_asked_about_and_told(hook: Hook) -> None:
             ["escalation/load1", "escalation/load2", ASK],
         )
         orch.stop(drain=False)
-
-
-def test_many_who_are_asked_about_at_once_are_told_once_each(hook: Hook) -> None:
-    with TaskOrchestrator() as orch:
-        told = orch.notify(hook.url, allow_private=True)
-        names = [f"q{number}" for number in range(50)]
-        orch.submit_tasks([Task.question(f"{name}?", id=name) for name in names])
-        eventually(lambda: told.delivered == len(names))
-        assert told.flush(PATIENCE)
-        assert sorted(json.loads(body)["id"] for _, body in hook.got) == sorted(names)
-        orch.stop(drain=False)
-
-
-def test_what_an_answer_to_an_approval_says_is_kept() -> None:
-    with TaskOrchestrator() as orch:
-        told = Recorder(orch, "question_answered")
-        wf = Workflow("w")
-        wf.phase("build", gate=Approval()).task(int, id="a")
-        run = orch.workflows.start(wf, id="r")
-        eventually(orch.questions)
-        changes = {"tag": "1.2"}
-        assert orch.answer("r/build/approval", "approve", by="ada", changes=changes)
-        run.result(PATIENCE)
-        assert [each.changes for each in told.wait_for(1)] == [changes]
 
 
 @contextmanager

@@ -122,36 +122,6 @@ async def test_results_and_errors_arrive(way: Way) -> None:
                 await way(orch.submit(abs, bad))
 
 
-@pytest.mark.parametrize("way", AWAITING)
-@in_loop
-async def test_a_task_gives_back_its_slot_meanwhile(way: Way) -> None:
-    """Inside a coroutine, with one slot for it and for what it waits for."""
-    async with TaskOrchestrator(concurrency=1) as orch:
-
-        async def parent() -> Any:
-            return await way(orch.submit(int, "7"))
-
-        assert await way(orch.submit(parent)) == 7
-        await orch.aio.wait()
-        assert orch._rt.kernel.running == 0
-
-
-@pytest.mark.parametrize("way", [by_wait_for, by_timeout, by_gather, by_shield])
-@in_loop
-async def test_running_out_of_patience_leaves_the_task_alone(way: Way) -> None:
-    """Whoever gives up waiting does not cancel it, and leaves nothing behind."""
-    async with TaskOrchestrator() as orch:
-        hold = Hold()
-        handle = orch.submit(hold, 7)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
-                await way(handle)
-        assert not handle.done()
-        hold.release()
-        assert await way(handle) == 7
-        assert not handle._waiters
-
-
 @pytest.mark.parametrize(
     "when", ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 )

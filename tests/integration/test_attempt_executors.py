@@ -13,11 +13,9 @@ import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import (
-    InvalidTaskError,
     Task,
     TaskCancelledError,
     TaskOrchestrator,
-    TaskState,
     current_context,
 )
 from taskorch.errors import AttemptInterrupted
@@ -115,24 +113,6 @@ def test_only_the_first_end_counts() -> None:
         attempt.unstarted(OSError(errno.EAGAIN, "no"))
         assert handle.result(PATIENCE) == 1
         assert not orch.get_task_status(handle.task_id).late_results
-
-
-def test_it_is_stopped_held_and_resumed() -> None:
-    slow = Slow()
-    with TaskOrchestrator(executors={"own": slow}, grace=7.0) as orch:
-        handle = orch.submit_task(on_own(int))
-        attempt = slow.wait()
-        eventually(lambda: orch._rt.attempts.holdable(handle._row))
-        assert orch.suspend_task(handle.task_id)
-        assert orch.get_task_status(handle.task_id).state is TaskState.SUSPENDED
-        assert orch.resume_task(handle.task_id)
-        assert not attempt.cancelled
-        assert handle.cancel()
-        with pytest.raises(TaskCancelledError):
-            handle.result(PATIENCE)
-        assert attempt.cancelled
-    whats = [(what, each) for what, each in slow.asked]
-    assert whats == [(w, attempt) for w in ("hold", "resume", "stop in 7 s")]
 
 
 def test_one_that_cannot_hold_is_not_asked_to() -> None:
@@ -267,9 +247,3 @@ def test_one_that_ends_at_once_is_let_go_of() -> None:
         control = handle._extra.control
         assert control is not None
         assert (control.executor, control.handle) == (None, None)
-
-
-def test_what_is_no_executor_is_refused_with_what_would_be() -> None:
-    with pytest.raises(InvalidTaskError, match=r"no submit\(\)") as caught:
-        TaskOrchestrator(executors={"own": object()})  # type: ignore[dict-item]
-    assert "AttemptExecutor" in str(caught.value.hint)

@@ -41,21 +41,6 @@ def test_parameters_whose_words_are_alike_are_not_taken_for_the_same(tmp_path):
             ]
 
 
-def test_to_wait_for_all_waits_for_a_backfill_too():
-    with TaskOrchestrator() as orch:
-        orch.schedules.add("s", "every 1h", lambda: 1)
-        filled = orch.schedules.backfill("s", *SPAN)
-        assert len(list(orch.tasks())) < 4
-        assert orch.wait(PATIENCE)
-        assert [orch.handle(each).result() for each in filled] == [1] * 4
-        goes = Event()
-        orch.schedules.add("t", "every 1h", lambda: goes.wait(PATIENCE))
-        orch.schedules.backfill("t", *SPAN)
-        assert not orch.wait(0.01)
-        goes.set()
-        assert orch.wait(PATIENCE)
-
-
 def test_what_a_block_leaves_is_said_and_the_next_program_goes_on(tmp_path, caplog):
     with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
         orch.schedules.add("s", "every 1h", shop, parameters={"shop": "x"})

@@ -26,21 +26,17 @@ from taskorch import (
     Elastic,
     InvalidTaskError,
     MemoryJournal,
-    NotRunningError,
     Resources,
     RetryPolicy,
     Task,
     TaskorchError,
     TaskOrchestrator,
-    TaskState,
-    TaskTimeoutError,
     UnknownTaskError,
     ValidationFailedError,
     Workflow,
 )
 from taskorch.adaptive import Learned
 from taskorch.errors import (
-    QueueFullError,
     UnknownCapabilityError,
     UnsatisfiableError,
     UsageError,
@@ -215,23 +211,6 @@ def test_where_there_is_no_worker_the_error_says_so():
         assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
 
 
-def test_a_full_queue_refuses_with_numbers():
-    """The limit and the length of the queue stand in the error."""
-    orch = TaskOrchestrator(max_queued=2)
-    waiting = [orch.submit(pow, 2, n) for n in range(2)]
-    with pytest.raises(QueueFullError, match="max_queued is 2") as caught:
-        orch.submit(pow, 2, 9)
-    assert "2 tasks" in str(caught.value)
-    assert "a queue that admits more" in caught.value.hint
-    # A batch that does not fit is refused whole.
-    with pytest.raises(QueueFullError):
-        orch.submit_tasks([Task.call(pow, 2, 9)])
-    with orch:
-        assert [handle.result(PATIENCE) for handle in waiting] == [1, 2]
-        assert orch.wait(PATIENCE)
-        assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
-
-
 def test_a_ring_is_shown_and_refused_whole(orch):
     """The ring stands in the error in order; tasks outside it are not accepted."""
     error = refused(
@@ -250,17 +229,6 @@ def test_a_ring_is_shown_and_refused_whole(orch):
     assert " → ".join(ring) in str(error)
     # None of the ids is taken.
     assert orch.submit_task(Task.call(pow, 2, 2, id="a")).result(PATIENCE) == 4
-
-
-def test_a_ring_of_thousands_is_found_without_recursion(orch):
-    """A deep ring is no RecursionError."""
-    n = 2_000
-    tasks = [
-        Task.call(pow, 2, 1, id=f"t{i}", after=[f"t{(i + 1) % n}"]) for i in range(n)
-    ]
-    error = refused(orch, *tasks)
-    assert isinstance(error, CycleError)
-    assert len(error.cycle) == n
 
 
 def test_a_handle_of_another_orchestrator_is_no_dependency(orch):
@@ -371,24 +339,6 @@ def test_a_number_of_a_task_out_of_its_range_is_refused(orch):
         # It is refused before the task is looked for.
         with pytest.raises(InvalidTaskError):
             orch.set_priority("nobody", value)
-
-
-@pytest.mark.parametrize("year", [1, 9999])
-def test_dates_at_the_ends_of_the_calendar_are_dates(orch, year):
-    """A long past start starts at once; a far one waits, and can be cancelled."""
-    date = datetime(year, 1, 2, tzinfo=UTC)
-    handle = orch.submit_task(Task.call(pow, 2, 3, not_before=date))
-    if year == 1:
-        assert handle.result(PATIENCE) == 8
-    else:
-        assert orch.get_task_status(handle.task_id).state is TaskState.PENDING
-        assert handle.cancel()
-    late = orch.submit_task(Task.call(pow, 2, 3, deadline=date))
-    if year == 1:
-        with pytest.raises(TaskTimeoutError, match="deadline"):
-            late.result(PATIENCE)
-    else:
-        assert late.result(PATIENCE) == 8
 
 
 #: What is made with which options, and the word by which the wrong one is named.
@@ -517,36 +467,6 @@ def test_what_is_no_task_is_not_submitted(orch):
             ask(orch, junk)
 
 
-def test_an_iterable_that_raises_submits_nothing(orch):
-    """What the iterable raises comes through, and none was accepted."""
-
-    def tasks():
-        yield Task.call(pow, 2, 3, id="never")
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        orch.submit_tasks(tasks())
-    with pytest.raises(UnknownTaskError):
-        orch.handle("never")
-
-
-def test_after_the_end_nothing_is_submitted():
-    """The error says that an orchestrator is not started again."""
-    with TaskOrchestrator() as orch:
-        done = orch.submit(pow, 2, 3)
-    assert done.result(PATIENCE) == 8
-    for submit in (
-        lambda: orch.submit(pow, 2, 3),
-        lambda: orch.submit_task(Task.call(pow, 2, 3)),
-        lambda: orch.submit_tasks([Task.call(pow, 2, 3)]),
-        lambda: orch.map(pow, [2], [3]),
-        lambda: orch.rerun_task(done.task_id),
-    ):
-        with pytest.raises(NotRunningError, match="stopped") as caught:
-            submit()
-        assert "make a new one" in caught.value.hint
-
-
 # -- the parts of an orchestrator ------------------------------------------------------
 
 
@@ -589,25 +509,6 @@ def test_a_part_whose_repr_raises_is_still_named():
         orch.submit_task(Rude())
 
 
-def test_a_part_that_is_empty_is_not_taken_for_none():
-    """A queue of the user's that has a length of 0 is used all the same."""
-
-    class Mine(PriorityQueue):
-        asked = 0
-
-        def __len__(self):
-            return 0
-
-        def admit(self, task, context):
-            self.asked += 1
-            return super().admit(task, context)
-
-    queue = Mine()
-    with TaskOrchestrator(queue=queue) as orch:
-        assert orch.submit(pow, 2, 3).result(PATIENCE) == 8
-    assert queue.asked
-
-
 def test_a_journal_serves_one_orchestrator():
     """Also one that is empty; a second one would mix its numbers with the first one's."""
     journal = MemoryJournal(keep_events=True)
@@ -617,27 +518,6 @@ def test_a_journal_serves_one_orchestrator():
     with pytest.raises(InvalidTaskError, match="another orchestrator") as caught:
         TaskOrchestrator(journal=journal)
     assert "MemoryJournal" in caught.value.hint
-
-
-def test_an_unknown_id_is_said_by_every_question(orch):
-    """Asking for what there is not is an UnknownTaskError that names it."""
-    for ask in (
-        orch.handle,
-        orch.get_task_status,
-        orch.explain,
-        orch.cancel_task,
-        orch.suspend_task,
-        orch.resume_task,
-        orch.rerun_task,
-        lambda name: orch.set_priority(name, 1),
-        lambda name: orch.decide(name, "retry"),
-    ):
-        for name in ("nobody", "", None, 5):
-            with pytest.raises(UnknownTaskError) as caught:
-                ask(name)
-            assert repr(name) in str(caught.value)
-            assert "orch.tasks()" in caught.value.hint
-            assert caught.value.task_id == str(name)
 
 
 def test_a_question_of_a_wrong_kind_is_refused(orch):

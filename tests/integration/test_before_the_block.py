@@ -140,22 +140,6 @@ def test_a_declaration_opens_nothing_and_acts_in_the_block(
         assert is_there(orch)
 
 
-def test_declarations_act_in_their_order_before_what_is_submitted(
-    tmp_path: Path,
-) -> None:
-    """Also where a submission opens the journal."""
-    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
-    with orch.budget("whole", tokens=10):
-        orch.budget("part", tokens=1)
-    orch.schedules.add("nightly", "0 3 * * *", nightly)
-    orch.schedules.add("nightly", "0 4 * * *", nightly)
-    orch.submit_task(Task.call(nightly, budget="part"))
-    parts = {each.name: each.parent for each in orch.resources.budgets()}
-    assert parts == {"whole": None, "part": "whole"}
-    with orch:
-        assert orch.schedules.status("nightly").when == "0 4 * * *"
-
-
 def test_a_program_that_never_starts_is_told_of_what_it_declared(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,27 +164,6 @@ def test_a_declaration_that_is_refused_at_the_opening_ends_the_start(
         assert following.resources.budgets() == []
     with pytest.raises(NotRunningError):
         orch.resources.resize({"cpu": 1})
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda orch: orch.submit(nightly),
-        lambda orch: orch.emit("paid", keep=60),
-        lambda orch: orch.get_stats(),
-        lambda orch: list(orch.tasks()),
-        lambda orch: orch.kept("mine").update(a=1),
-        lambda orch: orch.schedules.list(),
-    ],
-)
-def test_what_is_submitted_asked_or_kept_opens_the_journal(
-    act: Callable[[Any], object], tmp_path: Path
-) -> None:
-    """An answer is kept, or comes from what is kept; so this needs the claim."""
-    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
-    act(orch)
-    assert (tmp_path / "runs.db").exists()
-    orch.stop(drain=False)
 
 
 def test_an_import_beside_a_service_declares(

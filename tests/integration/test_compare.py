@@ -16,7 +16,6 @@ from tests.integration.tools import PATIENCE, pass_time
 
 from taskorch import (
     TaskOrchestrator,
-    UnknownTaskError,
     Workflow,
     WorkflowFailedError,
     task,
@@ -99,19 +98,6 @@ def run(orch, flow, run_id):
         made.result(PATIENCE)
 
 
-def test_what_took_longer_is_named_with_what_it_was_made_of():
-    with TaskOrchestrator() as orch:
-        run(orch, night(), "monday")
-        run(orch, night(batch=99, day="tuesday"), "tuesday")
-        comparison = orch.compare("monday", "tuesday")
-    assert comparison.states == ("completed", "completed")
-    kinds = {each.kind for each in comparison.differences}
-    assert "parameters" in kinds
-    last = comparison.differences[-1]
-    assert "day 'monday' → 'tuesday'" in last.text
-    assert "batch 10 → 99" in last.text
-
-
 def test_of_a_failure_that_is_new_the_first_is_named_first():
     with TaskOrchestrator() as orch:
         run(orch, checked(), "monday")
@@ -122,14 +108,6 @@ def test_of_a_failure_that_is_new_the_first_is_named_first():
     assert first.task == "check"
     assert "ValueError: too many rows (it completed before)" in first.text
     assert str(comparison).startswith("tuesday failed after ")
-
-
-def test_two_runs_of_one_thing_are_made_of_the_same():
-    with TaskOrchestrator() as orch:
-        run(orch, night(), "monday")
-        run(orch, night(), "tuesday")
-        kinds = {each.kind for each in orch.compare("monday", "tuesday").differences}
-    assert kinds.isdisjoint({"changed", "parameters", "failed", "added", "gone"})
 
 
 def test_what_failed_since_another_did_is_no_difference_of_its_own():
@@ -191,19 +169,6 @@ def test_code_is_compared_by_who_cannot_import_it(monkeypatch, tmp_path):
     assert not any("code" in each for each in comparison.unknown)
 
 
-def test_a_failure_that_is_allowed_leaves_a_run_completed():
-    flow = Workflow("flow")
-    flow.task(check, 99, id="checked", allow_failure=True)
-    good = Workflow("flow")
-    good.task(check, 1, id="checked", allow_failure=True)
-    with TaskOrchestrator() as orch:
-        run(orch, good, "monday")
-        run(orch, flow, "tuesday")
-        comparison = orch.compare("monday", "tuesday")
-    assert comparison.states == ("completed", "completed, 1 failure allowed")
-    assert [each.task for each in comparison.differences][:1] == ["checked"]
-
-
 class Hostile:
     """A value that refuses all that is asked of it."""
 
@@ -243,13 +208,6 @@ def test_hostile_arguments_are_compared_or_said_to_be_unknown(number):
         comparison = orch.compare("one", "two")
     json.dumps(comparison.to_dict())
     str(comparison).encode()
-
-
-def test_a_run_that_is_not_there_is_refused():
-    with TaskOrchestrator() as orch:
-        run(orch, night(), "monday")
-        with pytest.raises(UnknownTaskError, match="nobody"):
-            orch.compare("nobody", "monday")
 
 
 def test_tasks_on_their_own_are_compared():
@@ -398,25 +356,6 @@ def test_a_disk_that_fills_up_is_no_cause(tmp_path):
     assert "disk_mb" not in str(comparison)
 
 
-def test_slots_and_pools_that_changed_between_them_are_named(tmp_path):
-    path = str(tmp_path / "runs.db")
-    flow = Workflow("flow")
-    for n in range(4):
-        flow.task(sleep, 0.2, id=f"part-{n}", resources={"db": 1})
-    for run_id, total in (("monday", 4), ("tuesday", 1)):
-        with TaskOrchestrator(
-            journal=path, concurrency=8 * total, resources={"cpu": 4, "db": total}
-        ) as orch:
-            run(orch, flow, run_id)
-            comparison = orch.compare("monday", run_id)
-    first = comparison.differences[0]
-    assert first.kind == "workers"
-    assert "8 slots, 32 before" in first.text
-    assert "the pool db has 1, 4 before" in first.text
-    assert "at most 1 task ran at once, " in first.text
-    assert first.seconds > 0.3
-
-
 @pytest.mark.parametrize(
     ("was", "now", "told"),
     [
@@ -442,19 +381,6 @@ def test_each_number_that_changed_is_told_however_large(was, now, told):
         return
     assert f"rows {told}" in text
     assert f"args[1] {told}" in text
-
-
-@pytest.mark.parametrize("size", [10**400, -1], ids=["large", "below"])
-def test_a_value_that_says_an_impossible_size_is_compared(size):
-    with TaskOrchestrator() as orch:
-        for run_id, each in (("monday", 300), ("tuesday", size)):
-            flow = Workflow("flow")
-            flow.task(ignore, SimpleNamespace(nbytes=each), id="load")
-            run(orch, flow, run_id)
-        (first,) = [
-            e for e in orch.compare("monday", "tuesday").differences if e.causes
-        ]
-    assert "args[0] namespace(nbytes=300)" in first.text
 
 
 def test_more_data_are_named_with_what_they_come_from():

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.integration.tools import PATIENCE
 
 from taskorch import InvalidTaskError, TaskOrchestrator
 from taskorch._settings.configuration import SETTINGS, _lines, read_configuration
@@ -81,41 +80,6 @@ def refused(**environ):
 # -- where settings come from ---------------------------------------------------------
 
 
-def test_without_a_file_all_is_as_by_default():
-    with TaskOrchestrator.from_config() as orch:
-        assert orch.submit(pow, 2, 10).result(PATIENCE) == 1024
-    assert values() == {}
-
-
-def test_a_file_is_taken(here):
-    write(FILE)
-    assert values() == {
-        "journal": str(here / "state/runs.db"),
-        "concurrency": 4,
-        "grace": 2.5,
-        "resources": {"cpu": 2, "gpu": 1},
-    }
-    (here / "state").mkdir()
-    with TaskOrchestrator.from_config() as orch:
-        assert orch.submit(len, "abc").result(PATIENCE) == 3
-        assert orch.get_stats().resources["gpu"].total == 1
-    assert (here / "state" / "runs.db").exists()
-
-
-def test_what_is_nearer_to_the_program_comes_first(monkeypatch):
-    write(FILE)
-    assert values(TASKORCH_PROFILE="large")["resources"] == {"cpu": 32}
-    assert values(TASKORCH_PROFILE="large")["grace"] == 2.5
-    both = {"TASKORCH_PROFILE": "large", "TASKORCH_CONCURRENCY": "8"}
-    assert values(**both)["concurrency"] == 8
-    for name, text in both.items():
-        monkeypatch.setenv(name, text)
-    made = Told.from_config(concurrency=3, journal=None, queue=None).arguments
-    assert (made["concurrency"], made["journal"], made["grace"]) == (3, None, 2.5)
-    made = Told.from_config(profile="ci").arguments
-    assert (made["concurrency"], made["journal"]) == (8, None)
-
-
 def test_the_nearest_file_holds(here, monkeypatch):
     write("[tool.taskorch]\nconcurrency = 1\n", "pyproject.toml")
     write("[tool.other]\nconcurrency = 2\n", "inner/pyproject.toml")
@@ -133,42 +97,6 @@ def test_the_nearest_file_holds(here, monkeypatch):
     assert Told.from_config("../pyproject.toml").arguments == {"concurrency": 4}
 
 
-def test_a_pyproject_without_a_table_of_ours_is_passed_by():
-    for text in ("", "tool = 7", "[tool.ruff]\nline-length = 88"):
-        write(text, "pyproject.toml")
-        assert read_configuration(environ={}).file is None
-
-
-def test_every_setting_can_be_a_variable(tmp_path):
-    policies = tmp_path / "policies.yaml"
-    policies.write_text("policies: []")
-    found = values(
-        TASKORCH_JOURNAL="runs.db",
-        TASKORCH_DURABILITY="process",
-        TASKORCH_CONCURRENCY="4",
-        TASKORCH_RESOURCES="cpu=4, memory_mb=2048.5",
-        TASKORCH_ENFORCE="no",
-        TASKORCH_EXECUTORS="process=3",
-        TASKORCH_GOVERNANCE=str(policies),
-        TASKORCH_KEEP_FINISHED="0",
-        TASKORCH_KEEP_FINISHED_MB="64",
-        TASKORCH_KEEP_LOGS_MB="8",
-        TASKORCH_MAX_QUEUED="none",
-        TASKORCH_UNKNOWN_CAPABILITY="wait",
-        TASKORCH_STOP_TIMEOUT="2.5",
-        TASKORCH_GRACE="0",
-        TASKORCH_RERUN_FAILED="Yes",
-        TASKORCH_SEED="-7",
-        TASKORCH_MONITOR_INTERVAL="1",
-    )
-    assert list(found) == sorted(SETTINGS)
-    assert found["resources"] == {"cpu": 4, "memory_mb": 2048.5}
-    assert found["max_queued"] is None
-    assert found["rerun_failed"] is True
-    # And the class accepts what was accepted here.
-    TaskOrchestrator(**found)
-
-
 def test_each_argument_that_is_no_part_is_a_setting():
     parts = {
         "registry",
@@ -183,30 +111,6 @@ def test_each_argument_that_is_no_part_is_a_setting():
         "extensions",
     }
     assert SETTINGS.keys() | parts == signature(TaskOrchestrator).parameters.keys()
-
-
-def test_a_variable_that_is_empty_is_not_set():
-    assert values(TASKORCH_GRACE="", TASKORCH_PROFILE="", TASKORCH_CONFIG="") == {}
-
-
-def test_what_else_begins_with_our_name_is_left_alone():
-    """What a program of ours is told, a service's token, and what Kubernetes sets."""
-    environ = {
-        "TASKORCH_RUN": "x",
-        "TASKORCH_PROGRAM": "x",
-        "TASKORCH_TASK": "x",
-        "TASKORCH_FENCE": "1.1",
-        "TASKORCH_ALLOCATION": "/tmp/x",
-        "TASKORCH_CHECKPOINT": "/tmp/y",
-        "TASKORCH_TOKEN": "of a service",
-        "TASKORCH_SERVICE_HOST": "10.0.0.1",
-        "TASKORCH_SERVICE_PORT": "80",
-        "TASKORCH_SERVICE_PORT_HTTP": "80",
-        "TASKORCH_PORT": "tcp://10.0.0.1:80",
-        "TASKORCH_PORT_80_TCP_ADDR": "10.0.0.1",
-        "TASKORCH_API_SERVICE_HOST": "10.0.0.1",
-    }
-    assert values(**environ) == {}
 
 
 def test_how_a_file_is_kept_means_nothing_in_memory():

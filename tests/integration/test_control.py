@@ -351,26 +351,6 @@ def test_a_blocked_task_cannot_be_suspended(orch: TaskOrchestrator) -> None:
         orch.suspend_task(blocked(orch).task_id)
 
 
-def test_a_suspended_program_stops_where_it_stands(tmp_path) -> None:
-    """A program is held by the system, goes on in the same attempt, and completes."""
-    with TaskOrchestrator() as orch:
-        recorder = Recorder(orch, "task_started", "task_suspended", "task_resumed")
-        task = Task.program(["sh", "-c", "read line; echo $line"], stdin="hello\n")
-        go = tmp_path / "go"
-        script = f"while [ ! -e {go} ]; do sleep 0.01; done"
-        handle = orch.submit_task(Task.program(["sh", "-c", script]))
-        recorder.wait_for(1)
-        eventually(lambda: orch._rt.attempts.holdable(handle._row))
-        assert orch.suspend_task(handle.task_id)
-        assert recorder.wait_for(2)[1].held is True
-        assert orch.get_task_status(handle.task_id).state == "suspended"
-        assert orch.resume_task(handle.task_id)
-        go.touch()
-        assert handle.result(PATIENCE).exit_code == 0
-        assert orch.get_task_status(handle.task_id).attempts == 1
-        assert orch.submit_task(task).result(PATIENCE).stdout_tail == "hello\n"
-
-
 # -- status ------------------------------------------------------------------------
 
 

@@ -64,25 +64,6 @@ def test_a_class_that_is_corrected_is_asked_first_in_later_lives_too(tmp_path):
     }
 
 
-def test_what_follows_is_what_follows_of_the_class_that_was_said():
-    """A failure that was given up is tried again, if it is of the network."""
-    calls = []
-
-    def once():
-        calls.append(1)
-        if len(calls) < 3:
-            text = "the feed is stale"
-            raise ValueError(text)
-        return "fresh"
-
-    with orchestrator() as orch:
-        first = orch.submit_task(Task.call(once, id="one"))
-        first.exception(PATIENCE)
-        assert len(calls) == 1
-        orch.corrections.it_was("one", "network")
-        assert orch.submit_task(Task.call(once, id="two")).result(PATIENCE) == "fresh"
-
-
 def test_a_program_is_known_again_by_its_last_words():
     """One that said nothing is not: all that exit with 3 would be the same."""
     with orchestrator() as orch:

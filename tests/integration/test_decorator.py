@@ -8,7 +8,6 @@ import inspect
 import pickle
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -17,7 +16,6 @@ import taskorch
 from taskorch import (
     InvalidTaskError,
     Resources,
-    RetryPolicy,
     Task,
     TaskOrchestrator,
     Workflow,
@@ -189,14 +187,6 @@ def test_it_stays_the_function_that_it_was():
     assert knows.iscoroutinefunction(later)
 
 
-def test_what_is_said_explicitly_comes_first():
-    made = Task.call(plain, timeout=5, id="x")
-    assert (made.timeout, made.resources, made.id) == (5, Resources(cpu=1), "x")
-    assert Task.call(plain, timeout=None).timeout is None
-    wf = Workflow("w")
-    assert wf.task(plain, resources={"cpu": 2}).task.resources == Resources(cpu=2)
-
-
 def test_what_a_document_says_comes_first_and_is_written_so():
     functions = {"f": stacked}
     said = {"tasks": {"x": {"call": "f", "priority": 0, "timeout": 5}}}
@@ -239,19 +229,6 @@ def test_a_type_that_was_declared_stays_in_a_document():
     assert {read[i].task.payload.executor for i in "xyz"} == {"mine"}
 
 
-def test_of_two_decorations_the_outer_comes_first():
-    made = Task.call(stacked)
-    assert (made.priority, made.timeout, made.resources) == (3, 600, Resources(cpu=1))
-
-    def bare():
-        pass
-
-    twice = task(priority=1)(task(executor="inner")(bare))
-    assert Task.call(twice).payload.executor == "inner"
-    twice = task(executor="outer")(task(executor="inner")(bare))
-    assert Task.call(twice).payload.executor == "outer"
-
-
 @pytest.mark.parametrize(
     ("add", "options"),
     [("map", {"kwargs": {}}), ("map", {"executor": "x"}), ("reduce", {"kwargs": {}})],
@@ -261,25 +238,6 @@ def test_what_a_map_does_not_take_is_said(add, options):
     with pytest.raises(InvalidTaskError, match=f"wf.{add} takes no {name}=") as caught:
         getattr(Workflow("w"), add)(plain, [1], **options)
     assert caught.value.hint
-
-
-def test_retries_and_executors_are_options_as_well():
-    runs = []
-
-    @task(retry=RetryPolicy(3, base=0), executor="mine")
-    def shaky():
-        runs.append(1)
-        if len(runs) < 3:
-            raise OSError
-        return taskorch.current_context().attempt
-
-    with (
-        ThreadPoolExecutor(1) as pool,
-        TaskOrchestrator(executors={"mine": pool}) as orch,
-    ):
-        assert orch.submit(shaky).result(PATIENCE) == 3
-    assert Task.call(shaky).payload.executor == "mine"
-    assert Task.call(shaky, executor="thread").payload.executor == "thread"
 
 
 def test_its_type_and_its_metadata_are_found_again():
@@ -349,17 +307,3 @@ def test_what_is_no_function_of_the_users_is_refused(fn):
     with pytest.raises(InvalidTaskError, match="@task") as caught:
         task(timeout=3)(fn)
     assert caught.value.hint
-
-
-def test_what_answers_anything_has_declared_nothing():
-    """A mock has every attribute."""
-
-    class Anything:
-        def __getattr__(self, name):
-            return {"timeout": 1}
-
-        def __call__(self):
-            return 5
-
-    with TaskOrchestrator() as orch:
-        assert orch.submit(Anything()).result(PATIENCE) == 5

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,15 @@ from tests.integration.tools import (
     Slow,
     eventually,
     in_loop,
-    pass_time,
 )
 
 from taskorch import (
     JournalTakenError,
     NotRunningError,
     Task,
-    TaskorchError,
     TaskOrchestrator,
     TaskState,
     Workflow,
-    WorkflowFailedError,
     current_context,
 )
 from taskorch.cli import _run, main
@@ -42,10 +39,9 @@ from taskorch.frontends.jobs import JobSystem
 from taskorch.frontends.suite import _running
 from taskorch.journal import SqliteJournal
 from taskorch.kit.backoff import Backoff
-from taskorch.protocols import Entry, Projection, Submit
+from taskorch.protocols import Entry, Projection
 from taskorch.reading import JournalReader
 from taskorch.recovery import Alerts
-from taskorch.runs import _members
 from taskorch.runtime import _committer
 
 CALLS: list[Any] = []
@@ -178,52 +174,6 @@ def degrade(orch: TaskOrchestrator, journal: Ailing, how: str = "before") -> Non
 HOW = pytest.mark.parametrize("how", ["before", "after"])
 
 
-@HOW
-def test_nothing_starts_and_all_is_said(path: Path, how: str) -> None:
-    """Health, events and refusals tell of it; it is lifted by itself."""
-    journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch:
-        recorder = Recorder(orch, "journal_degraded", "journal_restored")
-        done = orch.submit_task(Task.call(echo, 1, id="done"))
-        assert done.result(PATIENCE) == 1
-        degrade(orch, journal, how)
-        (degraded,) = recorder.wait_for(1)
-        assert "the disk is full" in str(degraded)
-        health = orch.health()
-        (check,) = [check for check in health.checks if check.component == "journal"]
-        assert (check.status, health.live) == ("degraded", True)
-        assert "the disk is full" in check.detail
-        for call in (
-            lambda: orch.submit(echo, 2),
-            lambda: orch.submit_task(Task.call(echo, 2, id="two")),
-            lambda: orch.submit_tasks([Task.call(echo, 2)]),
-            lambda: orch.map(echo, [1]),
-            lambda: orch.cancel_task("done"),
-            lambda: orch.rerun_task("done"),
-        ):
-            with pytest.raises(JournalUnavailableError, match="disk is full") as caught:
-                call()
-            assert caught.value.outcome == "refused"
-        # What is there may be read.
-        assert done.result() == 1
-        assert orch.handle("done") is done
-        assert orch.get_task_status("done").result == 1
-        assert orch.get_stats().state_machine.completed == 1
-        assert [status.task_id for status in orch.tasks()] == ["done"]
-        # It tries again, and does not flood anybody with events.
-        journal.wait_for(3)
-        assert len(recorder.events) == 1
-        journal.mend()
-        recorder.wait_for(2)
-        assert recorder.names() == ["JournalDegraded", "JournalRestored"]
-        assert orch.health().status == "ok"
-        assert orch.submit(echo, 3).result(PATIENCE) == 3
-    with open_at(path) as orch:
-        assert orch.get_stats().state_machine.completed == 2
-        kinds = [fact[0].__name__ for fact, _ in orch._rt.committer.journal.read()]
-        assert kinds.count("JournalDegraded") == kinds.count("JournalRestored") == 1
-
-
 class Taken(Projection):
     """Notes all events that it takes."""
 
@@ -252,27 +202,6 @@ def test_a_projection_takes_what_tells_of_the_trouble_in_its_place(
         eventually(lambda: bool(late.events))
         assert orch.submit(echo, 2).result(PATIENCE) == 2
     assert first.events == late.events == [*JournalReader(path).happened()]
-
-
-@HOW
-def test_queued_work_does_not_start_meanwhile(path: Path, how: str) -> None:
-    """What waits for a slot goes on waiting, also when one is free."""
-    journal = Ailing(path)
-    with TaskOrchestrator(journal=journal, concurrency=1) as orch:
-        one = orch.submit(hold, 1)
-        two = orch.submit(echo, 2)
-        assert BEGAN.wait(PATIENCE)
-        degrade(orch, journal, how)
-        GO.set()
-        journal.wait_for(3)
-        assert CALLS == [1]
-        assert not one.done()
-        assert not two.done()
-        with pytest.raises(TimeoutError):
-            one.result(0)
-        journal.mend()
-        assert two.result(PATIENCE) == 2
-        assert one.result(PATIENCE) == 1
 
 
 @HOW
@@ -332,29 +261,6 @@ def test_a_submission_in_doubt(path: Path, how: str) -> None:
         assert orch.get_stats().state_machine.total == 2
 
 
-@HOW
-def test_a_doubt_is_settled_in_the_next_life(path: Path, how: str) -> None:
-    """The journal never came back; what was in doubt is there, or it is not."""
-    journal = Ailing(path)
-    orch = TaskOrchestrator(journal=journal)
-    orch.start()
-    kept = orch.submit_task(Task.call(echo, 0, id="kept"))
-    assert kept.result(PATIENCE) == 0
-    journal.fails(how, at="TaskSubmitted")
-    with impatience():
-        with pytest.raises(JournalUnavailableError):
-            orch.submit_task(Task.call(echo, 1, id="x"))
-        report = orch.stop()
-    assert not CALLS[1:]
-    assert [left.task_id for left in report.left] == ["x"]
-    with open_at(path) as orch:
-        assert orch.handle("kept").result() == 0
-        names = [status.task_id for status in orch.tasks()]
-        assert names == (["kept", "x"] if how == "after" else ["kept"])
-        assert orch.submit_task(Task.call(echo, 1, id="x")).result(PATIENCE) == 1
-    assert CALLS == [0, 1]
-
-
 @in_loop
 async def test_doubt_and_refusal_on_the_loop(path: Path) -> None:
     """`orch.aio` says the same, and the loop goes on meanwhile."""
@@ -383,81 +289,6 @@ async def test_doubt_and_refusal_on_the_loop(path: Path) -> None:
 
 
 @HOW
-def test_every_way_to_ask_may_be_in_doubt(path: Path, how: str) -> None:
-    """What was asked is done once the journal is back, and by then only once."""
-    journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch:
-        for name in "abcd":
-            orch.submit_task(Task.call(echo, name, id=name, not_before=3600))
-        asks: list[tuple[Callable[[], Any], str, str]] = [
-            (lambda: orch.cancel_task("a"), "a", "cancelled"),
-            (lambda: orch.suspend_task("b"), "b", "suspended"),
-            (lambda: orch.set_priority("c", 4), "c", "pending"),
-        ]
-        for ask, name, state in asks:
-            journal.fails(how)
-            with impatience(), pytest.raises(JournalUnavailableError) as caught:
-                ask()
-            assert caught.value.outcome == "unknown"
-            journal.mend()
-            eventually(lambda: orch.health().status == "ok")
-            assert str(orch.get_task_status(name).state) == state
-        assert orch.get_task_status("c").priority == 4
-        for name in "bcd":
-            assert orch.cancel_task(name)
-
-
-@HOW
-def test_stop_while_degraded_ends(path: Path, how: str) -> None:
-    """It does not wait for the journal; nobody who waits is forgotten."""
-    journal = Ailing(path)
-    orch = TaskOrchestrator(journal=journal, concurrency=1)
-    orch.start()
-    one = orch.submit_task(Task.call(hold_politely, id="one"))
-    two = orch.submit_task(Task.call(echo, 2, id="two"))
-    assert BEGAN.wait(PATIENCE)
-    degrade(orch, journal, how)
-    heard: list[BaseException | None] = []
-    waiter = threading.Thread(target=lambda: heard.append(two.exception(PATIENCE)))
-    waiter.start()
-    eventually(lambda: two._waiters)
-    report = orch.stop(drain=False)
-    assert {left.task_id for left in report.left} == {"one", "two"}
-    waiter.join(PATIENCE)
-    assert isinstance(heard[0], NotRunningError)
-    with pytest.raises(NotRunningError):
-        one.result(PATIENCE)
-    GO.set()
-    with open_at(path) as orch:
-        assert orch.handle("one").result(PATIENCE) is None
-        assert orch.handle("two").result(PATIENCE) == 2
-
-
-@HOW
-def test_a_draining_stop_while_degraded_ends(path: Path, how: str) -> None:
-    """It waits for a while, for the trouble may pass, and says what is left."""
-    journal = Ailing(path)
-    orch = TaskOrchestrator(journal=journal, concurrency=1)
-    orch.start()
-    one = orch.submit_task(Task.call(hold, 1, id="one"))
-    orch.submit_task(Task.call(echo, 2, id="two"))
-    assert BEGAN.wait(PATIENCE)
-    degrade(orch, journal, how)
-    GO.set()
-    with impatience():
-        report = orch.stop()
-    assert not report.drained
-    assert "two" in {left.task_id for left in report.left}
-    # It ended, and nobody could keep that: it is not told as if it were.
-    with pytest.raises(NotRunningError):
-        one.result(PATIENCE)
-    assert not one.done()
-    with open_at(path) as orch:
-        assert orch.handle("one").result(PATIENCE) == 1
-        assert orch.handle("two").result(PATIENCE) == 2
-
-
-@HOW
 def test_the_journal_comes_back_during_the_stop(path: Path, how: str) -> None:
     """What ended meanwhile is kept after all."""
     journal = Ailing(path)
@@ -474,48 +305,6 @@ def test_the_journal_comes_back_during_the_stop(path: Path, how: str) -> None:
     with open_at(path) as orch:
         assert orch.handle("one").result() == 1
     assert CALLS == [1]
-
-
-@HOW
-def test_a_drain_outlives_a_moment_of_trouble(path: Path, how: str) -> None:
-    """The end of the block waits for all that can proceed once the journal is back."""
-    journal = Ailing(path)
-    orch = TaskOrchestrator(journal=journal, concurrency=1)
-    orch.start()
-    first = orch.submit(hold, 1)
-    rest = [orch.submit(echo, number) for number in range(20)]
-    assert BEGAN.wait(PATIENCE)
-    degrade(orch, journal, how)
-    reports: list[Any] = []
-    stopping = threading.Thread(target=lambda: reports.append(orch.stop()))
-    stopping.start()
-    eventually(lambda: orch._rt.waiting.quiet)
-    GO.set()
-    journal.wait_for(3)
-    journal.mend()
-    stopping.join(PATIENCE)
-    assert reports[0].drained
-    assert reports[0].left == ()
-    assert first.result(PATIENCE) == 1
-    assert [handle.result(0) for handle in rest] == list(range(20))
-
-
-@HOW
-def test_a_retry_and_a_timeout_fall_due_meanwhile(path: Path, how: str) -> None:
-    """Timers go on; what they let go starts afterwards."""
-    journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch:
-        late = orch.submit_task(Task.call(hold_politely, timeout=3600, id="late"))
-        due = orch.submit_task(Task.call(echo, "due", not_before=1800, id="due"))
-        assert BEGAN.wait(PATIENCE)
-        degrade(orch, journal, how)
-        pass_time(orch, 3600)
-        eventually(lambda: orch._rt.kernel.tasks["late"].state is TaskState.FAILED)
-        assert CALLS == []
-        assert not late.done()
-        journal.mend()
-        assert due.result(PATIENCE) == "due"
-        assert type(late.exception(PATIENCE)).__name__ == "TaskTimeoutError"
 
 
 @HOW
@@ -956,32 +745,6 @@ def test_a_slow_disk(path: Path) -> None:
     assert sorted(CALLS) == [0, 1, 2]
 
 
-def test_nothing_starts_before_it_is_kept(path: Path) -> None:
-    """A task begins once its submission is kept; who waits for its end, once that is."""
-    journal = Slow(path)
-    with TaskOrchestrator(journal=journal) as orch:
-        orch.submit(echo, 0).result(PATIENCE)
-        eventually(orch._rt.is_quiet)
-        journal.go.clear()
-        handles: list[Any] = []
-        thread = threading.Thread(target=lambda: handles.append(orch.submit(hold, 1)))
-        thread.start()
-        assert journal.waits.wait(PATIENCE)
-        assert not BEGAN.is_set()
-        assert not handles
-        journal.go.set()
-        thread.join(PATIENCE)
-        assert BEGAN.wait(PATIENCE)
-        eventually(orch._rt.committer.is_idle)
-        journal.waits.clear()
-        journal.go.clear()
-        GO.set()
-        assert journal.waits.wait(PATIENCE)
-        assert not handles[0].done()
-        journal.go.set()
-        assert handles[0].result(PATIENCE) == 1
-
-
 def test_what_must_not_run_twice_waits_for_its_start(path: Path) -> None:
     """`idempotent=False`: the fact that it starts is kept before it does."""
     journal = Ailing(path)
@@ -1021,56 +784,6 @@ def test_an_attempt_that_was_held_back_is_no_attempt(path: Path, how: str) -> No
             assert orch.decide("two", "retry")
         assert orch.handle("two").result(PATIENCE) == 2
     assert CALLS.count(2) == 1
-
-
-def checkpoint_it(value: Any) -> Any:
-    BEGAN.set()
-    assert GO.wait(PATIENCE)
-    current_context().checkpoint(value)
-    CALLS.append(current_context().restored)
-    return value
-
-
-def test_a_checkpoint_while_degraded(path: Path) -> None:
-    """The task goes on once its state is kept: the trouble is not its own."""
-    journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch:
-        handle = orch.submit(checkpoint_it, 1)
-        assert BEGAN.wait(PATIENCE)
-        degrade(orch, journal)
-
-        def is_pending() -> bool:
-            with orch._rt.lock:
-                return "TaskCheckpointed" in orch._rt.committer.commits.pending.values
-
-        with impatience():
-            GO.set()
-            eventually(is_pending)
-            # The patience of one wait, and more, is over by the next try to write.
-            journal.wait_for(journal.tries + 3)
-        assert CALLS == []
-        journal.mend()
-        assert handle.result(PATIENCE) == 1
-    assert CALLS == [1]
-
-
-def test_an_opening_that_cannot_write(path: Path) -> None:
-    """It is not open then, no thread goes on trying, and another one can open it."""
-    with open_at(path) as orch:
-        orch.submit_task(Task.call(echo, 1, id="one")).result(PATIENCE)
-    journal = Ailing(path)
-    journal.fails()
-    orch = TaskOrchestrator(journal=journal)
-    with impatience(), pytest.raises(JournalUnavailableError):
-        orch.start()
-    eventually(
-        lambda: not [t for t in threading.enumerate() if t.name.endswith("-journal")]
-    )
-    with pytest.raises(NotRunningError):
-        orch.submit(echo, 2)
-    assert orch.stop().left == ()
-    with open_at(path) as orch:
-        assert orch.handle("one").result() == 1
 
 
 @in_loop
@@ -1225,30 +938,6 @@ def test_the_rest_of_a_map_from_outside_waits_for_the_journal(
             assert rest == list(range(1, 50))
 
 
-@HOW
-def test_commands_of_a_controller_wait_for_the_journal(path: Path, how: str) -> None:
-    class Submits:
-        name = "submits"
-
-        def tick(self, view: Any, now: float) -> Any:
-            del view, now
-            GO.wait(PATIENCE)
-            return [Submit(Task.call(echo, 1, id="one"))], None
-
-    journal = Ailing(path)
-    with TaskOrchestrator(journal=journal) as orch:
-        recorder = Recorder(orch, "component_failed")
-        orch.drivers.add(Submits())
-        with impatience():
-            degrade(orch, journal, how)
-            GO.set()
-            journal.wait_for(20)
-            journal.mend()
-            eventually(lambda: len([*orch.tasks(id="one")]) == 1)
-            assert orch.handle("one").result(PATIENCE) == 1
-            assert recorder.events == []
-
-
 def test_a_stop_ends_the_patience_of_tasks(path: Path) -> None:
     journal = Ailing(path)
     orch = TaskOrchestrator(journal=journal, stop_timeout=0.1)
@@ -1267,155 +956,7 @@ def test_a_stop_ends_the_patience_of_tasks(path: Path) -> None:
         assert again.handle("one").result(PATIENCE) == 1
 
 
-def test_a_stop_ends_the_patience_of_listeners(path: Path) -> None:
-    journal, errors = Ailing(path), list[TaskorchError]()
-    orch = TaskOrchestrator(journal=journal, stop_timeout=0.1)
-
-    def listen(_: object) -> None:
-        BEGAN.set()
-        assert GO.wait(PATIENCE)
-        try:
-            orch.submit(echo, 2)
-        except TaskorchError as error:
-            errors.append(error)
-
-    with orch:
-        orch.signals.task_completed.connect(listen)
-        orch.submit(echo, 1)
-        assert BEGAN.wait(PATIENCE)
-        with impatience():
-            degrade(orch, journal)
-            GO.set()
-            journal.wait_for(5)
-            orch.stop()
-            eventually(lambda: errors)
-    journal.mend()
-
-
 # -- what a caller from outside has begun goes on ---------------------------------------
-
-
-class AilingOnceKept(Ailing):
-    """It falls ill once it has kept a fact of a class: that step is well."""
-
-    after = ""
-    how = ""
-
-    def append(self, epoch: int, group: Sequence[Entry]) -> None:
-        group = list(group)
-        super().append(epoch, group)
-        if self.after and any(_kind(entry) == self.after for entry in group):
-            self.ill, self.after = self.how, ""
-
-
-@contextmanager
-def mends_later(journal: Ailing) -> Iterator[None]:
-    """The journal is well again once anybody from outside would have been told."""
-
-    def mend() -> None:
-        try:
-            journal.wait_for(20)
-        finally:
-            journal.mend()
-
-    mending = threading.Thread(target=mend)
-    mending.start()
-    with impatience():
-        yield
-    mending.join(PATIENCE)
-
-
-def cancel_all(orch: TaskOrchestrator) -> Any:
-    orch.change_tasks("cancel")
-    return [str(orch.get_task_status(f"run/{name}").state) for name in "abc"]
-
-
-def cancel_run(orch: TaskOrchestrator) -> Any:
-    orch.workflows.cancel("run")
-    return [str(orch.get_task_status(f"run/{name}").state) for name in "abc"]
-
-
-def restart_run(orch: TaskOrchestrator) -> Any:
-    orch.workflows.restart("failed")
-    return [orch.handle(f"failed/{name}").result(PATIENCE) for name in "abc"]
-
-
-def rerun_below(orch: TaskOrchestrator) -> Any:
-    orch.rerun_task("first", downstream=True)
-    return [orch.handle(name).result(PATIENCE) for name in ("first", "second")]
-
-
-def rerun_in_run(orch: TaskOrchestrator) -> Any:
-    orch.rerun_task("done/a", downstream=True)
-    return [orch.handle(f"done/{name}").result(PATIENCE) for name in "ab"]
-
-
-def succeed_again(name: str) -> str:
-    CALLS.append(name)
-    if CALLS.count(name) == 1:
-        raise ValueError(name)
-    return name
-
-
-def last_of_calls(_: Any = None) -> Any:
-    CALLS.append(len(CALLS))
-    return CALLS[-1]
-
-
-#: Acts of many steps, what the first of them keeps, and what all of them give.
-IN_STEPS: dict[Callable[[TaskOrchestrator], Any], tuple[str, list[Any]]] = {
-    cancel_all: ("TaskCancelled", ["cancelled"] * 3),
-    cancel_run: ("TaskCancelled", ["cancelled"] * 3),
-    restart_run: ("TaskSubmitted", ["a", "b", "c"]),
-    rerun_below: ("TaskSubmitted", [7, 8]),
-    rerun_in_run: ("TaskSubmitted", [7, 8]),
-}
-
-
-@HOW
-@pytest.mark.parametrize("act", IN_STEPS, ids=lambda act: act.__name__)
-def test_an_act_of_many_steps_that_has_begun_is_not_half_done(
-    path: Path, how: str, act: Callable[[TaskOrchestrator], Any]
-) -> None:
-    after, expected = IN_STEPS[act]
-    journal = AilingOnceKept(path)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        TaskOrchestrator(journal=journal) as orch,
-    ):
-        patch.setattr(_members, "_SLICE", 1)
-        later, failed, done = Workflow("later"), Workflow("failed"), Workflow("done")
-        for name in "abc":
-            later.add(Task.call(echo, name, id=name, not_before=3_600))
-            failed.task(succeed_again, name, id=name, allow_failure=True)
-        below = done.task(last_of_calls, id="a")
-        done.task(last_of_calls, below, id="b")
-        orch.workflows.start(later, id="run")
-        run = orch.workflows.start(failed, id="failed")
-        with suppress(WorkflowFailedError):
-            run.result(PATIENCE)
-        first = orch.submit_task(Task.call(last_of_calls, id="first"))
-        orch.submit_task(Task.call(last_of_calls, first, id="second")).result(PATIENCE)
-        orch.workflows.start(done, id="done").result(PATIENCE)
-        journal.how, journal.after = how, after
-        with mends_later(journal):
-            assert act(orch) == expected
-        for name in "abc":
-            orch.cancel_task(f"run/{name}")
-
-
-@HOW
-def test_a_block_ends_an_allocation_once_the_journal_is_back(
-    path: Path, how: str
-) -> None:
-    journal = Ailing(path)
-    with TaskOrchestrator(journal=journal, resources={"gpu": 1}) as orch:
-        with orch.resources.allocate({"gpu": 1}, owner="ada"):
-            degrade(orch, journal, how)
-            mending = mends_later(journal)
-            mending.__enter__()
-        mending.__exit__(None, None, None)
-        assert orch.resources.allocations() == []
 
 
 def run_suite(folder: Path, patch: pytest.MonkeyPatch, how: str) -> bool:

@@ -17,7 +17,7 @@ from tests.integration.deploys import (
     life,
 )
 
-from taskorch import TaskOrchestrator, Workflow
+from taskorch import Workflow
 from taskorch.client import Client
 from taskorch.errors import DuplicateTaskError, InvalidTaskError
 from taskorch.verbs.table import foreseen
@@ -276,21 +276,6 @@ OLD = {
 }
 
 
-@pytest.mark.parametrize("act", ["restart", "rerun", "backfill again"])
-def test_as_it_was_keeps_graph_arguments_and_options(act, failed_night):
-    program = KINDS["an added step"].program().replace("retry=1", "retry=3")
-    was = "as_it_was"
-    with life(failed_night, program) as (orch, _):
-        if act == "restart":
-            orch.workflows.restart(RUN, definition=was)
-        elif act == "rerun":
-            orch.rerun_task(f"{RUN}/load", definition=was)
-        else:
-            orch.schedules.backfill("night", *DAY, again=True, definition=was)
-        assert orch.wait(PATIENCE)
-        assert orch.workflows.get(RUN).result(PATIENCE) == OLD
-
-
 def test_one_task_alone_is_refused_if_more_has_changed(failed_night):
     task_id = f"{RUN}/load"
     with life(failed_night, KINDS["an added step"].program()) as (orch, _):
@@ -357,23 +342,3 @@ def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(
             "load": [-300, -400],
             "report": {"sum": [-300, -400], "times": 1},
         }
-
-
-def test_what_is_run_again_for_another_task_has_the_options_of_today(tmp_path):
-    with life(tmp_path, PROGRAM) as (orch, _):
-        orch.schedules.backfill("night", *DAY)
-        assert orch.wait(PATIENCE)
-    program = KINDS["other code of what completed"].program()
-    with life(tmp_path, program.replace("retry=1", "priority=7")) as (orch, module):
-        orch.workflows.restart(RUN)
-        assert orch.wait(PATIENCE)
-        assert {*module.CALLS} == {"extract", "load", "report"}
-        assert orch.get_task_status(f"{RUN}/load").priority == 7
-
-
-def test_a_task_of_no_schedule_runs_again_beside_schedules():
-    with TaskOrchestrator() as orch:
-        orch.options(id="alone").submit(int, "7").result(PATIENCE)
-        orch.schedules.add("hourly", 3_600, int)
-        assert orch.rerun_task("alone").result(PATIENCE) == 7
-        orch.stop(drain=False)

@@ -14,42 +14,6 @@ from taskorch.model import Agent
 from taskorch.protocols import AddAgent, Cancel, ChangePools, Submit
 
 
-class Counting:
-    """Submits tasks, one each time it is asked, every hundredth of a second."""
-
-    name = "counting"
-    watches = ()
-
-    def __init__(self, most=3, every=0.01):
-        self.most = most
-        self.every = every
-        self.asked = 0
-        self.enough = threading.Event()
-
-    def tick(self, view, now):
-        self.asked += 1
-        if self.asked >= self.most:
-            self.enough.set()
-            return [], None
-        task = Task.call(abs, -self.asked, id=f"n/{self.asked}")
-        return [Submit(task)], now + self.every
-
-
-@pytest.mark.parametrize("durable", [False, True])
-def test_a_driver_is_asked_while_the_orchestrator_runs(durable, tmp_path):
-    driver = Counting()
-    orch = TaskOrchestrator(journal=tmp_path / "j.db" if durable else None)
-    orch.drivers.add(driver)
-    assert not driver.asked
-    with orch:
-        assert driver.enough.wait(60)
-        orch.wait()
-        assert [status.task_id for status in orch.tasks("completed")] == ["n/1", "n/2"]
-    asked = driver.asked
-    assert orch.drivers.list() == ["counting"]
-    assert driver.asked == asked
-
-
 def test_an_event_wakes_it_and_so_does_a_word():
     class Echo:
         name = "echo"

@@ -47,7 +47,6 @@ from taskorch import (
 from taskorch.errors import (
     JournalError,
     JournalUnavailableError,
-    QueueFullError,
     TaskExpiredError,
     UnkeptResultError,
     WouldBlockError,
@@ -733,51 +732,6 @@ def test_what_is_left_goes_on_at_the_next_opening(path: Path) -> None:
         assert orch.handle("c").result(PATIENCE) == 3
         assert orch.get_task_status("a").attempts == 2
         assert orch.get_stats().state_machine.completed == 3
-
-
-def test_nobody_waits_for_ever(path: Path) -> None:
-    """Whoever waits in whatever way while the orchestrator stops is told."""
-    orch = open_at(path, concurrency=1)
-    orch.start()
-    gate("a")
-    one = orch.submit(hold, "a")
-    two = orch.submit(echo)
-    assert BEGAN["a"].wait(PATIENCE)
-    called: list[Any] = []
-    two.add_done_callback(called.append)
-    heard: list[BaseException | None] = []
-    seen: list[Any] = []
-
-    def wait_for(handle: Any) -> None:
-        heard.append(handle.exception(PATIENCE))
-
-    def collect() -> None:
-        seen.extend(taskorch.as_completed([one, two], PATIENCE))
-
-    async def await_it() -> None:
-        try:
-            await two
-        except NotRunningError as error:
-            heard.append(error)
-
-    waiters = [
-        threading.Thread(target=wait_for, args=(one,)),
-        threading.Thread(target=wait_for, args=(two,)),
-        threading.Thread(target=lambda: asyncio.run(await_it())),
-        threading.Thread(target=collect),
-    ]
-    for waiter in waiters:
-        waiter.start()
-    # The last of them to come there is among those who wait.
-    eventually(lambda: len(two._waiters or ()) >= 4)
-    eventually(lambda: len(one._waiters or ()) >= 2)
-    orch.stop(drain=False)
-    for waiter in waiters:
-        waiter.join(PATIENCE)
-        assert not waiter.is_alive()
-    assert [type(error) for error in heard] == [NotRunningError] * 3
-    assert set(seen) == {one, two}
-    assert called == []
 
 
 def test_futures_of_what_is_left_say_so(path: Path) -> None:
@@ -2006,69 +1960,6 @@ def test_an_agent_may_join_after_the_opening(path: Path) -> None:
 
 
 # -- long memories ---------------------------------------------------------------------
-
-
-@KEEP
-@FOLDED
-def test_what_waits_keeps_its_dependencies(path: Path, keep_finished: int) -> None:
-    """Parents that ended in earlier lives, and have left memory, hand over results."""
-    orch = open_at(path, keep_finished=keep_finished)
-    orch.start()
-    one = orch.submit_task(Task.call(echo, 1, id="one"))
-    two = orch.submit_task(Task.call(echo, 2, id="two"))
-    assert (one.result(PATIENCE), two.result(PATIENCE)) == (1, 2)
-    for number in range(4):
-        orch.submit(echo, number).result(PATIENCE)
-    orch.agent("sums", capabilities={"sum"})(sum_results)
-    orch.submit_task(Task.call(total, [one, two], id="call", not_before=3600))
-    orch.submit_task(Task("sum", id="agent", after=[one, "two"], not_before=3600))
-    orch.submit_task(Task.call(echo, Task.call(echo, 1, id="one"), id="task"))
-    orch.stop(drain=False)
-    for _ in range(2):
-        orch = open_at(path, keep_finished=keep_finished)
-        orch.agent("sums", capabilities={"sum"})(sum_results)
-        assert orch.get_task_status("call").state is TaskState.PENDING
-        orch.stop(drain=False)
-    with open_at(path, keep_finished=keep_finished) as orch:
-        orch.agent("sums", capabilities={"sum"})(sum_results)
-        for name in ("call", "agent"):
-            # It is due: nobody wants to wait for an hour.
-            assert orch.suspend_task(name)
-            row = orch._rt.kernel.tasks[name]
-            row.extra.resume_ns = 0
-            assert orch.resume_task(name)
-        assert orch.handle("call").result(PATIENCE) == 3
-        assert orch.handle("agent").result(PATIENCE) == {"one": 1, "two": 2}
-        assert orch.handle("task").result(PATIENCE) == 1
-
-
-def sum_results(task: Task, context: Any) -> Any:
-    del task
-    return dict(context.results)
-
-
-def test_nothing_is_left_behind_by_a_refusal(path: Path) -> None:
-    """What a queue refuses is neither kept nor remembered, in whatever way it came."""
-    orch = open_at(path, max_queued=1, concurrency=1)
-    orch.submit(echo, 0)
-    for _ in range(2):
-        for submit in (
-            lambda: orch.submit(echo, 1),
-            lambda: orch.submit_task(Task.call(echo, 1)),
-            lambda: orch.submit_task(Task.call(echo, 1, id="x")),
-            lambda: orch.submit_tasks([Task.call(echo, 1), Task.call(echo, 2)]),
-            lambda: orch.map(echo, [1, 2]),
-        ):
-            with pytest.raises(QueueFullError):
-                submit()
-    committer = orch._rt.committer
-    assert committer is not None
-    assert not committer.documents
-    orch.stop()
-    with open_at(path) as orch:
-        assert orch.wait(PATIENCE)
-        assert orch.get_stats().state_machine.total == 1
-    assert CALLS == [0]
 
 
 def test_receivers_may_submit(path: Path) -> None:

@@ -20,10 +20,8 @@ from taskorch import (
 from taskorch.errors import (
     ComponentError,
     InvalidTaskError,
-    UnsatisfiableError,
     ValidationFailedError,
 )
-from taskorch.events import AllocationChanged
 from taskorch.policies import PoolAllocator, ProportionalAllocator
 from taskorch.protocols import Allocation
 
@@ -63,42 +61,6 @@ def elastic(cpu=8, **options):
 def call(worker, task_id, resources=None):
     wants = elastic() if resources is None else resources
     return Task.call(worker, id=task_id, resources=wants)
-
-
-def test_two_share_from_the_first_checkpoint_on_and_one_grows_when_the_other_ends():
-    first, second = Worker(), Worker()
-    told: list[AllocationChanged] = []
-
-    def note(event):
-        told.append(event)
-
-    with orchestrator() as orch:
-        orch.signals.allocation_changed.connect(note, weak=False)
-        one = orch.submit_task(call(first, "one"))
-        assert first.began.wait(WAIT)
-        two = orch.submit_task(call(second, "two"))
-        assert "It needs 1 cpu at the least, and 0 of 8 is free." in str(
-            orch.explain("two")
-        )
-        first.go.set()
-        assert second.began.wait(WAIT)
-        assert orch.get_task_status("one").allocation == Resources(cpu=4)
-        assert "It holds 4 cpu: of 8 cpu" in str(orch.explain("one"))
-
-        assert first.looked.wait(WAIT)
-        second.go.set()
-        second.end.set()
-        assert two.result(WAIT) == [4, 4, 4]
-        first.end.set()
-        assert one.result(WAIT) == [8, 4, 8]
-        # Of one that has ended, nobody knows what it held.
-        assert "as it asked for" not in str(orch.explain("one"))
-    parts = [(e.task_id, dict(e.before), dict(e.after)) for e in told]
-    million = 1_000_000
-    assert parts == [
-        ("one", {"cpu": 8 * million}, {"cpu": 4 * million}),
-        ("one", {"cpu": 4 * million}, {"cpu": 8 * million}),
-    ]
 
 
 class Meeting:
@@ -189,29 +151,6 @@ def kept():
     return dict(current_context().allocation)
 
 
-def test_what_is_elastic_is_kept_in_a_journal(tmp_path):
-    """The second life has the tasks as the first had them, and may change them."""
-    path = tmp_path / "runs.db"
-    wants = elastic(6, min={"cpu": 2}, weight=2.5, fallback="all_or_nothing")
-    with orchestrator(journal=path) as orch:
-        orch.submit_task(Task.call(kept, id="wait", resources=wants, not_before=3600))
-        orch.submit_task(Task.call(kept, id="done", resources=wants)).result(WAIT)
-        orch.stop(drain=False)
-    with orchestrator(journal=path) as orch:
-        task = orch.get_task_status("wait")
-        assert task.state == "pending"
-        assert orch.handle("wait")._task.resources == wants
-        spec = orch._rt.kernel.tasks["wait"].bucket.spec
-        assert spec.elastic == wants.elasticity
-        # The same options are the same task; others change it.
-        orch.submit_task(Task.call(kept, id="wait", resources=wants, not_before=3600))
-        assert orch._rt.kernel.tasks["wait"].bucket.spec.elastic == wants.elasticity
-        again = Task.call(kept, id="wait", resources=elastic(6))
-        assert orch.submit_task(again).result(WAIT) == {"cpu": 6}
-        changed = orch.get_task_status("wait").history
-        assert any("resources" in entry.detail for entry in changed)
-
-
 def test_documents_say_what_is_elastic():
     document = {
         "workflow": "w",
@@ -271,13 +210,6 @@ def held(_item):
     return current_context().allocation["cpu"]
 
 
-def test_the_usual_allocator_of_earlier_grants_it_whole():
-    with orchestrator(allocator=PoolAllocator()) as orch:
-        assert orch.submit_task(Task.call(kept, resources=elastic())).result(WAIT) == {
-            "cpu": 8
-        }
-
-
 # -- what is refused ----------------------------------------------------------------
 
 
@@ -288,14 +220,6 @@ def test_chunks_larger_than_the_pool_are_refused():
     with TaskOrchestrator(resources=Resources(cpu=0.5)) as orch:
         task = Task.call(kept, resources=elastic(0.5))
         assert orch.submit_task(task).result(WAIT) == {"cpu": 0.5}
-
-
-def test_a_resource_that_nobody_has_is_refused():
-    with (
-        orchestrator() as orch,
-        pytest.raises(UnsatisfiableError, match="1 gpu, and no pool and no worker"),
-    ):
-        orch.submit_task(Task.call(kept, resources=Elastic({"gpu": 1})))
 
 
 def test_a_least_of_what_is_not_divided_is_refused():

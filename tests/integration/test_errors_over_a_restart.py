@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import json
-import re
-import sys
 import threading
-from urllib.parse import quote
 
-from tests.cli.tools import taskorch
-from tests.frontends.service.tools import Service
-
-from taskorch import Program, Task, TaskOrchestrator, Workflow, errors
+from taskorch import Task, TaskOrchestrator, errors
 from taskorch.errors import (
     GateFailedError,
     TaskFailure,
     TaskorchError,
     UnwantedResultError,
 )
-from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
-from taskorch.frontends.mcp._calls import ToolUser
-from taskorch.frontends.service import create_app, recorded_app, serve
 from taskorch.kit.raised import place_of, told_of
 from taskorch.model import ProgramResult
 from taskorch.reading import JournalReader
 
 PATIENCE = 60.0
-TOOL = {tool.name: tool for tool in TOOLS}
-IDS = ("own", "key", "late", "below", "ended", "again", "night/load", "night/check")
 
 
 class PriceError(Exception):
@@ -49,22 +37,6 @@ def orchestrator(path, keep=1_000):
     return orch
 
 
-def fail(orch):
-    """Failures of each kind that no restart changes."""
-    orch.submit_tasks([Task("work", name, id=name) for name in ("own", "key")])
-    orch.submit_task(Task("work", "again", id="again", retries=1))
-    orch.submit_task(Task("work", id="below", after=["own"], on_parent_failure="fail"))
-    ended = Program([sys.executable, "-c", "raise SystemExit(3)"])
-    orch.submit_task(Task("program", ended, id="ended"))
-    slow = Program([sys.executable, "-c", "import time; time.sleep(600)"])
-    orch.submit_task(Task("program", slow, id="late", timeout=0.2))
-    night = Workflow("night")
-    load = night.add(Task("work", "night", id="load"))
-    night.add(Task("work", "own", id="check", after=[load], join="finished"))
-    orch.workflows.start(night, id="night")
-    orch.wait(PATIENCE)
-
-
 def said(error):
     return (
         None
@@ -73,88 +45,8 @@ def said(error):
     )
 
 
-def of_service(app):
-    """What the addresses of a service say of errors."""
-    with serve(app, port=0) as server:
-        service = Service(None, server, None)
-
-        def get(path):
-            return service.send("GET", f"/api/v1/{path}").said
-
-        failed = get("tasks?state=failed")["tasks"]
-        causes = get("failures")["failures"]
-        return {
-            "list": {each["task_id"]: said(each["error"]) for each in failed},
-            "task": {
-                name: said(get(f"tasks/{quote(name, safe='')}")["error"])
-                for name in IDS
-            },
-            "causes": [(each["error_type"], each["message"]) for each in causes],
-        }
-
-
-def of_tools(orch):
-    """What the tools for models say of them."""
-    place, user = OrchestratorPlace(orch), ToolUser("a model")
-    found = TOOL["find"].call(place, {"state": "failed"}, user)["tasks"]
-    status = TOOL["status"].call
-    return {
-        # What is long is cut, and is a text then.
-        "find": {
-            each["task_id"]: re.findall(r"\w+Error", str(each["error"]))[0]
-            for each in found
-        },
-        "status": {
-            name: said(status(place, {"task": name}, user)["error"]) for name in IDS
-        },
-    }
-
-
-def of_commands(capsys, path):
-    """What the command line says of them."""
-
-    def lines(*words):
-        _, out, _ = taskorch(capsys, *words)
-        return [line.split() for line in out.splitlines()]
-
-    listed = lines("inspect", path, "--state", "failed")
-    page = [row for name in IDS for row in lines("inspect", path, name)]
-    summary = lines("inspect", path)
-    runs = lines("runs", path)
-    return {
-        "list": [(row[0], row[-6:]) for row in listed],
-        "task": [row for row in page if row[:1] == ["error"]],
-        "causes": [row for row in summary if len(row) > 1 and "Error:" in row[1]],
-        "runs": [[word for word in row if "Error" in word] for row in runs],
-    }
-
-
-def faces(capsys, path, orch):
-    return {
-        "service": of_service(create_app(orch, token=None)),
-        "recorded": of_service(recorded_app(JournalReader(path), token=None)),
-        "tools": of_tools(orch),
-        "commands": of_commands(capsys, path),
-        "causes": [(c.error_type, c.pattern, c.message) for c in orch.failures()],
-    }
-
-
 #: How many tasks stay in memory in the lives after the first.
 KEEPS = (1_000, 1)
-
-
-def test_a_restart_changes_no_error(tmp_path, capsys):
-    path = tmp_path / "runs.db"
-    with orchestrator(path) as orch:
-        fail(orch)
-        before = faces(capsys, path, orch)
-    for keep in KEEPS:
-        with orchestrator(path, keep) as orch:
-            after = faces(capsys, path, orch)
-        assert json.loads(json.dumps(after)) == json.loads(json.dumps(before)), keep
-    types = {kind for kind, *_ in before["service"]["list"].values()}
-    assert types >= {"PriceError", "KeyError", "ValueError", "TaskTimeoutError"}
-    assert before["service"] == before["recorded"]
 
 
 def test_a_cause_names_no_part_of_a_word(tmp_path):

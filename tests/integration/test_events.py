@@ -396,21 +396,6 @@ def test_connect_is_a_decorator_and_holds_strongly() -> None:
         assert callable(again)
 
 
-def test_a_disconnected_receiver_hears_no_more() -> None:
-    """`disconnect` takes effect for what comes later."""
-    with TaskOrchestrator() as orch:
-        seen: list[Any] = []
-        listener = seen.append
-        orch.signals.task_completed.connect(listener)
-        orch.submit(int)
-        assert orch.wait(PATIENCE)
-        orch.signals.task_completed.disconnect(listener)
-        orch.submit(int)
-        assert orch.wait(PATIENCE)
-        assert len(seen) == 1
-        assert orch._rt.kernel.sink is None
-
-
 def test_connecting_from_many_threads() -> None:
     """No receiver is lost where several connect at once."""
     with TaskOrchestrator() as orch:
@@ -507,64 +492,6 @@ def test_a_receiver_that_returns_a_handle_is_no_async_one() -> None:
         assert orch.wait(PATIENCE)
         assert failures.events == []
         assert orch.get_stats().state_machine.failed == 1
-
-
-def test_a_receiver_that_blocks_does_not_delay_the_others() -> None:
-    """It keeps its thread for itself, and gets what it missed, in order, later."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        orch._rt.publisher.slow_after = 0.02
-        hold = Hold()
-        slow: list[str] = []
-
-        def blocking(event) -> None:
-            slow.append(event.task_id)
-            hold()
-
-        orch.signals.task_completed.connect(blocking)
-        fast = Recorder(orch, "task_completed")
-        ids = [f"t{n}" for n in range(5)]
-        for task_id in ids:
-            orch.submit_task(Task.call(int, id=task_id))
-        assert [e.task_id for e in fast.wait_for(5)] == ids
-        assert slow == ["t0"]
-        assert orch.health().status == "degraded"
-        assert "blocking" in str(orch.health())
-        hold.release()
-        assert orch.wait(PATIENCE)
-        assert slow == ids
-        assert orch.health().status == "ok"
-        assert orch.get_stats().events_lost == 0
-
-
-def test_a_callback_that_blocks_does_not_delay_the_others() -> None:
-    """It is relieved even though nobody listens to signals, and it has no slot."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        orch._rt.publisher.slow_after = 0.02
-        hold = Hold()
-        called = threading.Event()
-        handle = orch.submit(int)
-        handle.add_done_callback(hold)
-        handle.add_done_callback(lambda _: called.set())
-        assert called.wait(PATIENCE)
-        assert orch.submit(pow, 2, 3).result(PATIENCE) == 8
-        hold.release()
-
-
-def test_several_receivers_that_block() -> None:
-    """Each of them gets a thread of its own; the one that does not is served at once."""
-    with TaskOrchestrator() as orch:
-        orch._rt.publisher.slow_after = 0.02
-        holds = [Hold() for _ in range(3)]
-        for hold in holds:
-            orch.signals.task_completed.connect(hold)
-        fast = Recorder(orch, "task_completed")
-        orch.submit(int)
-        orch.submit(int)
-        fast.wait_for(2)
-        for hold in holds:
-            hold.release()
-        assert orch.wait(PATIENCE)
-        assert [hold.calls for hold in holds] == [2, 2, 2]
 
 
 def test_a_slow_receiver_is_passed_as_soon_as_there_is_a_thread(monkeypatch) -> None:
@@ -807,15 +734,6 @@ def test_the_memory_journal_keeps_every_event_without_gaps() -> None:
     assert tail == events[-2:]
     times = [e.at_ns for e in events]
     assert times == sorted(times)
-
-
-def test_a_journal_without_receivers_needs_no_publisher() -> None:
-    """Keeping events starts no thread beside the workers."""
-    journal = MemoryJournal(keep_events=True)
-    with TaskOrchestrator(journal=journal) as orch:
-        orch.submit(int).result(PATIENCE)
-        assert orch._rt.publisher._thread is None
-    assert [type(e).__name__ for e in journal.events()][-1] == "OrchestratorStopped"
 
 
 def test_the_default_journal_keeps_nothing() -> None:

@@ -48,11 +48,3 @@ def test_a_pattern_is_refused_where_names_are_exact(place, tmp_path, monkeypatch
                 PLACES[place](name, orch)
             assert place == "a budget" or caught.value.hint, name
         PLACES[place]("name", orch)
-
-
-def test_where_tasks_are_changed_a_pattern_of_types_counts():
-    with TaskOrchestrator(unknown_capability="wait") as orch:
-        for name in ("ab", "ac", "b"):
-            orch.submit_task(Task(name, id=name))
-        assert sorted(orch.change_tasks("cancel", type="a*")) == ["ab", "ac"]
-        orch.cancel_task("b")

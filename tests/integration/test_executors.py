@@ -14,15 +14,12 @@ import os
 import pickle
 import signal
 import threading
-import time
 from concurrent.futures import (
-    BrokenExecutor,
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
 
-import attrs
 import pytest
 from tests.integration.tools import PATIENCE
 
@@ -40,7 +37,6 @@ from taskorch import (
     TaskTimeoutError,
     current_context,
 )
-from taskorch.errors import AttemptLostError
 from taskorch.executors.remote import RemoteEnd, end_of
 
 #: Not `fork`: this process has threads.
@@ -140,10 +136,6 @@ def return_lock():
     return threading.Lock()
 
 
-def return_lambda():
-    return lambda: 5
-
-
 class Trap:
     """Can be pickled, and not unpickled."""
 
@@ -175,11 +167,6 @@ def die(path, times):
 
 def leave():
     os._exit(5)
-
-
-def rest(seconds):
-    time.sleep(seconds)
-    return "rested"
 
 
 # -- helpers -------------------------------------------------------------------------
@@ -449,15 +436,6 @@ def test_large_results_come_back_whole(orch):
     assert len(remotely(orch, bytes, 20_000_000).result(PATIENCE)) == 20_000_000
 
 
-def test_a_process_that_does_not_stop_in_time_leaks_its_slot_until_it_has(orch):
-    """A call in another process cannot be interrupted."""
-    kernel = orch._rt.kernel
-    kernel.config = attrs.evolve(kernel.config, grace_ns=20_000_000)
-    with pytest.raises(TaskTimeoutError):
-        remotely(orch, rest, 0.3, timeout=0.05).result(PATIENCE)
-    assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
-
-
 # -- workers that die ----------------------------------------------------------------
 
 
@@ -502,51 +480,6 @@ def test_a_task_that_kills_its_worker_three_times_is_poisoned(phoenix, tmp_path,
         assert other.result(PATIENCE) == 32
         assert orch.wait(PATIENCE)
     assert [event.cause for event in failed] == ["poisoned"]
-
-
-@pytest.mark.parametrize("verdict", ["retry", "fail", "complete"])
-def test_a_task_that_is_not_idempotent_is_held_for_a_decision(
-    phoenix, tmp_path, verdict
-):
-    """Nobody knows how far it came: a person decides, and it is settled."""
-    path = str(tmp_path / "count")
-    with TaskOrchestrator(executors={"cpu": phoenix}) as orch:
-        blocked = threading.Event()
-        orch.signals.task_blocked.connect(lambda event: blocked.set())
-        handle = remotely(orch, die, path, 1, idempotent=False)
-        child = orch.submit(abs, handle)
-        assert blocked.wait(PATIENCE)
-        status = orch.get_task_status(handle.task_id)
-        assert status.state is TaskState.BLOCKED
-        assert status.blocked_by == ("decision",)
-        assert "decide(" in str(orch.explain(handle.task_id))
-        assert not handle.done()
-        assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
-        assert orch.wait(PATIENCE)
-        assert orch.decide(handle.task_id, verdict, result=7)
-        if verdict == "fail":
-            assert isinstance(handle.exception(PATIENCE), Exception)
-            assert orch.get_stats().failures == {"decision": 1}
-        else:
-            expected = 2 if verdict == "retry" else 7
-            assert handle.result(PATIENCE) == expected
-            assert child.result(PATIENCE) == expected
-        assert not orch.decide(handle.task_id, verdict)
-
-
-def test_a_pool_that_stays_broken_fails_its_tasks_and_no_others(tmp_path):
-    """A ProcessPoolExecutor does not recover: that is said, and all else goes on."""
-    with (
-        ProcessPoolExecutor(1, mp_context=PROCESSES) as pool,
-        TaskOrchestrator(executors={"cpu": pool}) as orch,
-    ):
-        first = remotely(orch, leave)
-        second = remotely(orch, pow, 2, 5)
-        for handle in (first, second):
-            error = handle.exception(PATIENCE)
-            assert isinstance(error, AttemptLostError | BrokenExecutor)
-            assert "terminated abruptly" in str(error) or "broken" in str(error)
-        assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
 
 
 def test_a_pool_that_is_shut_down_over_waiting_calls_hangs_nobody():

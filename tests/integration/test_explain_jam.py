@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, fail, pass_time
@@ -19,12 +16,6 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
 )
-from taskorch.errors import JournalUnavailableError
-from taskorch.events import OrchestratorStarted
-from taskorch.journal import SqliteJournal
-from taskorch.kit.backoff import Backoff
-from taskorch.protocols import Entry
-from taskorch.runtime import _committer
 
 
 def test_a_jam_is_resolved_by_what_is_said() -> None:
@@ -124,37 +115,6 @@ def test_before_and_after() -> None:
     assert orch.explain("z").state is TaskState.CANCELLED
     with pytest.raises(UnknownTaskError):
         orch.explain("nobody")
-
-
-def test_a_journal_that_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing starts meanwhile, and that is what is said."""
-    monkeypatch.setattr(_committer, "_PAUSES", Backoff(0.002, 0.01))
-    broken = threading.Event()
-
-    class Sick(SqliteJournal):
-        def append(self, epoch: int, group: Sequence[Entry]) -> None:
-            if broken.is_set():
-                msg = "the disk is full."
-                raise JournalUnavailableError(msg)
-            super().append(epoch, group)
-
-    journal = Sick(tmp_path / "runs.db", durability="process")
-    with TaskOrchestrator(journal=journal) as orch:
-        orch.submit_task(Task.call(int, id="x", not_before=60))
-        broken.set()
-        # Any fact will do.
-        orch._rt.note(OrchestratorStarted)
-        eventually(lambda: orch.health().status == "degraded")
-        (blocker,) = [b for b in orch.explain("x").then if b.kind == "journal"]
-        assert blocker.detail == (
-            "Nothing starts while the journal cannot be written: the disk is full."
-        )
-        broken.clear()
-        eventually(lambda: orch.health().status == "ok")
-        assert [b for b in orch.explain("x").then if b.kind == "journal"] == []
-        orch.stop(drain=False)
 
 
 def test_the_estimate_is_for_people() -> None:

@@ -136,24 +136,6 @@ def test_it_is_reached_by_its_name_and_by_its_class(orch, licences):
         _ = orch.extensions["others"]
 
 
-def test_its_documents_outlive_the_process(tmp_path):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path, extensions=[Licences()]) as orch:
-        assert orch.licences.take("ada")
-    with TaskOrchestrator(journal=path, extensions=[Licences()]) as orch:
-        assert not orch.licences.take("ada", 3)
-        assert orch.licences.seats() == ["ada"]
-        assert orch.kept("licences")["ada"] == {"count": 3, "kind": "new"}
-
-
-def test_its_projection_takes_what_happened_in_all_lives(tmp_path):
-    path = tmp_path / "runs.db"
-    for life in (1, 2):
-        with TaskOrchestrator(journal=path, extensions=[Licences()]) as orch:
-            orch.submit_task(Task.call(len, "abc", id=f"one-{life}")).result(PATIENCE)
-            eventually(lambda orch=orch, life=life: orch.licences.ends.count == life)
-
-
 def test_its_verbs_are_coroutines(orch):
     async def use() -> tuple[Any, ...]:
         face = orch.aio.licences
@@ -515,13 +497,6 @@ def test_one_that_has_an_orchestrator_is_not_given_to_another(licences):
     TaskOrchestrator(extensions=[licences])
     with pytest.raises(InvalidTaskError, match="has an orchestrator already"):
         TaskOrchestrator(extensions=[licences])
-
-
-def test_after_one_has_raised_the_others_may_join_another(licences):
-    with pytest.raises(InvalidTaskError):
-        TaskOrchestrator(extensions=[licences, Raising()])
-    with TaskOrchestrator(extensions=[licences]) as orch:
-        assert orch.licences.take("ada")
 
 
 def test_documents_of_one_that_is_gone_stay_and_are_named(tmp_path, capsys):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import linecache
 import logging
 import sys
-import threading
 from itertools import count
 
 import pytest
 from tests.integration.tools import PATIENCE
 
 from taskorch import Resources, Task, TaskOrchestrator
-from taskorch.errors import ComponentError, InternalError
+from taskorch.errors import InternalError
 from taskorch.kernel import check_invariants
 from taskorch.policies import PerformanceRouter
 
@@ -181,18 +180,3 @@ def test_an_interrupt_while_a_policy_is_asked_is_no_fault_of_the_task(tmp_path):
         assert orch.wait(PATIENCE)
         states = [status.state for status in orch.tasks()]
         assert states in ([], ["completed"])
-
-
-def test_what_a_policy_raises_in_another_thread_is_its_own():
-    """No Ctrl-C comes there."""
-    handles = []
-    with TaskOrchestrator(router=Interrupted()) as orch:
-        orch.agent("a", capabilities={"x"})(lambda task, context: task.payload)
-        thread = threading.Thread(
-            target=lambda: handles.append(orch.submit_task(Task("x", 1)))
-        )
-        thread.start()
-        thread.join(PATIENCE)
-        with pytest.raises(ComponentError, match="the router failed"):
-            handles[0].result(PATIENCE)
-        assert orch.submit_task(Task("x", 2)).result(PATIENCE) == 2

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -69,13 +67,6 @@ async def test_so_does_a_map_in_a_coroutine() -> None:
             aio.map(f, [1], retry=3)
 
 
-def test_a_type_error_of_what_is_called_is_left_as_it_is() -> None:
-    with TaskOrchestrator() as orch:
-        with pytest.raises(TypeError, match="of the function's own"):
-            list(orch.map(raises, [1]))
-        assert list(inspect.signature(orch.map).parameters)[:2] == ["fn", "iterables"]
-
-
 @pytest.mark.parametrize(
     "verb", ["explain", "get_task_status", "cancel_task", "rerun_task", "handle"]
 )
@@ -112,35 +103,6 @@ def test_schedules_that_end_with_their_block_are_told(
     (line,) = lines(caplog)
     assert "schedules have made nothing (nightly), and end with the block" in line
     assert "threading.Event().wait()" in line
-
-
-def test_schedules_that_have_made_something_or_never_will_are_not(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        with TaskOrchestrator() as orch:
-            orch.schedules.add("nightly", 3_600, f)
-            orch.handle(orch.schedules.trigger("nightly")).result(PATIENCE)
-        with TaskOrchestrator() as orch:
-            orch.schedules.add("gone", 3_600, f)
-            orch.schedules.remove("gone")
-        with suppress(LookupError), TaskOrchestrator() as orch:
-            orch.schedules.add("nightly", 3_600, f)
-            raise LookupError
-        with TaskOrchestrator() as orch:
-            orch.schedules.add("nightly", 3_600, f)
-            orch.stop()
-    assert lines(caplog) == []
-
-
-@in_loop
-async def test_of_a_coroutine_they_are_told_too(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        async with TaskOrchestrator() as orch:
-            orch.schedules.add("nightly", 3_600, f)
-    assert len(lines(caplog)) == 1
 
 
 def test_an_error_of_python_within_a_method_stays_what_it_is():

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import closing
 
 import pytest
-from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE, Hold
-from tests.tools.examples import examples
 
 from taskorch import (
     DuplicateTaskError,
@@ -22,12 +19,10 @@ from taskorch import (
 )
 from taskorch.errors import (
     InvalidTransitionError,
-    PlanningError,
     ResourcesTakenError,
     UsageError,
 )
 from taskorch.journal._lock import Lock
-from taskorch.planning import Deadline, TaskRequest
 
 #: A call in a hint: `orch.cancel_task('x')`.
 _CALL = re.compile(r"orch\.(cancel_task)\('([^']*)'\)")
@@ -114,18 +109,6 @@ def refusal_of(path):
         with pytest.raises(JournalTakenError) as refused:
             second.claim()
         return refused.value
-
-
-def test_a_journal_is_not_to_be_taken_from_one_that_lives(tmp_path):
-    path = tmp_path / "j.db"
-    with closing(SqliteJournal(path)) as first:
-        first.claim()
-        refused = refusal_of(path)
-        assert f"process {os.getpid()} on " in refused.message
-        assert "take_over" not in refused.hint
-        assert "stop that one first" in refused.hint
-    with closing(SqliteJournal(path)) as second:
-        assert second.claim() == 2
 
 
 def test_one_of_which_nobody_knows_whether_it_lives_may_be_taken_over(tmp_path):
@@ -216,28 +199,3 @@ def test_who_has_waited_for_a_resource_is_not_told_to_wait_by_the_same_option():
         assert "timeout=" not in waited.value.hint
         orch.resources.release(held)
         orch.resources.allocate({"gpu": 1}, owner="ada", timeout=PATIENCE)
-
-
-@settings(max_examples=examples(10), deadline=None)
-@given(st.integers(6, 12), st.integers(1, 4))
-def test_more_time_is_advised_only_where_it_helps(tasks, seconds):
-    """It does not if no order of so many tasks was found in what is always tried."""
-    with TaskOrchestrator(resources={"cpu": 2}, concurrency=8) as orch:
-        domain = orch.planner.domain("night")
-
-        @domain.operator(duration=seconds, resources={"cpu": 2}, run=int)
-        def load(state, part):
-            return state.set(("loaded", part), value=True)
-
-        @domain.method("all")
-        def each(_state, parts):
-            return [("load", part) for part in parts]
-
-        context = {"args": [[*range(tasks)]]}
-        least = tasks * seconds
-        request = TaskRequest(
-            "r", "all", context=context, constraints=[Deadline(least - seconds / 2)]
-        )
-        with pytest.raises(PlanningError) as refused:
-            orch.planner.plan(request)
-        assert "max_seconds" not in refused.value.hint

@@ -33,7 +33,6 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import WouldBlockError, WouldDeadlockError
-from taskorch.runtime import _runtime
 
 
 def goes_on(orch: TaskOrchestrator) -> None:
@@ -805,36 +804,6 @@ def test_a_task_may_have_everything_ended_by_a_receiver():
     assert reports == [report]
 
 
-def test_a_task_that_stops_while_somebody_else_does_is_told():
-    """Two ends that wait for each other would never end."""
-    begun, go = threading.Event(), threading.Event()
-    seen = []
-    orch = TaskOrchestrator()
-
-    def late():
-        begun.set()
-        go.wait(PATIENCE)
-        try:
-            orch.stop(drain=False)
-        except WouldDeadlockError as error:
-            seen.append(error)
-        return "well"
-
-    orch.start()
-    handle = orch.submit(late)
-    assert begun.wait(PATIENCE)
-    stopper = threading.Thread(target=orch.stop)
-    stopper.start()
-    # The stop has begun when nobody else can have its lock.
-    while orch._lifecycle._lock.acquire(blocking=False):
-        orch._lifecycle._lock.release()
-    go.set()
-    stopper.join(PATIENCE)
-    assert not stopper.is_alive()
-    assert handle.result(0) == "well"
-    assert len(seen) == 1
-
-
 def test_the_loop_is_not_blocked_by_the_end(orch):
     """In a coroutine, `stop` and `result` say that they would block the loop."""
 
@@ -953,25 +922,3 @@ def test_failed_tasks_do_not_hold_their_arguments_for_ever():
         assert orch.wait(PATIENCE)
         gc.collect()
         assert ref() is None
-
-
-def test_nothing_of_ours_is_in_the_way_of_an_interrupt_of_the_asker():
-    """The runtime is entered by `with`, so an exception leaves no lock taken."""
-    orch = TaskOrchestrator()
-    original = _runtime.Runtime.settle
-    calls = []
-
-    def interrupted(self, now):
-        calls.append(1)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return original(self, now)
-
-    _runtime.Runtime.settle = interrupted
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            orch.expire_tasks(1_000)
-    finally:
-        _runtime.Runtime.settle = original
-    assert not orch._rt.lock.locked()
-    assert orch.health().status == "failed"

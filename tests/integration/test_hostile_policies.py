@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.integration.tools import PATIENCE, eventually, pass_time
+from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import (
     InvalidTaskError,
@@ -29,14 +29,12 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     ValidationFailedError,
-    Workflow,
     as_completed,
 )
 from taskorch.errors import (
     ComponentError,
     InvalidTransitionError,
     QueueFullError,
-    ReentryError,
 )
 from taskorch.events import ComponentFailed, PolicySlow
 from taskorch.policies import (
@@ -387,25 +385,6 @@ def test_an_answer_of_the_right_kind_with_nonsense_in_it_fails_one_task(
     assert says in world.blame(answer)
 
 
-@pytest.mark.parametrize("world", ["router", "allocator", "registry"], indirect=True)
-def test_a_part_that_is_sick_for_a_while_takes_down_only_what_it_is_asked_about(world):
-    """Running tasks, and tasks that it is not asked about, end well."""
-    free = threading.Event()
-    orch = world.orch
-    running = [orch.submit(free.wait, PATIENCE) for _ in range(3)]
-    waiting = [orch.submit_task(task(not_before=3600)) for _ in range(5)]
-    world.part.answer = throw(ValueError("sick"))
-    pass_time(orch, 3600)
-    for handle in waiting:
-        with pytest.raises(ComponentError):
-            handle.result(PATIENCE)
-    if world.argument == "registry":
-        # Plain functions are for the built-in agent: it is not asked about them.
-        assert orch.submit(pow, 2, 3).result(PATIENCE) == 8
-    free.set()
-    assert all(handle.result(PATIENCE) for handle in running)
-
-
 def test_mixing_two_kinds_of_keys_is_told_and_breaks_no_queue():
     """A rule and a key that cannot be compared are not put side by side."""
 
@@ -540,24 +519,6 @@ def world_at_work():
         assert running.result(PATIENCE)
 
 
-def test_a_part_that_goes_on_to_wait_is_refused_and_not_hung():
-    """For what somebody else has begun to wait for."""
-    with world_at_work() as (world, running):
-        ended = as_completed([running, world.orch.submit(pow, 2, 3)], timeout=PATIENCE)
-        assert next(ended).result() == 8
-        refused = []
-
-        def goes_on():
-            try:
-                next(ended)
-            except ReentryError as error:
-                refused.append(error)
-                raise
-
-        world.blame(goes_on)
-        assert refused
-
-
 def test_an_iteration_that_was_left_is_closed_wherever_the_collector_comes_by():
     with world_at_work() as (world, running):
         ring: list[Any] = [as_completed([running, world.orch.submit(pow, 2, 3)])]
@@ -586,35 +547,6 @@ def test_a_map_that_was_left_is_closed_wherever_the_collector_comes_by(kind):
             gc.collect()
         eventually(lambda: len([*orch.tasks(state="cancelled")]) == 3)
         free.set()
-
-
-@pytest.mark.parametrize("world", [n for n in PARTS if n != "validator"], indirect=True)
-def test_every_part_is_refused_to_call_in(world):
-    """Submitting and asking for statistics, from each of the seven."""
-    for call in (lambda: world.orch.submit(pow, 2, 3), world.orch.get_stats):
-        world.part.answer = call
-        with pytest.raises(ComponentError, match="ReentryError") as caught:
-            world.orch.submit_task(task()).result(PATIENCE)
-        cause = caught.value.__cause__
-        assert cause is None or isinstance(cause, ReentryError | OSError)
-        world.goes_on()
-
-
-@pytest.mark.parametrize("world", [n for n in PARTS if n != "validator"], indirect=True)
-def test_every_part_is_refused_to_wait_for_a_run(world):
-    """It holds the lock without which no task of the run could end."""
-    orch, free = world.orch, threading.Event()
-    flow = Workflow("flow")
-    flow.add(Task.call(free.wait, PATIENCE))
-    run = orch.workflows.start(flow)
-    eventually(lambda: orch.get_stats().state_machine.running == 1)
-    for call in (run.result, run.status, lambda: orch.workflows.start(flow)):
-        world.part.answer = call
-        with pytest.raises(ComponentError, match="ReentryError"):
-            orch.submit_task(task()).result(PATIENCE)
-        world.goes_on()
-    free.set()
-    assert list(run.result(PATIENCE).values()) == [True]
 
 
 @pytest.mark.parametrize("how", ["submit", "map", "submit_task"])
@@ -698,20 +630,6 @@ def test_an_allocator_that_grants_what_another_holds_is_refused():
         free.set()
 
 
-def test_a_part_may_ask_another_orchestrator():
-    """Only the one that asks is out of bounds."""
-    world = World("router")
-    with TaskOrchestrator() as other, world.orch:
-        world.goes_on()
-
-        def ask():
-            assert other.submit(pow, 2, 3).result(PATIENCE) == 8
-            return Route("worker")
-
-        world.part.answer = ask
-        assert world.orch.submit_task(task()).result(PATIENCE) == 5
-
-
 # -- slow parts ----------------------------------------------------------------------
 
 
@@ -764,33 +682,6 @@ def test_a_slow_part_is_named_in_the_log_each_time(name, monkeypatch, caplog):
             assert orch.wait(PATIENCE)
             orch._rt.publisher.flush(PATIENCE)
             assert len(re.findall(rf"the {name} took \d", caplog.text)) >= count
-
-
-def test_a_slow_validator_holds_up_nobody_else():
-    """It is asked outside the lock: others submit and run meanwhile."""
-    inside, free = threading.Event(), threading.Event()
-    world = World("validator")
-    with world.orch as orch:
-        world.goes_on()
-        mine = threading.get_ident()
-
-        def answer():
-            if threading.get_ident() != mine:
-                inside.set()
-                assert free.wait(PATIENCE)
-            return Verdict()
-
-        world.part.answer = answer
-        box = []
-        thread = threading.Thread(
-            target=lambda: box.append(orch.submit_task(task(id="slow")))
-        )
-        thread.start()
-        assert inside.wait(PATIENCE)
-        assert orch.submit_task(task()).result(PATIENCE) == 5
-        free.set()
-        thread.join(PATIENCE)
-        assert box[0].result(PATIENCE) == 5
 
 
 # -- each in its own way -------------------------------------------------------------
@@ -977,21 +868,6 @@ def test_an_allocator_may_grant_less():
         assert orch.get_stats().resources["cpu"].used == 0
 
 
-def test_the_error_of_a_sick_retry_handler_tells_of_the_first_failure_too():
-    """What the attempt raised is the cause, and is not lost over the handler."""
-    world = World("retry_handler")
-    with world.orch as orch:
-        world.part.answer = throw(ValueError("sick"))
-        handle = orch.submit_task(task())
-        with pytest.raises(ComponentError) as caught:
-            handle.result(PATIENCE)
-        text = str(caught.value)
-        assert "OSError: the attempt failed" in text
-        assert "ValueError: sick" in text
-        assert isinstance(caught.value.__cause__, OSError)
-        world.goes_on()
-
-
 def test_a_predicate_of_retry_on_that_raises_fails_its_task_alone():
     """It is the user's too, and asked by the default handler."""
 
@@ -1045,51 +921,3 @@ def test_a_registry_that_is_sick_at_the_end_does_not_keep_it_from_ending():
     report = orch.stop(drain=False)
     assert {u.task_id for u in report.left} >= {left.task_id, queued.task_id}
     assert all(handle.done() for handle in (left, queued, *running))
-
-
-def test_a_machine_that_is_sick_at_the_end_does_not_keep_it_from_ending():
-    """Not even a failing veto keeps work alive in an orchestrator that is gone."""
-    world = World("state_machine")
-    orch = world.orch
-    orch.start()
-    world.goes_on()
-    left = orch.submit_task(task(not_before=1_000))
-    world.part.answer = throw(ValueError("sick"))
-    report = orch.stop(drain=False)
-    assert [u.task_id for u in report.left] == [left.task_id]
-    assert left.cancelled()
-
-
-def test_control_of_a_task_says_which_part_failed():
-    """Who cancels or moves a task gets the ComponentError, and the task stays."""
-    world = World("state_machine")
-    with world.orch as orch:
-        world.goes_on()
-        held = orch.submit_task(task(not_before=1_000))
-        world.part.answer = throw(ValueError("sick"))
-        for call in (orch.cancel_task, orch.suspend_task):
-            with pytest.raises(ComponentError, match="sick"):
-                call(held.task_id)
-        assert orch.get_task_status(held.task_id).state is TaskState.PENDING
-        world.part.answer = None
-        assert orch.cancel_task(held.task_id)
-    world = World("order")
-    with world.orch as orch:
-        held = orch.submit_task(task(not_before=1_000))
-        world.part.answer = throw(ValueError("sick"))
-        with pytest.raises(ComponentError, match="sick"):
-            orch.set_priority(held.task_id, 5)
-        world.goes_on()
-        assert held.cancel()
-
-
-def test_explain_with_a_sick_registry_says_so():
-    """A question about a queued task asks the registry, which may fail."""
-    world = World("registry")
-    orch = TaskOrchestrator(registry=world.part, unknown_capability="wait")
-    handle = orch.submit_task(Task("nobody can"))
-    world.part.answer = throw(ValueError("sick"))
-    with pytest.raises(ComponentError, match="sick"):
-        orch.explain(handle.task_id)
-    world.part.answer = None
-    assert "No worker can do it" in str(orch.explain(handle.task_id))

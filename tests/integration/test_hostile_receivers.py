@@ -213,30 +213,6 @@ def test_a_done_callback_may_chain_more_work(orch):
     assert end.wait() == [20]
 
 
-def test_what_a_callback_submits_is_waited_for_with_what_follows_it(orch, monkeypatch):
-    """Quiet is when no task is left and nobody is left to be told, at one instant."""
-    publisher, seen, never = orch._rt.publisher, [], threading.Event()
-    flush, calls = publisher.flush, []
-
-    def slow(handle):
-        never.wait(0.1)
-        seen.append(handle.result(0))
-
-    def flush_and_then(timeout):
-        served = flush(timeout)
-        if not calls:
-            # In the very gap: a task that comes, ends, and has something to tell.
-            calls.append(1)
-            handle = orch.submit(pow, 2, 3)
-            handle.add_done_callback(slow)
-            assert handle.result(PATIENCE) == 8
-        return served
-
-    monkeypatch.setattr(publisher, "flush", flush_and_then)
-    assert orch.wait(PATIENCE)
-    assert seen == [8]
-
-
 @pytest.mark.parametrize("drain", [True, False])
 @pytest.mark.parametrize("kind", ["receiver", "callback"])
 def test_a_receiver_may_stop_the_orchestrator(kind, drain):

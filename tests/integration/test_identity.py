@@ -14,9 +14,7 @@ from taskorch.runtime._identity import (
     alike,
     changed_options,
     differences,
-    digest,
     refusal,
-    with_options,
 )
 
 SAME = alike(None)
@@ -103,21 +101,6 @@ def test_what_is_of_another_type_or_value_is_another(one: Any, other: Any) -> No
     assert SAME(one, one) is True
 
 
-def test_with_a_journal_what_is_kept_of_two_values_is_compared() -> None:
-    """Whatever they say themselves; what it cannot keep says it itself."""
-
-    def document(value: Any) -> Any:
-        if value.answer == "refused":
-            raise TypeError
-        return "kept"
-
-    kept: Any = SimpleNamespace(journal=SimpleNamespace(document=document))
-    assert alike(kept)(Uncertain(answer=False), Uncertain(answer=False)) is True
-    assert alike(kept)(Uncertain("refused"), Uncertain("refused")) is True
-    assert alike(kept)(Uncertain("refused"), Uncertain("")) is True
-    assert alike(kept)(Uncertain(""), Uncertain("refused")) is False
-
-
 # -- options ---------------------------------------------------------------------------
 
 
@@ -143,34 +126,7 @@ def test_options_that_are_others_are_named() -> None:
     assert changed_options(old, old, (as_before, as_before), SAME) == ()
 
 
-def test_a_task_with_the_options_of_another_is_itself_besides() -> None:
-    given = Task("other", 5, priority=3, owner="o", metadata={"a": 1}, id="y")
-    made = with_options(Task("t", 4, id="x"), given)
-    assert (made.type, made.payload, made.id) == ("t", 4, "x")
-    changed = ("priority", "owner", "metadata")
-    assert all(getattr(made, name) == getattr(given, name) for name in changed)
-
-
 # -- what differs ----------------------------------------------------------------------
-
-
-def test_all_that_makes_it_another_task_is_said() -> None:
-    old = Task("t", 1, id="x", after=["a"])
-    new = Task("u", 2, id="x", join="any", on_parent_failure="skip")
-    new = attrs.evolve(new, idempotency_key="k")
-    assert differences(old, new, (["b~2", "a"], ["a"]), SAME) == [
-        ("type", "'t'", "'u'"),
-        ("payload", "1", "2"),
-        ("after", "['a', 'b']", "['a']"),
-        ("join", "'all'", "'any'"),
-        ("on_parent_failure", "'block'", "'skip'"),
-        ("idempotency_key", "None", "'k'"),
-    ]
-
-
-def test_it_does_not_matter_which_runs_it_comes_after_nor_in_which_order() -> None:
-    task = Task("t", 1)
-    assert differences(task, task, (["a~2", "b"], ["b~3", "a"]), SAME) == []
 
 
 @pytest.mark.parametrize(
@@ -231,14 +187,6 @@ def test_of_values_the_parts_that_differ_are_said(
     assert between(one, one) == []
 
 
-def test_of_what_has_no_module_the_name_is_said() -> None:
-    made = partial(abs)
-    made.__qualname__ = "made"  # type: ignore[attr-defined]
-    made.__module__ = ""
-    [(_, was, _)] = between(made, 5)
-    assert was == "made"
-
-
 def test_what_has_no_name_is_shown() -> None:
     """A name is a text, of something that can be called."""
     [(_, was, _)] = between(partial(abs), 5)
@@ -267,23 +215,6 @@ def test_of_a_program_nothing_is_said_that_may_be_secret() -> None:
 # -- the refusal -----------------------------------------------------------------------
 
 
-def test_a_refusal_says_what_is_taken_by_what() -> None:
-    parts = [("payload", "1", "2"), ("type", "'t'", "'u'")]
-    found = {"x~2": ("the id 'x'", parts), "y": ("the id 'y'", [])}
-    error = refusal(found, "do this")
-    assert error.message == (
-        "the id 'x' is taken by a task with other content: payload was 1, and is 2; "
-        "type was 't', and is 'u'. the id 'y' is taken by a task with other content: "
-        "what it was has left memory"
-    )
-    assert error.task_id == "x"
-    assert error.hint == "do this"
-    assert error.differences == (
-        ("x~2", "payload", "1", "2"),
-        ("x~2", "type", "'t'", "'u'"),
-    )
-
-
 @pytest.mark.parametrize(("many", "said"), [(6, 6), (7, 6), (9, 6)])
 def test_of_many_differences_and_tasks_six_are_said(many: int, said: int) -> None:
     parts = [(f"p{n}", "1", "2") for n in range(many)]
@@ -298,48 +229,3 @@ def test_of_many_differences_and_tasks_six_are_said(many: int, said: int) -> Non
 
 
 # -- digests ---------------------------------------------------------------------------
-
-
-def of_call(*args: Any, executor: Any = None, kwargs: Any = None, **fields: Any) -> Any:
-    return Task("t", Call(abs, args, kwargs or {}, executor), **fields)
-
-
-def test_tasks_that_differ_have_other_digests() -> None:
-    def plain() -> None:
-        """A function that cannot be pickled."""
-
-    tasks = [
-        Task("t", 1),
-        Task("t", 2),
-        Task("u", 1),
-        Task("t", 1, join="any", after=["a"]),
-        Task("t", 1, on_parent_failure="skip"),
-        Task("t", 1, idempotency_key="k"),
-        of_call(),
-        of_call(1),
-        of_call(2),
-        of_call(kwargs={"x": 1}),
-        of_call(executor="thread"),
-        of_call(idempotency_key="k"),
-        Task("t", Call(between, ())),
-        Task("t", Call(between, (), {}, "thread")),
-        Task("t", Call(between, (1,))),
-        Task("t", Call(between, (), {"x": 1})),
-        Task("t", Call(between, ()), idempotency_key="k"),
-        Task("t", Call(differences_of_nobody, ())),
-    ]
-    found = [digest(task, ()) for task in tasks]
-    assert all(each is not None and each % 2 for each in found)
-    assert len(set(found)) == len(tasks)
-    assert found == [digest(task, ()) for task in tasks]
-    assert all(0 <= (one or 0) < 1 << 60 for one in found)
-    # Not by options, and not by the runs that it comes after.
-    assert digest(Task("t", 1, priority=5, owner="o", id="x"), ()) == found[0]
-    assert digest(tasks[0], ["b", "a~2"]) == digest(tasks[0], ["a", "b~3", "a"])
-    assert digest(tasks[0], ["a"]) != found[0]
-    assert digest(Task("t", Call(plain, ())), ()) is None
-    assert digest(Task("t", Uncertain("")), ()) is None
-
-
-def differences_of_nobody() -> None:
-    """Another function of this module."""

@@ -20,7 +20,7 @@ from taskorch import (
 )
 from taskorch.cli import main
 from taskorch.model import Agent, NamedUnits, TimelyChange
-from taskorch.simulation._open._changes import _Search, groups_of
+from taskorch.simulation._open._changes import _Search
 from taskorch.simulation._open._course import OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
 from taskorch.simulation._open._work import open_work
@@ -186,14 +186,6 @@ def test_a_pool_that_became_too_small_is_made_as_large_as_the_task_asks_for():
     assert row.after is not None
 
 
-def test_where_no_duration_is_known_no_change_is_denied():
-    orch = not_begun([Task.call(work_of_time, id="mine"), waiting(id="other")])
-    answer = orch.in_time("mine", deadline=600)
-    assert not answer.changes
-    assert "No task of type work_of_time has ended yet" in str(answer)
-    assert "No change is enough" not in str(answer)
-
-
 def test_while_starts_are_on_hold_it_says_how_to_release_them(tmp_path, capsys):
     path = str(tmp_path / "jobs.journal")
     orch = not_begun([waiting(id="mine")], journal=path)
@@ -224,17 +216,6 @@ def test_what_cannot_be_asked_is_refused():
         orch.what_if(pools={"nothing": 1})
     with pytest.raises(InvalidTaskError, match="an integer within"):
         orch.what_if(priority={"mine": 1.5})
-
-
-def test_numbers_without_sense_are_refused_in_a_line_and_with_what_to_do():
-    orch = not_begun([waiting(id="mine")])
-    for ask in (orch.when, orch.in_time):
-        with pytest.raises(InvalidTaskError, match="of about 400 digits") as refused:
-            ask("mine", deadline=10**400)
-        assert len(str(refused.value)) < 200
-    for ask in (orch.what_if, orch.at_risk, lambda **o: orch.when("mine", **o)):
-        with pytest.raises(InvalidTaskError, match="give more than 0"):
-            ask(budget=0)
 
 
 def test_the_call_that_is_named_says_what_was_tried_to_the_last_digit():
@@ -408,19 +389,6 @@ def test_the_command_of_runs_says_when_a_run_ends_and_what_helps(tmp_path, capsy
     assert json.loads(capsys.readouterr().out)["promise"]["p50"]
     assert main(["runs", path, "--by", "300"]) == 2
     assert "show RUN --by" in capsys.readouterr().err
-
-
-def test_what_users_expect_of_each_counts_for_each():
-    orch = not_begun([waiting(600, id="long"), waiting(10, id="short")])
-    spans = [orch.when([waiting(n)]) for n in (600, 10)]
-    long, short = ((each.p50 - each.at).total_seconds() for each in spans)
-    assert long > short + 200
-    assert orch.when("short").p50 > orch.when("long").p50
-
-
-def test_groups_are_runs_and_tasks_on_their_own():
-    orch = not_begun([waiting(id="a"), waiting(id="b")])
-    assert groups_of(open_work(orch._rt)) == {"a": [0], "b": [1]}
 
 
 def test_what_there_was_no_time_for_is_said_and_not_taken_for_nothing():

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import _imp
 import asyncio
 import importlib
 import logging
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
-from concurrent.futures import wait
-from contextlib import suppress
 from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.integration.tools import PATIENCE
 
-from taskorch import Task, TaskOrchestrator, _handles, as_completed
+from taskorch import Task, TaskOrchestrator
 from taskorch.errors import ComponentError, InternalError
 from taskorch.kit import interrupts
 from taskorch.policies import PerformanceRouter
 from taskorch.protocols import Admission, Order, Verdict
-from taskorch.runtime._opening import Recovery
 
 OURS = interrupts._on_interrupt
 
@@ -221,26 +216,6 @@ def test_one_in_what_is_finalized_by_hand_arrives_at_once():
             finalize()
 
 
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_one_as_a_map_goes_that_nobody_has_any_more_arrives_after_that(monkeypatch):
-    """What the iterator raised then would be printed, too."""
-    with TaskOrchestrator() as orch:
-        results = orch.map(int, ["1", "2"])
-        assert next(results) == 1
-        monkeypatch.setattr(_handles, "cancel_pending", lambda *_, **__: interrupt())
-        given = [results]
-        del results
-        with pytest.raises(KeyboardInterrupt):
-            drop(given)
-        assert orch.submit(int, "3").result(PATIENCE) == 3
-
-
-def drop(given):
-    given.clear()
-    while True:
-        time.sleep(0.01)
-
-
 class Interrupting:
     """A lock in whose taking, or giving back, an interrupt comes."""
 
@@ -309,21 +284,6 @@ def once_interrupted(lock, when):
     setattr(lock, when, interrupted)
 
 
-@pytest.mark.parametrize("when", ["acquire", "release"])
-@pytest.mark.parametrize("which", [0, 1])
-def test_one_does_not_leave_futures_locked_that_are_waited_for(when, which):
-    """`wait` locks them all at once: who sets their results would wait for ever."""
-    hold = Hold()
-    with TaskOrchestrator() as orch:
-        futures = [orch.submit(hold).future() for _ in range(2)]
-        once_interrupted(futures[which]._condition, when)
-        with pytest.raises(KeyboardInterrupt):
-            wait(futures, PATIENCE)
-        free = [is_free(future._condition) for future in futures]
-        hold.release()
-        assert free == [True, True]
-
-
 def import_half():
     """As one does while another thread loads it; until the interrupt comes."""
     import half  # noqa: F401 - it is in the table of modules
@@ -347,29 +307,6 @@ def test_one_does_not_leave_a_module_locked(when, monkeypatch):
         other.start()
         other.join(PATIENCE)
         assert not other.is_alive()
-
-
-@pytest.mark.parametrize("taker", ["_get_module_lock", "__enter__", "cb"])
-def test_one_does_not_leave_the_table_of_modules_locked(taker, monkeypatch):
-    """Nobody could load a module any more."""
-    take = _imp.acquire_lock
-
-    def interrupted():
-        take()
-        if sys._getframe(1).f_code.co_name == taker:
-            monkeypatch.undo()
-            interrupt()
-
-    def load():
-        with suppress(ImportError):
-            __import__("no_such_module")
-        time.sleep(PATIENCE)
-
-    with TaskOrchestrator():
-        monkeypatch.setattr(_imp, "acquire_lock", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            load()
-        assert not _imp.lock_held()
 
 
 def use_handler(handler):
@@ -639,35 +576,6 @@ def sleep(orch, handle):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(
-    "wait",
-    [
-        lambda orch, handle: handle.result(PATIENCE),
-        lambda orch, handle: orch.wait(PATIENCE),
-        lambda orch, handle: next(as_completed([handle], PATIENCE)),
-        sleep,
-    ],
-)
-def test_one_ends_a_wait(wait):
-    """At once: what is waited for goes on."""
-    hold = Hold()
-
-    def press():
-        hold.wait()
-        eventually(lambda: handle._waiters or orch._rt.waiting.quiet)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with TaskOrchestrator() as orch:
-        handle = orch.submit(hold, 5)
-        thread = threading.Thread(target=press)
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            wait(orch, handle)
-        thread.join(PATIENCE)
-        hold.release()
-        assert handle.result(PATIENCE) == 5
-
-
 def test_one_while_a_journal_is_opened_ends_only_the_wait(tmp_path, monkeypatch):
     """It is open by then, and the next start goes on."""
     orch = TaskOrchestrator(journal=tmp_path / "runs.db")
@@ -685,34 +593,6 @@ def test_one_while_a_journal_is_opened_ends_only_the_wait(tmp_path, monkeypatch)
         orch.start()
     with orch:
         assert orch.submit(int, "3").result(PATIENCE) == 3
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_one_while_a_journal_is_read_waits_for_that(tmp_path, monkeypatch, early):
-    """It is read whole, whether by the start or by a submission before it."""
-    run = Recovery.run
-
-    def interrupted(recovery):
-        interrupt()
-        run(recovery)
-
-    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
-    monkeypatch.setattr(Recovery, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        read(orch, early)
-    monkeypatch.undo()
-    with orch:
-        assert orch.submit(int, "3").result(PATIENCE) == 3
-    assert handler() is signal.default_int_handler
-
-
-def read(orch, early):
-    if early:
-        orch.submit(int)
-    else:
-        orch.start()
-    while True:
-        time.sleep(0.01)
 
 
 def test_a_block_that_was_not_entered_leaves_nothing_behind():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from functools import partial
 from shutil import copytree
 
 import pytest
@@ -16,11 +15,10 @@ from tests.tools.examples import examples
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.cli import main
-from taskorch.errors import InvalidTaskError, NotRunningError
+from taskorch.errors import InvalidTaskError
 from taskorch.events import ExtensionKept
 from taskorch.journal import MemoryJournal
 from taskorch.reading import JournalReader
-from taskorch.testing import Simulation
 
 NAMES = st.sampled_from(["rates", "my.waivers"])
 KEYS = st.sampled_from(["a", "b", "c d", "ключ"])
@@ -241,26 +239,6 @@ def test_every_journal_and_none(journal, tmp_path):
             assert dict(orch.kept("rates")) == {"a": 1, "ключ": "é\ud800"}
 
 
-def test_receivers_hear_of_it(tmp_path):
-    heard = []
-    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
-        orch.signals.extension_kept.connect(heard.append, weak=False)
-        orch.kept("rates")["a"] = [1]
-    assert [(e.extension, e.key, e.document) for e in heard] == [("rates", "a", "[1]")]
-
-
-@pytest.mark.parametrize("journal", [None, "runs.db"])
-def test_a_stopped_orchestrator_keeps_nothing_more_and_still_says_what_it_kept(
-    journal, tmp_path
-):
-    orch = TaskOrchestrator(journal=journal and tmp_path / journal)
-    orch.kept("rates")["a"] = 1
-    orch.shutdown()
-    with pytest.raises(NotRunningError):
-        orch.kept("rates")["a"] = 2
-    assert orch.kept("rates")["a"] == 1
-
-
 def test_documents_of_an_extension_that_is_gone_are_named_and_can_be_dropped(
     tmp_path, capsys
 ):
@@ -275,30 +253,3 @@ def test_documents_of_an_extension_that_is_gone_are_named_and_can_be_dropped(
     with TaskOrchestrator(journal=path) as orch:
         orch.kept("gone").clear()
     assert JournalReader(path).kept() == {"rates": {"a": 1, "b": 2}}
-
-
-def is_place(fact):
-    return isinstance(fact, ExtensionKept) and fact.key == "place"
-
-
-@pytest.mark.parametrize("stage", ["made", "kept", "told"])
-def test_a_crash_at_any_fact_loses_no_document_that_was_acknowledged(stage):
-    """A document is there, or that of before: after a crash at any of its facts."""
-
-    def program(sim, acknowledged):
-        # A life that begins anew goes on where the documents say.
-        begin = sim.kept("steps").get("place", 0)
-        facts = [fact for fact, _ in sim.world.journal.read()]
-        kept = [json.loads(fact.document) for fact in facts if is_place(fact)]
-        assert begin == max(kept, default=0) >= acknowledged[0]
-        for place in range(begin, 6):
-            sim.kept("steps").update(place=place + 1, other=-place)
-            assert sim.kept("steps")["other"] == -place
-        acknowledged[0] = 6
-
-    for number in range(1, 14):
-        sim, acknowledged = Simulation(seed=number), [0]
-        sim.crash_at(number, stage)
-        sim.each_life(partial(program, sim, acknowledged))
-        sim.run(60)
-        assert dict(sim.kept("steps")) == {"place": 6, "other": -5}

@@ -1,8 +1,6 @@
 """What attempts bring that were given up: it changes nothing, and is kept."""
 
-import sqlite3
 import threading
-from contextlib import closing
 
 import attrs
 import pytest
@@ -110,35 +108,6 @@ def test_the_next_life_has_it_too(tmp_path, error, keep):
             assert "in work" in late.traceback
         if keep:
             assert "which had been given up" in str(orch.explain("late"))
-
-
-def test_a_snapshot_does_not_lose_it(tmp_path):
-    """It goes back to the facts of the tasks in memory, and those have it."""
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        give_up_the_first(orch, Task.call(work, "precious"))
-        committer = orch._rt.committer
-        committer.snapshots.at = -(10**9)
-        orch.submit(int).result(PATIENCE)
-    with closing(sqlite3.connect(path)) as db:
-        ((saved,),) = db.execute("SELECT count(*) FROM snapshots").fetchall()
-    assert saved
-    with TaskOrchestrator(journal=path) as orch:
-        assert orch.get_task_status("late").late_results == {1: "precious"}
-
-
-def test_the_result_that_counts_is_not_touched_by_it(tmp_path):
-    """Neither in the journal: the one is beside its fact, the other beside its own."""
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        give_up_the_first(orch, Task.call(work, "precious"))
-    with closing(sqlite3.connect(path)) as db:
-        rows = db.execute(
-            "SELECT kind, doc FROM facts WHERE task_id = 'late' AND doc != ''"
-        ).fetchall()
-    found = dict(rows)
-    assert found["LateResultIgnored"] == '"precious"'
-    assert found["TaskCompleted"] == '"in time"'
 
 
 def test_only_the_latest_are_kept():

@@ -1,12 +1,11 @@
 """Tasks of one batch start in the order of their latest finish times."""
 
-import threading
 from datetime import timedelta
 
 import attrs
 import pytest
 
-from taskorch import Task, TaskOrchestrator, ValidationFailedError, Workflow
+from taskorch import Task, TaskOrchestrator, ValidationFailedError
 from taskorch.policies import FifoQueue
 from taskorch.testing import Simulation
 
@@ -100,77 +99,8 @@ def test_explain_says_what_puts_it_behind():
 # -- all ways in -------------------------------------------------------------------
 
 
-def knowing(**options):
-    """An orchestrator that has measured three types, with one slot."""
-    orch = TaskOrchestrator(concurrency=1, **options)
-    for name, seconds in (("short", 1), ("middle", 5), ("long", 20)):
-        samples = orch._rt.kernel.type_row(name).samples
-        samples.append((1, 1, 1, 1 + seconds * 1_000_000_000))
-    return orch
-
-
-def ran(orch, submit):
-    """What is called, in order, and what *submit* gave."""
-    done = []
-
-    def note(name):
-        done.append(name)
-        return name
-
-    with orch:
-        # It holds the only slot until all have been submitted.
-        gate = threading.Event()
-        orch.submit(gate.wait)
-        given = submit(note)
-        gate.set()
-        orch.wait()
-    return done, given
-
-
 def call(note, kind, **options):
     return Task.call(note, options.get("id", kind), type=kind, **options)
-
-
-def in_a_batch(orch, note):
-    kinds = ("short", "middle", "long")
-    return orch.submit_tasks([call(note, kind) for kind in kinds])
-
-
-def in_a_linked_batch(orch, note):
-    first = call(note, "short", id="first")
-    rest = [call(note, kind, id=kind, after=[first]) for kind in ("middle", "long")]
-    return orch.submit_tasks([call(note, "middle", id="alone"), first, *rest])
-
-
-def in_a_batch_that_needs_more(orch, note):
-    tasks = [call(note, kind) for kind in ("short", "middle")]
-    pause = Task.wait_for(None, timeout=0, default=1, id="pause")
-    after = call(note, "long", id="after", after=["pause"])
-    return orch.submit_tasks([*tasks, after, pause])
-
-
-def in_a_workflow(orch, note):
-    wf = Workflow("w")
-    for kind in ("short", "middle", "long"):
-        wf.add(call(note, kind, id=kind))
-    return orch.workflows.start(wf)
-
-
-ALIKE = ["a", "b", "c"]
-
-
-def all_alike(orch, note):
-    return orch.submit_tasks([call(note, "long", id=name) for name in ALIKE])
-
-
-def nothing_known(orch, note):
-    return orch.submit_tasks([call(note, name) for name in ALIKE])
-
-
-def one_known(orch, note):
-    """The others are taken to be as long."""
-    others = [call(note, name) for name in ALIKE]
-    return orch.submit_tasks([*others, call(note, "short")])
 
 
 def said(orch, note):
@@ -183,36 +113,6 @@ def said(orch, note):
 SAID = (timedelta(seconds=7), None, 6)
 
 
-def said_of_what_needs_more(orch, note):
-    tasks = [call(note, "short", id="a"), call(note, "long", id="b")]
-    tasks = [attrs.evolve(task, metadata={"n": 1}) for task in tasks]
-    return orch.submit_tasks([tasks[0], attrs.evolve(tasks[1], expected=0.5)])
-
-
-@pytest.mark.parametrize(
-    ("submit", "order"),
-    [
-        (in_a_batch, ["long", "middle", "short"]),
-        (in_a_linked_batch, ["first", "long", "alone", "middle"]),
-        (in_a_batch_that_needs_more, ["after", "middle", "short"]),
-        (in_a_workflow, ["long", "middle", "short"]),
-        (said, ["short", "l", "middle"]),
-        (said_of_what_needs_more, ["a", "b"]),
-        (all_alike, ALIKE),
-        (nothing_known, ALIKE),
-        (one_known, [*ALIKE, "short"]),
-    ],
-)
-def test_each_way_in_is_in_order(submit, order):
-    orch = knowing()
-    done, given = ran(orch, lambda note: submit(orch, note))
-    assert done == order
-    if submit is in_a_batch:
-        # Its handles are in the order of its tasks.
-        results = [handle.result() for handle in given]
-        assert results == ["short", "middle", "long"]
-
-
 @pytest.mark.parametrize("expected", [-1, float("nan"), True, "5", 1e12])
 def test_what_is_no_duration_is_refused(expected):
     """Also where like tasks were accepted before."""
@@ -223,15 +123,3 @@ def test_what_is_no_duration_is_refused(expected):
         with pytest.raises(ValidationFailedError, match="expected: "):
             submit([bad, bad] if submit == orch.submit_tasks else bad)
     orch.stop()
-
-
-def test_it_is_kept(tmp_path):
-    """A durable orchestrator has it in its next life, for a re-run."""
-    journal = str(tmp_path / "runs.db")
-    with TaskOrchestrator(journal=journal) as orch:
-        tasks = [Task.call(len, "a", id=name, expected=9) for name in "ab"]
-        orch.submit_tasks([*tasks, Task.call(len, "a", id="c")])
-    with TaskOrchestrator(journal=journal) as orch:
-        again = [Task.call(len, "a", id=name, expected=9) for name in "ab"]
-        assert [handle.result() for handle in orch.submit_tasks(again)] == [1, 1]
-        assert orch._rt.directory.known("a")._task.expected == 9

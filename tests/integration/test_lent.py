@@ -187,20 +187,6 @@ def test_a_gate_changes_no_result():
         assert run.result(PATIENCE)["taken"] == [payload(), 1]
 
 
-def test_a_join_changes_nothing_but_what_it_was_given():
-    """The states of its parents are its own."""
-
-    def join(states):
-        states.clear()
-        return True
-
-    with TaskOrchestrator() as orch:
-        parent = orch.submit(int)
-        child = orch.submit_task(Task.call(int, after=[parent], join=join))
-        assert child.result(PATIENCE) == 0
-        assert orch.get_task_status(parent.task_id).state == "completed"
-
-
 def test_what_is_lent_is_the_same_in_itself():
     """What stands in two places, or in itself, does so in the copy; objects are shared."""
     thing = object()

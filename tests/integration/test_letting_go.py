@@ -5,7 +5,6 @@ import concurrent.futures
 import gc
 import operator
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ from tests.integration.tools import (
     Hold,
     eventually,
     in_loop,
-    short_grace,
     uncollected,
 )
 
@@ -48,33 +46,6 @@ def raises() -> None:
 # -- waiting -----------------------------------------------------------------------
 
 
-def test_polling_for_the_end_leaves_nothing_behind() -> None:
-    """Each wait that runs out of time takes itself off the list."""
-    with TaskOrchestrator() as orch:
-        hold = Hold()
-        orch.submit(hold)
-        for _ in range(50):
-            assert not orch.wait(0.001)
-        assert orch._rt.waiting.quiet == []
-        hold.release()
-        assert orch.wait(PATIENCE)
-
-
-def test_polling_for_a_result_leaves_nothing_behind() -> None:
-    """Nor does a result, an exception, as_completed or a future that is late."""
-    with TaskOrchestrator() as orch:
-        hold = Hold()
-        handle = orch.submit(hold)
-        for _ in range(20):
-            with pytest.raises(TimeoutError):
-                handle.result(0.001)
-            with pytest.raises(TimeoutError):
-                next(as_completed([handle], 0.001))
-        assert not handle._waiters
-        hold.release()
-        handle.result(PATIENCE)
-
-
 @pytest.mark.parametrize("at_once", [False, True])
 def test_to_end_as_another_task_leaves_nothing_behind(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
@@ -100,18 +71,6 @@ def test_to_end_as_another_task_leaves_nothing_behind(
         refs = [weakref.ref(outer)]
         del outer
         gone(refs)
-
-
-def test_a_stop_that_gives_up_leaves_nothing_behind() -> None:
-    """The last wait of all is a wait like others."""
-    orch = short_grace(TaskOrchestrator(), 1e-6)
-    hold = Hold()
-    orch.start()
-    orch.submit(hold)
-    hold.wait()
-    orch.stop(drain=False)
-    assert orch._rt.waiting.quiet == []
-    hold.release()
 
 
 # -- handles -----------------------------------------------------------------------
@@ -220,36 +179,6 @@ def test_an_error_is_let_go_of(task: Task, kept: bool, tmp_path: Path) -> None:
         gone(refs)
 
 
-async def made_later() -> Big:
-    """A coroutine that completes."""
-    await asyncio.sleep(0)
-    return Big()
-
-
-@pytest.mark.parametrize(
-    "task",
-    [
-        Task.call(Big),
-        Task.call(made_later),
-        Task.call(Big, executor="mine"),
-        Task.program(["true"]),
-    ],
-    ids=["call", "coroutine", "executor", "program"],
-)
-def test_handles_are_let_go_of_while_the_task_is_remembered(task: Task) -> None:
-    """What stopped an attempt goes with its end, though the orchestrator keeps it."""
-    with (
-        concurrent.futures.ThreadPoolExecutor(1) as mine,
-        TaskOrchestrator(executors={"mine": mine}) as orch,
-    ):
-        handle = orch.submit_task(task)
-        handle.result(PATIENCE)
-        extra = handle._extra
-        eventually(
-            lambda: extra is None or extra.control is None or not extra.control.handle
-        )
-
-
 @pytest.mark.parametrize(
     "wrap", [lambda h: h, lambda h: [h]], ids=["bare", "in a list"]
 )
@@ -282,31 +211,6 @@ def test_what_as_completed_has_yielded_is_the_callers_alone() -> None:
         assert next(later).result() is None
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_of_a_task_that_has_left_memory_there_is_no_object(
-    kept: bool, tmp_path: Path
-) -> None:
-    """Whichever way it came, if it was given no name: how it ended is in a byte."""
-    journal = tmp_path / "runs.db" if kept else None
-    with TaskOrchestrator(keep_finished=0, journal=journal) as orch:
-        ids = [orch.submit(str).task_id]
-        ids += [
-            handle.task_id
-            for handle in orch.submit_tasks([Task.call(str) for _ in range(3)])
-        ]
-        first = orch.submit_task(Task.call(str))
-        second = orch.submit_task(Task.call(str, after=[first]))
-        ids += [first.task_id, second.task_id]
-        assert list(orch.map(str, range(3))) == ["0", "1", "2"]
-        named = orch.submit_task(Task.call(str, id="mine"))
-        assert orch.wait(PATIENCE)
-        evicted = orch._rt.kernel.evicted
-        eventually(lambda: len(evicted) == 10)
-        assert [*evicted.by_id] == [named.task_id]
-        states = {orch.get_task_status(task_id).state for task_id in ids}
-        assert states == {"completed"}
-
-
 MB = 1 << 20
 
 
@@ -328,57 +232,11 @@ def test_of_a_task_that_has_left_memory_a_handle_keeps_no_arguments() -> None:
         assert handle.result() == 7
 
 
-def returns_much() -> bytes:
-    return bytes(MB)
-
-
 def takes_much(data: bytes) -> int:
     return len(data)
 
 
-def fails_with_much_in_hand() -> None:
-    data = bytearray(MB)
-    raise ValueError(len(data))
-
-
-async def fails_so_on_the_loop() -> None:
-    data = {"list": [bytearray(MB >> 4) for _ in range(16)]}
-    raise ValueError(len(data))
-
-
-def much() -> Any:
-    return bytearray(MB)
-
-
 MANY = 64
-HEAVY: dict[str, Callable[[], Task]] = {
-    "result": lambda: Task.call(returns_much),
-    "argument": lambda: Task.call(takes_much, much()),
-    "keyword": lambda: Task.call(takes_much, kwargs={"data": [much()]}),
-    "payload": lambda: Task("eat", {"deep": {"down": much()}}),
-    "metadata": lambda: Task.call(abs, 1, metadata={"x": much()}),
-    "local": lambda: Task.call(fails_with_much_in_hand),
-    "local of a coroutine": lambda: Task.call(fails_so_on_the_loop),
-    "cancelled": lambda: Task.call(takes_much, much(), not_before=PATIENCE),
-}
-
-
-@pytest.mark.parametrize("make", HEAVY.values(), ids=HEAVY)
-def test_what_holds_much_leaves_memory_early(make: Callable[[], Task]) -> None:
-    """The oldest first; how they ended is known yet."""
-    with TaskOrchestrator(keep_finished_mb=16) as orch:
-        orch.agent("eater", capabilities={"eat"})(lambda _task, _context: None)
-        ids = []
-        for _ in range(MANY):
-            handle = orch.submit_task(make())
-            ids.append(handle.task_id)
-            if make is HEAVY["cancelled"]:
-                orch.cancel_task(handle.task_id)
-            handle.exception(PATIENCE)
-            del handle
-        eventually(lambda: 8 <= len(orch._rt.kernel.tasks) <= 17)
-        assert orch.get_task_status(ids[0]).is_terminal
-        assert ids[-1] in orch._rt.kernel.tasks
 
 
 def test_what_others_have_too_is_not_counted() -> None:
@@ -447,22 +305,4 @@ def test_the_last_callback_is_let_go_of() -> None:
         del handle
         # No callback: the publisher has nothing to do.
         orch.submit(int).result(PATIENCE)
-        gone(refs)
-
-
-def test_a_slow_receiver_lets_go_of_its_last_event() -> None:
-    """One that has a thread of its own lets that thread go with the event."""
-    with TaskOrchestrator(keep_finished=0) as orch:
-        orch._rt.publisher.slow_after = 0.01
-        refs: list[Any] = []
-
-        def slow(event: Any) -> None:
-            refs.append(weakref.ref(event.result))
-            time.sleep(0.1)
-
-        orch.signals.task_completed.connect(slow)
-        for _ in range(3):
-            orch.submit_task(Task.call(Big)).result(PATIENCE)
-        assert orch.wait(PATIENCE)
-        assert len(refs) == 3
         gone(refs)

@@ -34,7 +34,6 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import InternalError, InvalidTransitionError
-from taskorch.events import TaskCompleted
 from taskorch.protocols import Permit
 
 
@@ -377,21 +376,6 @@ def test_stop_from_a_receiver_and_from_a_callback(our_threads) -> None:
         eventually(lambda: our_threads() == [])
 
 
-def test_stop_from_a_receiver_while_the_block_ends() -> None:
-    """The block waits for receivers, one of which waits for the block: both go on."""
-    stopped = threading.Event()
-    with TaskOrchestrator() as orch:
-        orch._rt.publisher.slow_after = 0.02
-
-        def stop(event) -> None:
-            orch.stop()
-            stopped.set()
-
-        orch.signals.task_completed.connect(stop)
-        orch.submit(int)
-    assert stopped.wait(PATIENCE)
-
-
 def test_all_threads_are_gone_after_the_stop(our_threads) -> None:
     """Workers, publisher, timer and loop end, also when nested work made many."""
     import asyncio
@@ -407,19 +391,6 @@ def test_all_threads_are_gone_after_the_stop(our_threads) -> None:
             orch.submit(asyncio.sleep, 0)
             orch.submit_task(Task.call(int, timeout=5))
         assert our_threads() == []
-
-
-def test_programs_are_ended_by_the_stop() -> None:
-    """A program still running when the orchestrator stops is ended with it."""
-    with TaskOrchestrator() as orch:
-        recorder = Recorder(orch, "task_started")
-        handle = orch.submit_task(Task.program(["sleep", "60"]))
-        recorder.wait_for(1)
-        eventually(lambda: orch._rt.attempts.holdable(handle._row))
-        report = orch.stop(drain=False)
-    assert [u.task_id for u in report.left] == [handle.task_id]
-    assert report.leaked == ()
-    assert handle.cancelled()
 
 
 # -- quiet -------------------------------------------------------------------------
@@ -486,41 +457,6 @@ def test_wait_waits_for_delays() -> None:
         handle = orch.submit_task(Task.call(int, not_before=0.05))
         assert orch.wait(PATIENCE) is True
         assert handle.done()
-
-
-def test_wait_waits_for_receivers_however_slow() -> None:
-    """A receiver that keeps up slowly has had every event when `wait` returns."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        orch._rt.publisher.slow_after = 0.01
-        seen: list[str] = []
-        names: set[str] = set()
-
-        @orch.signals.task_completed.connect
-        def slow(event) -> None:
-            time.sleep(0.03)
-            seen.append(event.task_id)
-            names.add(threading.current_thread().name)
-
-        for n in range(5):
-            orch.submit_task(Task.call(int, id=f"t{n}"))
-        assert orch.wait(PATIENCE) is True
-        assert seen == [f"t{n}" for n in range(5)]
-        (receiver,) = orch._rt.publisher.receivers[TaskCompleted]
-        assert receiver.own
-        assert names
-
-
-def test_wait_gives_up_on_a_receiver_that_does_not_return() -> None:
-    """One that hangs is not waited for longer than its patience."""
-    with TaskOrchestrator() as orch:
-        orch._rt.publisher.slow_after = 0.02
-        orch._rt.publisher.patience = 0.1
-        hold = Hold()
-        orch.signals.task_completed.connect(hold)
-        orch.submit(int)
-        assert orch.wait(PATIENCE) is True
-        assert orch.stop().drained is True
-        hold.release()
 
 
 def test_wait_from_many_threads() -> None:
@@ -701,22 +637,6 @@ def test_submissions_from_outside_meet_the_stop() -> None:
         assert report.completed + len(report.left) == len(handles)
         for handle in handles:
             assert handle.done()
-
-
-def test_blocked_waiters_are_freed_by_the_stop() -> None:
-    """Whoever waits for a task that the stop cancels is told so."""
-    orch = TaskOrchestrator()
-    orch.start()
-    late = orch.submit_task(Task.call(int, not_before=60))
-    errors: list[Any] = []
-    thread = threading.Thread(target=lambda: errors.append(late.exception(PATIENCE)))
-    thread.start()
-    eventually(lambda: late._waiters)
-    orch.stop(drain=False)
-    thread.join(PATIENCE)
-    assert isinstance(errors[0], TaskCancelledError)
-    with pytest.raises(TaskCancelledError):
-        late.result()
 
 
 def test_a_start_without_the_timer_is_refused_and_may_be_tried_again(monkeypatch):

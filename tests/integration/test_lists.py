@@ -169,24 +169,6 @@ def test_a_tool_makes_no_more_statuses_than_rows(shop, made, asked):
     assert len(made) <= len(found["tasks"]) + 1
 
 
-def test_causes_need_no_status(shop, made):
-    """They are counted from facts, alike in memory and in a journal."""
-    orch, path, *_ = shop
-    open_ = list(orch.tasks("failed", mended=False))
-    made.clear()
-    causes = orch.failures()
-    assert JournalReader(path).failures() == causes
-    assert not made
-    assert sum(cause.count for cause in causes) == len(open_)
-    assert {name for each in causes for name in each.tasks} == {
-        each.run_id for each in open_
-    }
-    for cause in causes:
-        ends = sorted(s.ended for s in open_ if s.run_id in cause.tasks)
-        assert abs(cause.first - ends[0]) < timedelta(milliseconds=1)
-        assert abs(cause.last - ends[-1]) < timedelta(milliseconds=1)
-
-
 def passes(status, asked):
     """What the filter says, of a status that is whole."""
     is_mended = bool(status.mended_by)

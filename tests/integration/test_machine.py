@@ -57,22 +57,6 @@ def test_where_nobody_says_which_cores_are_ours_all_are(machine, monkeypatch):
     assert machine_resources()["cpu"] == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "said", "mib"),
-    [
-        ("memory.max", "max\n", 4096),
-        ("memory.max", f"{512 << 20}\n", 512),
-        ("memory.max", f"{1 << 40}\n", 4096),
-        ("memory/memory.limit_in_bytes", f"{256 << 20}\n", 256),
-        ("memory/memory.limit_in_bytes", f"{2**63 - 4096}\n", 4096),
-    ],
-)
-def test_memory_is_that_of_the_limit_if_there_is_one(machine, name, said, mib):
-    (machine / name).parent.mkdir(exist_ok=True)
-    (machine / name).write_text(said)
-    assert machine_resources()["memory_mb"] == mib
-
-
 @pytest.fixture
 def nobody_knows(machine, monkeypatch):
     def unknown(name):
@@ -102,38 +86,6 @@ def test_a_limit_says_what_the_machine_does_not(nobody_knows):
     (nobody_knows / "cpu.max").write_text("250000 100000\n")
     (nobody_knows / "memory.max").write_text(f"{512 << 20}\n")
     assert dict(machine_resources()) == {"cpu": 2.5, "memory_mb": 512}
-
-
-def test_disk_is_what_is_free_here():
-    disk = os.statvfs(".")
-    free = disk.f_bavail * disk.f_frsize >> 20
-    assert machine_resources()["disk_mb"] == pytest.approx(free, rel=0.1)
-
-
-def test_a_limit_of_any_group_that_we_are_in_holds(machine):
-    """Of ours, and of one that is around it; in both versions of cgroups."""
-    (machine / "groups").write_text(
-        "5:memory:/jobs/nightly\n4:cpu,cpuacct:/jobs\n3:pids:/x\n0::/slice/unit\n"
-    )
-    for path, text in (
-        ("slice/memory.max", f"{2048 << 20}\n"),
-        ("slice/unit/memory.max", "max\n"),
-        ("slice/unit/cpu.max", "600000 100000\n"),
-    ):
-        (machine / path).parent.mkdir(parents=True, exist_ok=True)
-        (machine / path).write_text(text)
-    found = machine_resources()
-    assert (found["cpu"], found["memory_mb"]) == (6, 2048)
-    for path, text in (
-        ("memory/jobs/nightly/memory.limit_in_bytes", f"{256 << 20}\n"),
-        ("cpu/jobs/cpu.cfs_quota_us", "150000\n"),
-        ("cpu/jobs/cpu.cfs_period_us", "100000\n"),
-        ("pids/x/cpu.max", "1 100000\n"),
-    ):
-        (machine / path).parent.mkdir(parents=True, exist_ok=True)
-        (machine / path).write_text(text)
-    found = machine_resources()
-    assert (found["cpu"], found["memory_mb"]) == (1.5, 256)
 
 
 # -- network ---------------------------------------------------------------------------

@@ -46,29 +46,3 @@ def test_tasks_of_a_function_that_is_gone_are_one_line_and_one_look(
     assert len(lines) == 2
     # Others are loaded meanwhile, after which it is looked for again.
     assert looks["goes_away"] < 100
-
-
-def test_a_schedule_costs_no_more_where_there_are_many(tmp_path):
-    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
-        orch.stop(drain=False)
-    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
-    costs = []
-
-    def add(number):
-        calls = 0
-
-        def count(_frame, event, _argument):
-            nonlocal calls
-            calls += event == "call"
-
-        sys.setprofile(count)
-        try:
-            orch.schedules.add(f"nightly-{number}", 3_600.0, int)
-        finally:
-            sys.setprofile(None)
-        costs.append(calls)
-
-    for number in range(150):
-        add(number)
-    orch.stop(drain=False)
-    assert min(costs[140:]) < 1.5 * min(costs[10:20])

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from taskorch import Task, TaskOrchestrator, TaskState, Workflow, task
+from taskorch import Task, TaskOrchestrator, TaskState
 from taskorch.errors import InvalidTaskError, UsageError
 from taskorch.events import ResultRemembered, ResultReused
 from taskorch.model import Cache
@@ -37,28 +37,6 @@ def _calls():
 
 def cached(fn, *args, id=None, cache=True, kwargs=None, **options):  # noqa: A002
     return Task.call(fn, *args, id=id, cache=cache, kwargs=kwargs, **options)
-
-
-def test_a_like_task_has_the_result_and_explain_says_so():
-    with TaskOrchestrator() as orch:
-        first = orch.submit_task(cached(noted, 1, id="a")).result()
-        second = orch.submit_task(cached(noted, 1, id="b")).result()
-        other = orch.submit_task(cached(noted, 2, id="c")).result()
-        assert (first, second, other) == ([1], [1], [2])
-        assert CALLS == [1, 2]
-        assert orch.explain("a").cache == (
-            "miss: nothing is remembered of the type noted"
-        )
-        assert orch.explain("b").cache.startswith("hit: the result of a, which is")
-        assert orch.explain("c").cache == (
-            "miss: argument 'value' differs from that of a"
-        )
-        assert "Remembered results: hit" in str(orch.explain("b"))
-        # Of several that are as near, the latest is named.
-        orch.submit_task(cached(noted, 3, id="d")).result()
-        assert orch.explain("d").cache == (
-            "miss: argument 'value' differs from that of c"
-        )
 
 
 def test_a_hundred_like_tasks_at_once_run_it_once():
@@ -181,37 +159,6 @@ def test_defaults_names_and_ignored_arguments_make_no_difference():
         assert CALLS == [1]
 
 
-def test_the_version_of_a_function_is_its_source_or_what_is_said():
-    def made(number, source):
-        space = {"CALLS": CALLS}
-        exec(source, space)
-        return space["f"]
-
-    one = made(1, "def f(x):\n    CALLS.append(1)\n    return 1\n")
-    two = made(2, "def f(x):\n    CALLS.append(2)\n    return 2\n")
-    with TaskOrchestrator() as orch:
-        for fn in (one, two):
-            orch.submit_task(cached(fn, 1)).result()
-        for fn in (one, two):
-            orch.submit_task(cached(fn, 1, cache=Cache(version="1"))).result()
-        orch.submit_task(cached(two, 1, cache=Cache(version="2"))).result()
-    assert CALLS == [1, 2, 1, 2]
-
-
-def test_the_same_text_with_another_closure_is_another_function():
-    def adder(n):
-        def add(x):
-            CALLS.append(n)
-            return x + n
-
-        return add
-
-    with TaskOrchestrator() as orch:
-        found = [orch.submit_task(cached(adder(n), 1)).result() for n in (1, 2, 1)]
-    assert found == [2, 3, 2]
-    assert CALLS == [1, 2]
-
-
 def test_what_has_no_document_is_refused_by_its_name():
     lock = threading.Lock()
 
@@ -239,14 +186,6 @@ def test_programs_and_bad_caches_are_refused():
     for wrong in ({"expires": -1}, {"version": 2}, {"ignore": "x"}, {"ignore": [1]}):
         with pytest.raises(InvalidTaskError):
             Cache(**wrong)
-
-
-def test_it_is_remembered_in_the_next_life(tmp_path):
-    for life in range(2):
-        with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
-            task = cached(noted, 1, id=f"life-{life}")
-            assert orch.submit_task(task).result() == [1]
-    assert CALLS == [1]
 
 
 def test_a_result_that_has_left_memory_is_made_again():
@@ -277,22 +216,6 @@ def test_an_agent_has_the_results_of_like_tasks_and_a_worker_process_too():
         assert orch.explain("p1").cache.startswith("hit")
 
 
-def test_a_rerun_of_a_workflow_makes_what_changed_and_what_follows():
-    def workflow(first):
-        wf = Workflow("etl")
-        a = wf.task(noted, first, id="a", cache=True)
-        b = wf.task(noted, "b", id="b", cache=True)
-        wf.task(noted, [a, b], id="c", cache=True)
-        return wf
-
-    with TaskOrchestrator() as orch:
-        for run, first in enumerate((1, 1, 2)):
-            orch.workflows.start(workflow(first), id=f"run{run}")
-            orch.wait()
-    assert CALLS[:3] in ([1, "b", [[1], ["b"]]], ["b", 1, [[1], ["b"]]])
-    assert CALLS[3:] == [2, [[2], ["b"]]]
-
-
 def test_a_run_that_was_asked_for_is_made():
     with TaskOrchestrator() as orch:
         orch.submit_task(cached(noted, 1, id="a")).result()
@@ -312,34 +235,6 @@ def test_hits_and_misses_are_facts():
     ]
     assert [type(event) for event in events] == [ResultRemembered, ResultReused]
     assert events[1].source_id == "a"
-
-
-def test_a_function_says_it_once():
-    @task(cache=Cache(expires=60))
-    def made(x):
-        CALLS.append(x)
-        return x
-
-    with TaskOrchestrator() as orch:
-        assert [orch.submit(made, 3).result() for _ in range(3)] == [3, 3, 3]
-    assert CALLS == [3]
-
-
-def test_a_document_that_is_no_result_is_left_out_and_others_are_found(tmp_path):
-    """Whatever a program writes under the name of results."""
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        kept = orch.kept("memo")
-        wrong = [1, "x", {}, [1, 2, 3], ["task", "t", 1, 3], ["len", "t", 1, {}]]
-        kept.update({f"k{n}": document for n, document in enumerate(wrong)})
-        task = Task.call(len, "abc", cache=Cache())
-        assert orch.submit_task(task).result(timeout=30) == 3
-        (key,) = [key for key in kept if key not in {f"k{n}" for n in range(9)}]
-        # Even in place of the result.
-        kept[key] = {"no": "result"}
-        assert orch.submit_task(task).result(timeout=30) == 3
-        assert orch.memo.clear() == len(wrong) + 1
-        assert (len(orch.memo), len(kept)) == (0, 0)
 
 
 @pytest.mark.slow("a hundred thousand results")

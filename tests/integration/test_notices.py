@@ -25,7 +25,6 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
     WorkflowFailedError,
-    as_completed,
 )
 from taskorch.errors import ResultGoneError
 from taskorch.runtime import _notices
@@ -163,18 +162,6 @@ def test_it_is_not_said_while_somebody_has_the_handle(log: Any) -> None:
         assert len(unasked(log)) == 1
 
 
-def test_what_waits_for_its_end_is_not_yet_told(log: Any) -> None:
-    """A wait that was given up, and one for any of many, have been given no error."""
-    hold = Hold()
-    with TaskOrchestrator() as orch:
-        waiting = as_completed([orch.submit(lambda: fail(ValueError(str(hold()))))])
-        threading.Timer(0.05, hold.release).start()
-        assert next(waiting).done()
-        assert list(waiting) == []
-        assert not held(orch)
-    assert len(unasked(log)) == 1
-
-
 def use_executor(orch: TaskOrchestrator) -> Any:
     return TaskExecutor(orchestrator=orch).submit(fail, ValueError("bad"))
 
@@ -218,31 +205,6 @@ def test_of_a_future_it_is_whether_its_outcome_was_given(
     assert len(unasked(log)) == (how == "nobody")
 
 
-@pytest.mark.parametrize("as_future", [False, True])
-@pytest.mark.parametrize("asks", [False, True])
-def test_the_handle_of_what_it_blocks_leads_to_it(
-    log: Any, as_future: bool, asks: bool
-) -> None:
-    """However far below; and what nobody has is said soon."""
-    with TaskOrchestrator() as orch:
-        gate = orch.submit_task(Task.wait_for("go"))
-        bad = orch.submit_task(Task.call(say_bad, "x", id="bad", after=[gate]))
-        handle: Any = orch.submit(abs, orch.submit(abs, bad))
-        if as_future:
-            handle = handle.future()
-        orch.emit("go")
-        orch.wait(PATIENCE)
-        del bad
-        assert held(orch)
-        if asks:
-            assert isinstance(handle.exception(PATIENCE), DependencyFailedError)
-            assert check(orch, "failures") is None
-        del handle, gate
-        assert not held(orch)
-        assert len(unasked(log)) == (not asks)
-    assert len(unasked(log)) == (not asks)
-
-
 def test_a_handle_leads_to_it_by_two_ways_and_counts_once(log: Any) -> None:
     """What needs both is reached by each of them."""
     with TaskOrchestrator() as orch:
@@ -255,56 +217,6 @@ def test_a_handle_leads_to_it_by_two_ways_and_counts_once(log: Any) -> None:
         assert unasked(log) == []
         assert isinstance(one.exception(PATIENCE), DependencyFailedError)
     assert unasked(log) == []
-
-
-def submit_argument(orch: TaskOrchestrator, bad: Any) -> None:
-    orch.submit(abs, bad)
-
-
-def submit_named_argument(orch: TaskOrchestrator, bad: Any) -> None:
-    orch.submit(print, end=bad)
-
-
-def submit_list(orch: TaskOrchestrator, bad: Any) -> None:
-    orch.submit(sum, [1, bad])
-
-
-def submit_task_with_argument(orch: TaskOrchestrator, bad: Any) -> None:
-    orch.submit_task(Task.call(sum, [bad], kwargs={"start": bad}, id="below"))
-
-
-def submit_task_after(orch: TaskOrchestrator, bad: Any) -> None:
-    orch.submit_tasks([Task.call(abs, 1, after=[bad]), Task.call(abs, 1, after=(bad,))])
-
-
-@pytest.mark.parametrize(
-    "submit",
-    [
-        submit_argument,
-        submit_named_argument,
-        submit_list,
-        submit_task_with_argument,
-        submit_task_after,
-    ],
-)
-@pytest.mark.parametrize("has_ended", [False, True])
-def test_what_it_blocks_does_not_count_as_a_handle(
-    log: Any, submit: Any, has_ended: bool
-) -> None:
-    """Whatever way it needs it, and also after it was cancelled."""
-    with TaskOrchestrator() as orch:
-        bad = orch.submit(say_bad, "x")
-        submit(orch, bad)
-        orch.wait(PATIENCE)
-        if has_ended:
-            # Not by their status, which has the error.
-            for name in [*orch._rt.kernel.tasks][1:]:
-                orch.cancel_task(name)
-            orch.wait(PATIENCE)
-        assert held(orch)
-        del bad
-        assert not held(orch)
-        assert len(unasked(log)) == 1
 
 
 def test_what_is_no_list_is_not_read_again(log: Any) -> None:
@@ -326,54 +238,6 @@ def test_what_is_no_list_is_not_read_again(log: Any) -> None:
         assert held(orch)
         assert orch.health().ready
         assert isinstance(bad.exception(PATIENCE), ValueError)
-
-
-def test_who_is_called_with_the_handle_is_told(log: Any) -> None:
-    called: list[Any] = []
-    with TaskOrchestrator() as orch:
-        go = orch.submit_task(Task.wait_for("go"))
-        bad = orch.submit_task(Task.call(say_bad, "x", after=[go]))
-        bad.add_done_callback(lambda handle: called.append(handle.task_id))
-        orch.emit("go")
-        orch.wait(PATIENCE)
-        assert called == [bad.task_id]
-        del bad, go
-        assert not held(orch)
-    assert unasked(log) == []
-
-
-def test_who_ends_as_it_does_is_told(log: Any) -> None:
-    """The one that returned its handle has its error."""
-    with TaskOrchestrator() as orch:
-        error = orch.submit(lambda: orch.submit(say_bad, "x")).exception(PATIENCE)
-        assert isinstance(error, ValueError)
-        assert not held(orch)
-    assert unasked(log) == []
-
-
-def test_a_list_of_handles_that_the_user_has_counts(log: Any) -> None:
-    with TaskOrchestrator() as orch:
-        handles = [orch.submit(say_bad, "x")]
-        orch.submit(sum, handles)
-        orch.submit_task(Task.call(abs, 1, after=handles))
-        orch.wait(PATIENCE)
-        assert held(orch)
-        with pytest.raises(ValueError, match="x"):
-            handles[0].result(PATIENCE)
-    assert unasked(log) == []
-
-
-def test_what_waits_for_two_that_failed_names_both(log: Any) -> None:
-    with TaskOrchestrator() as orch:
-        bad = [orch.submit(say_bad, name) for name in "ab"]
-        both = orch.submit(print, *bad)
-        orch.wait(PATIENCE)
-        error = both.exception(PATIENCE)
-        assert isinstance(error, DependencyFailedError)
-        assert set(error.root_causes) == {each.task_id for each in bad}
-        del bad, both, error
-        assert not held(orch)
-    assert unasked(log) == []
 
 
 def test_one_whose_end_is_not_kept_yet_is_not_said(log: Any, tmp_path: Path) -> None:
@@ -487,37 +351,6 @@ def test_a_workflow_reports_its_failures_itself(log: Any) -> None:
         "task unasked/a failed, and nobody asked for its result:",
         "task unasked/b failed, and nobody asked for its result:",
     ]
-
-
-def test_whoever_has_the_run_of_a_workflow_may_ask_yet(log: Any) -> None:
-    wf = Workflow("w")
-    wf.task(abs, wf.task(say_bad, "x", id="a"), id="b")
-    with TaskOrchestrator() as orch:
-        run = orch.workflows.start(wf, id="x")
-        orch.wait(PATIENCE)
-        assert held(orch)
-        del run
-        assert not held(orch)
-        assert unasked(log) == ["task x/a failed, and nobody asked for its result:"]
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_a_failure_that_a_task_goes_on_after_is_dealt_with(
-    log: Any, late: bool
-) -> None:
-    """Also if that task was submitted after the failure."""
-    with TaskOrchestrator() as orch:
-        gate = orch.submit_task(Task.wait_for("go", id="go"))
-        bad = orch.submit_task(Task.call(fail, ValueError("bad"), after=[gate]))
-        if late:
-            orch.emit("go")
-            orch.wait(PATIENCE)
-        orch.submit_task(Task.call(abs, -1, after=[bad], join="finished"))
-        orch.emit("go")
-        orch.wait(PATIENCE)
-        del gate, bad
-        assert not held(orch)
-    assert log.messages == []
 
 
 def test_what_is_dealt_with_is_no_news_when_its_handle_goes(log: Any) -> None:
@@ -704,27 +537,6 @@ def test_a_receiver_and_a_callback_that_raise_are_said(log: Any) -> None:
     ]
     assert "in the receiver" in log.text
     assert "in the callback" in log.text
-
-
-def test_one_that_raises_each_time_is_said_once_in_a_while(
-    log: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def receive(event: Any) -> None:
-        raise KeyError("again")
-
-    now = [0.0]
-    monkeypatch.setattr(_notices, "monotonic", lambda: now[0])
-    with TaskOrchestrator() as orch:
-        orch.signals.task_completed.connect(receive)
-        for _ in range(50):
-            orch.submit(abs, 1).result(PATIENCE)
-        orch.wait(PATIENCE)
-        assert check(orch, "receivers").detail.startswith("50 calls raised")
-        assert len(log.messages) == 1
-        now[0] = 60.0
-        orch.submit(abs, 1).result(PATIENCE)
-    assert len(log.messages) == 2
-    assert log.messages[1].endswith("(and 49 times before, since it was last said)")
 
 
 def test_what_is_remembered_of_receivers_is_bounded(

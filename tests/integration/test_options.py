@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
@@ -76,18 +75,6 @@ def test_patience_that_is_over_is_told_in_seconds():
     orch.stop(drain=False)
 
 
-def test_resources_of_an_agent_may_be_a_mapping():
-    orch = TaskOrchestrator(resources={"cpu": 4})
-
-    @orch.agent("a", capabilities={"x"}, capacity={"cpu": 2}, request={"cpu": 1})
-    def do(task, context):
-        return context.allocation
-
-    with orch:
-        assert orch.submit_task(Task("x")).result() == Resources(cpu=1)
-        assert orch.get_stats().agents["a"].capacity == Resources(cpu=2)
-
-
 def test_the_calls_of_a_map_take_options_in_either_form():
     orch = TaskOrchestrator(resources={"cpu": 1})
     wf = Workflow("w")
@@ -142,23 +129,6 @@ def test_other_classes_suggest_too():
 
 
 @pytest.mark.parametrize(
-    ("make", "meant"),
-    [
-        (lambda: TaskOrchestrator(n_jobs=3), "concurrency"),
-        (lambda: TaskOrchestrator(database="runs.db"), "journal"),
-        (lambda: RetryPolicy(3, delay=1), "base"),
-        (lambda: RetryPolicy(3, exceptions=(OSError,)), "retry_on"),
-        (lambda: Task("t", delay=1), "not_before"),
-        (lambda: Task("t", backoff=2), "retry"),
-        (lambda: RetryPolicy(3, backoff=2), "base"),
-    ],
-)
-def test_the_words_of_others_are_understood(make, meant):
-    with pytest.raises(TypeError, match=f"did you mean '{meant}'"):
-        make()
-
-
-@pytest.mark.parametrize(
     "add", [Task.call, lambda fn, **options: Workflow("w").task(fn, **options)]
 )
 def test_an_argument_of_the_function_among_the_options_is_told(add):
@@ -208,20 +178,6 @@ def test_what_is_wrong_otherwise_is_said_as_python_says_it():
         Task()
     with pytest.raises(TypeError, match=r"multiple values"):
         Task("t", type="t")
-
-
-@pytest.mark.parametrize("amounts", [{"cpu": -1}, {5: 1}, {"cpu": "2"}])
-def test_a_mapping_that_is_none_of_resources_is_refused_where_it_is_written(amounts):
-    with pytest.raises(InvalidTaskError, match="resource"):
-        Task("t", resources=amounts)
-    with pytest.raises(InvalidTaskError, match=r"capacity|resource"):
-        TaskOrchestrator().agent("a", capacity=amounts)
-
-
-def test_the_executor_of_the_user_is_none_of_the_options():
-    with ThreadPoolExecutor(1) as pool, TaskOrchestrator(executors={"p": pool}) as orch:
-        task = Task.call(int, "5", executor="p", timeout=60 * SECOND)
-        assert orch.submit_task(task).result() == 5
 
 
 # -- orch.options ------------------------------------------------------------------

@@ -15,7 +15,6 @@ from taskorch.cli import main
 from taskorch.errors import InvalidTaskError, JournalTakenError, UnknownTaskError
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.reading import JournalReader
-from taskorch.reading._past import PastJournal
 
 
 @pytest.fixture(params=[InAFile, OnAServer], ids=lambda kind: kind.__name__)
@@ -121,14 +120,6 @@ def test_nothing_is_written_and_nothing_later_is_read(place):
     work(place)
     assert said(reader) == before
     assert "as of event 4" in journal.description()
-
-
-def test_a_snapshot_of_later_says_too_much(place):
-    with closing(open_journal(place)) as journal:
-        last = journal.last
-        journal.save(journal.claim(), last, {"at": last})
-        assert PastJournal(journal, last - 1, 0).snapshot() is None
-        assert PastJournal(journal, last, 0).snapshot() == (last, {"at": last})
 
 
 def test_what_was_left_out_since_is_said(place, capsys):

@@ -838,21 +838,3 @@ def test_a_script_without_the_condition_is_told(tmp_path: Path) -> None:
     out, _ = run(tmp_path, script).communicate(timeout=2 * PATIENCE)
     assert "could not be read in its worker process: InvalidTaskError" in out
     assert 'if __name__ == "__main__":' in out
-
-
-def test_a_fork_has_no_workers(orch: TaskOrchestrator) -> None:
-    orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE)
-    pool: Any = orch._rt.attempts.processes._pool
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            pool.close(1)
-            pool.end_all(1)
-            pool._check()
-        except RuntimeError as error:
-            code = 0 if "this one is a fork" in str(error) else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert orch.submit_task(in_worker(pow, 2, 4)).result(PATIENCE) == 16

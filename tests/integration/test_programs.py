@@ -18,7 +18,7 @@ import threading
 import time
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually, pass_time, short_grace
+from tests.integration.tools import PATIENCE, eventually, short_grace
 from tests.pids import is_alive
 
 from taskorch import (
@@ -26,7 +26,6 @@ from taskorch import (
     Program,
     ProgramFailedError,
     ProgramResult,
-    Resources,
     RetryPolicy,
     Task,
     TaskCancelledError,
@@ -397,76 +396,6 @@ def test_a_program_that_is_cancelled_before_it_runs_never_starts(orch, tmp_path)
 # -- suspending --------------------------------------------------------------------
 
 
-TICKER = """
-    import os, sys, time
-    out = open(sys.argv[1], "w")
-    out.write(f"pid={os.getpid()};"); out.flush()
-    while not os.path.exists(sys.argv[2]):
-        time.sleep(0.005)
-    print("done", os.environ["TASKORCH_FENCE"])
-"""
-
-
-class Ticker:
-    """A program that runs until a file appears."""
-
-    def __init__(self, orch, line, tmp_path, **options) -> None:
-        path, hears = line
-        self.orch = orch
-        self.go = tmp_path / "go"
-        self.handle = orch.submit_task(
-            Task.program(python(TICKER, path, str(self.go)), id="ticker", **options)
-        )
-        eventually(lambda: hears(";"))
-        (run,) = orch._rt.attempts.programs._executor._runs
-        # It may speak before whoever started it has read its number.
-        eventually(lambda: run.process.pid is not None)
-        self.pid = run.process.pid
-
-    def suspend(self) -> None:
-        assert self.orch.suspend_task("ticker")
-        assert not self.orch.suspend_task("ticker")
-        assert self.state() is TaskState.SUSPENDED
-        eventually(lambda: state_of(self.pid) == "T")
-
-    def state(self) -> TaskState:
-        return self.orch.get_task_status("ticker").state
-
-
-@linux
-def test_a_suspended_program_stands_still_and_goes_on_in_the_same_attempt(
-    orch, line, tmp_path
-):
-    """SIGSTOP, state SUSPENDED, allocation kept, timeout stopped; then SIGCONT."""
-    events = []
-    orch.signals.task_suspended.connect(events.append)
-    orch.signals.task_resumed.connect(events.append)
-    ticker = Ticker(orch, line, tmp_path, timeout=PATIENCE, resources=Resources(cpu=1))
-    ticker.suspend()
-    assert orch.get_task_status("ticker").allocation == Resources(cpu=1)
-    assert orch.get_stats().resources["cpu"].used == 1
-    # It has its timeout still to come: the timer of the old one rings unheard.
-    row = orch._rt.kernel.tasks["ticker"]
-    with orch._rt.lock:
-        orch._rt.kernel.tick(orch._rt.now() + 60 * 10**9)
-        assert row.state is TaskState.SUSPENDED
-        assert 0 < row.extra.left_ns <= PATIENCE * 10**9
-    ticker.go.touch()
-    assert not ticker.handle.done()
-    assert orch.resume_task("ticker")
-    assert ticker.handle.result(PATIENCE).stdout_tail == "done 1.1\n"
-    assert orch.get_task_status("ticker").attempts == 1
-    assert orch.get_stats().resources["cpu"].used == 0
-    assert orch.wait(PATIENCE)
-    assert [event.held for event in events] == [True, True]
-
-
-def let_time_pass(orch, pid):
-    """The rest of the timeout counts from the moment in which it goes on."""
-    assert orch.resume_task("ticker")
-    pass_time(orch, 3600)
-
-
 def cancel(orch, pid):
     """It is continued, so that it can see that it is to end."""
     assert orch.cancel_task("ticker")
@@ -477,24 +406,6 @@ def kill(orch, pid):
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: is_gone(pid))
     orch.resume_task("ticker")
-
-
-@linux
-@pytest.mark.parametrize(
-    ("act", "error", "says"),
-    [
-        (let_time_pass, TaskTimeoutError, None),
-        (cancel, TaskCancelledError, None),
-        (kill, ProgramFailedError, "signal 9"),
-    ],
-)
-def test_a_suspended_program_ends(orch, line, tmp_path, act, error, says):
-    ticker = Ticker(orch, line, tmp_path, timeout=3600)
-    ticker.suspend()
-    act(orch, ticker.pid)
-    with pytest.raises(error, match=says):
-        ticker.handle.result(PATIENCE)
-    eventually(lambda: is_gone(ticker.pid))
 
 
 def test_a_program_that_is_suspended_while_it_starts_is_stopped(monkeypatch):
@@ -531,22 +442,6 @@ def test_many_programs_at_once_end_all(orch):
         error = handle.exception(PATIENCE)
         result = handle.result() if error is None else error.result
         assert (result.exit_code, result.stdout_tail) == (n % 3, f"{n}\n")
-
-
-@linux
-@pytest.mark.parametrize("state", [TaskState.RUNNING, TaskState.SUSPENDED])
-def test_the_end_without_draining_ends_programs(line, tmp_path, state):
-    """The report lists it, held or not, and it does not outlive us."""
-    orch = TaskOrchestrator()
-    orch.start()
-    ticker = Ticker(orch, line, tmp_path)
-    if state is TaskState.SUSPENDED:
-        ticker.suspend()
-    report = orch.stop(drain=state is TaskState.SUSPENDED)
-    assert [(left.task_id, left.state) for left in report.left] == [("ticker", state)]
-    assert not report.leaked
-    assert ticker.handle.cancelled()
-    eventually(lambda: is_gone(ticker.pid))
 
 
 def test_the_end_with_draining_waits_for_programs():

@@ -805,15 +805,6 @@ def test_other_programs_read_what_we_sign():
     assert not is_signed(Note, signature, {key.key: other})
 
 
-def test_a_file_has_one_after_another_and_is_read_though_a_line_is_cut(
-    file, key, place
-):
-    live(file.place)
-    made = [make_checkpoint(file.place, key, to=[place]) for _ in range(3)]
-    assert list(checkpoints_at(place)) == made
-    assert str(made[1]) in Path(place).read_text()
-
-
 def git(folder, *words):
     subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
 

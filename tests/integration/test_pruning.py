@@ -16,30 +16,18 @@ from contextlib import suppress
 from threading import Event
 
 import pytest
-from hypothesis import example, given, settings, strategies as st
 from tests.integration.tools import PATIENCE, Started, eventually
-from tests.kernel.harness import Machine
 from tests.own_journal import LinesJournal
 
 from taskorch import SqliteJournal, Task, TaskOrchestrator, Workflow
 from taskorch.cli import main
 from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError, JournalError, UnknownTaskError
-from taskorch.events import (
-    AT_NS,
-    ExtensionKept,
-    ScheduleChanged,
-    ScheduleFired,
-    ScheduleQueued,
-    ScheduleSkipped,
-)
 from taskorch.journal import _forgetting, _points
-from taskorch.kernel import fold
 from taskorch.model import Cache
 from taskorch.reading import JournalReader
 from taskorch.reading._runs import RunLine
 from taskorch.retention import _pruning
-from taskorch.retention._pruning import Bundle, EndedTasks
 
 DAY = 86_400.0
 
@@ -347,58 +335,6 @@ def test_so_does_that_of_a_thousand_nights(tmp_path, clock):
 
 
 # -- facts about no task ---------------------------------------------------------------
-
-SLOTS = st.integers(1, 12)
-FACTS = st.one_of(
-    st.tuples(st.sampled_from(["what", "drop"]), SLOTS),
-    st.tuples(st.sampled_from(["clock", "backfill", "trigger"]), SLOTS),
-    st.tuples(st.sampled_from(["queue", "skip"]), SLOTS),
-)
-
-
-@settings(deadline=None)
-@given(st.lists(FACTS, max_size=30), st.integers(0, 30), st.sets(SLOTS))
-@example([("what", 1), ("queue", 2), ("clock", 2), ("clock", 3)], 30, {3})
-def test_what_is_superseded_changes_nothing_of_a_schedule(steps, until, staying):
-    """Its documents stay, and what says which schedule has made what is there."""
-    facts = []
-    for number, (kind, slot) in enumerate(steps):
-        at = 2 * number + 1, number + 1
-        key, document = "s/ticks", f'{{"done":{slot}}}'
-        if kind in ("what", "drop"):
-            key, document = "s", f'{{"when":"{slot}"}}' * (kind == "what")
-            facts.append(ScheduleChanged(*at, "s", document, slot))
-        elif kind == "queue":
-            facts.append(ScheduleQueued(*at, "s", slot))
-        elif kind == "skip":
-            facts.append(ScheduleSkipped(*at, "s", slot, 1, "why"))
-        else:
-            facts.append(ScheduleFired(*at, "s", slot, f"s/{slot}", kind))
-        after = 2 * number + 2, number + 1
-        facts.append(ExtensionKept(*after, "schedules", key, document))
-
-    def state(some):
-        kernel = Machine().kernel
-        for fact in some:
-            fold(kernel, fact)
-        return [*kernel.kept.get("schedules", {}).items()]
-
-    past = EndedTasks()
-    past.take(facts)
-    names = tuple(f"s/{slot}" for slot in range(13) if slot not in staying)
-    gone = {*past.superseded([Bundle(names, names, ("s",), until)])}
-    assert all(fact[AT_NS] <= until for fact in facts if fact.seq in gone)
-    left = [fact for fact in facts if fact.seq not in gone]
-    assert state(left) == state(facts)
-    made = [
-        fact
-        for fact in facts
-        if isinstance(fact, ScheduleFired) and fact.slot_ns in staying
-    ]
-    assert all(fact in left for fact in made)
-    if until >= len(steps):
-        # Where all is old, nothing else is left.
-        assert len(left) == len(made) + len(state(facts))
 
 
 # -- trouble on the way ----------------------------------------------------------------

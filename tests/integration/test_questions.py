@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, Recorder, eventually, in_loop
+from tests.integration.tools import PATIENCE, Recorder, eventually
 
 from taskorch import (
     InvalidTaskError,
@@ -20,42 +20,9 @@ from taskorch.errors import AnswerRefusedError
 from taskorch.model import Answer
 from taskorch.workflows import Approval
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-#: Longer than any test lasts.
-LONG = 60.0
-
 
 def ask(**options: Any) -> Task[Answer]:
     return Task.question("deploy?", id="ask", **options)
-
-
-def test_what_comes_after_a_question_starts_once_enough_have_agreed(
-    tmp_path: Path,
-) -> None:
-    """A restart between two answers forgets neither of them."""
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        orch.submit_task(ask(who=("ada", "bob", "cy"), quorum=2, details={"v": 1}))
-        orch.submit_task(Task.call(int, id="deploy", after=["ask"]))
-        (question,) = orch.questions()
-        assert (question.id, question.text, question.details) == (
-            *("ask", "deploy?"),
-            {"v": 1},
-        )
-        assert not question.answer("approve", by="ada")
-        assert "'approve' by ada" in str(orch.explain("ask"))
-        orch.stop(drain=False)
-    with TaskOrchestrator(journal=path) as orch:
-        assert orch.questions()[0].votes == (("ada", "approve"),)
-        with pytest.raises(AnswerRefusedError, match="has answered before"):
-            orch.answer("ask", "approve", by="ada")
-        assert orch.answer("ask", "approve", by="bob", note="ok", changes={"at": 5})
-        assert orch.handle("deploy").result(PATIENCE) == 0
-        said = orch.handle("ask").result(PATIENCE)
-        assert said == Answer("approve", ("ada", "bob"), "ok", {"at": 5})
-        assert orch.questions() == []
 
 
 @pytest.mark.parametrize(
@@ -79,20 +46,6 @@ def test_an_answer_that_does_not_count_stands_in_the_history(
         assert [(e.by, e.choice) for e in told.events] == [(by, choice)]
         assert why in orch.get_task_status("ask").history[-1].detail
         assert len(orch.questions()) == 1
-
-
-def test_an_answer_comes_too_early_and_too_late() -> None:
-    with TaskOrchestrator() as orch:
-        orch.submit_task(Task.wait_for("built", id="build"))
-        handle = orch.submit_task(ask(after=["build"]))
-        with pytest.raises(AnswerRefusedError, match="nobody is asked for it yet"):
-            orch.answer("ask", "approve", by="ada")
-        orch.emit("built")
-        assert orch.answer("ask", "reject", by="ada", note="not on Friday")
-        with pytest.raises(AnswerRefusedError, match=r"too late.*not on Friday"):
-            orch.answer("ask", "approve", by="bob")
-        with pytest.raises(TaskFailedError, match="'reject' by ada: not on Friday"):
-            handle.result(PATIENCE)
 
 
 def test_the_end_of_its_time_is_no_no() -> None:
@@ -255,15 +208,6 @@ def test_an_approval_with_a_result_of_the_callers_is_no_verdict_unless_it_says_o
         assert report.to_dict()
 
 
-@in_loop
-async def test_in_a_coroutine() -> None:
-    async with TaskOrchestrator() as orch:
-        handle = orch.submit_task(ask())
-        (question,) = await orch.aio.questions()
-        assert await orch.aio.answer(question.id, "approve", by="ada")
-        assert (await handle).by == ("ada",)
-
-
 DOCUMENT = """
 workflow: release
 phases:
@@ -358,16 +302,3 @@ def test_one_person_is_no_quorum_under_two_names():
             orch.answer("q", "approve", by="Ada")
         orch.answer("q", "approve", by="bob")
         assert asked.result(PATIENCE).by == ("ada", "bob")
-
-
-def test_who_may_answer_is_one_person_in_every_spelling():
-    with TaskOrchestrator() as orch:
-        orch.submit_task(Task.question("go?", id="q", who=("ada",)))
-        with pytest.raises(AnswerRefusedError, match="none of those who may"):
-            orch.answer("q", "approve", by="adam")
-        orch.answer("q", "approve", by=" Ada")
-
-
-def test_names_of_one_person_are_no_two_who_may_answer():
-    with pytest.raises(InvalidTaskError, match="2 must agree, and ada may answer"):
-        Task.question("go?", who=("ada", "Ada"), quorum=2)

@@ -18,12 +18,11 @@ from logging import Handler, LogRecord, getLogger
 from pathlib import Path
 from queue import SimpleQueue
 from random import Random
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import mkdtemp
 from threading import Event, Lock
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
@@ -475,12 +474,8 @@ NAMES = (
     + ["end_well"] * 4
     + ["start_run", "on_one", "on_one", "pass_time"]
 )
-NUMBERS = st.integers(0, 255)
-COMMANDS = st.lists(
-    st.tuples(st.sampled_from(NAMES), NUMBERS, NUMBERS, NUMBERS),
-    min_size=10,
-    max_size=40,
-)
+
+
 CHOICES = {
     "concurrency": [1, 2, 3],
     "keep": [1000, 2, 0],
@@ -554,21 +549,3 @@ def test_the_quick_ways_do_so_whatever_they_look_at(options):
 def test_so_they_do_with_a_journal(concurrency, hears, tmp_path):
     options = USUAL | {"concurrency": concurrency, "hears": hears}
     run(some(str(options), 40), options, tmp_path)
-
-
-@pytest.mark.timeout(600)
-@settings(max_examples=settings().max_examples // 5)
-@given(
-    options=st.fixed_dictionaries({k: st.sampled_from(v) for k, v in CHOICES.items()}),
-    commands=COMMANDS,
-)
-def test_the_quick_ways_do_what_the_general_ones_do(options, commands):
-    run(commands, options)
-
-
-@pytest.mark.timeout(600)
-@settings(max_examples=settings().max_examples // 10)
-@given(concurrency=st.sampled_from(CHOICES["concurrency"]), commands=COMMANDS)
-def test_so_they_do_with_a_journal_whatever_is_asked(concurrency, commands):
-    with TemporaryDirectory() as folder:
-        run(commands, USUAL | {"concurrency": concurrency}, Path(folder))

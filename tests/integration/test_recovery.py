@@ -6,12 +6,9 @@ import errno
 import re
 import threading
 import time
-from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Permanent, Resources, RetryPolicy, Task, TaskOrchestrator
 from taskorch.errors import (
@@ -19,11 +16,10 @@ from taskorch.errors import (
     InvalidTaskError,
     TaskCancelledError,
 )
-from taskorch.events import RecoveryAttempted, TaskOptionsChanged, TaskRetrying
+from taskorch.events import RecoveryAttempted, TaskOptionsChanged
 from taskorch.model import TaskState
 from taskorch.protocols import Failure
 from taskorch.recovery import Avoid, Grow, RecoveryHandler, Reset, Row, Rule, Times
-from taskorch.testing import Outcome, Simulation
 
 CONFIG = """
 failure_handling:
@@ -197,37 +193,6 @@ def test_more_memory_up_to_what_there_is_and_then_a_person():
     assert all(isinstance(event, TaskOptionsChanged) for event in seen)
 
 
-def test_a_hung_task_gets_twice_its_time_at_the_most_and_then_a_person():
-    with TaskOrchestrator(retry_handler=handler(), grace=0.01) as orch:
-        task = Task.program(["sleep", "60"], id="t", timeout=0.2)
-        orch.submit_task(task)
-        status = settled(orch, "t")
-        assert status.attempts == 3
-        assert "it has exceeded 0.4 s, twice its timeout of 0.2" in str(
-            orch.explain("t")
-        )
-
-
-def test_another_agent_is_asked():
-    """The one that failed is avoided, as long as there is another."""
-    with TaskOrchestrator(retry_handler=handler()) as orch:
-        by = []
-
-        def agent(name):
-            def work(_task, _context):
-                by.append(name)
-                if len(by) < 3:
-                    raise OSError(5, "input/output error")
-                return "done"
-
-            orch.agent(name, capabilities=["job"])(work)
-
-        for name in ("one", "two", "three"):
-            agent(name)
-        assert orch.submit_task(Task("job", id="t")).result(60) == "done"
-    assert len(set(by)) == 3
-
-
 def test_what_a_person_always_decides():
     """A wrong result is not tried again, unless nobody is to be asked."""
     with TaskOrchestrator(retry_handler=handler()) as orch:
@@ -388,18 +353,6 @@ def test_a_recovery_that_is_none_is_refused():
             orch.recover("import_error")(lambda *_: None)
 
 
-def test_what_was_chosen_outlives_the_process(tmp_path):
-    """The next life knows what the last has chosen."""
-    rows = {"timeout": Row(orchestrator=Grow(timeout=5))}
-    own = handler(max_retries=1, matrix=rows)
-    with TaskOrchestrator(retry_handler=own, journal=tmp_path / "j") as orch:
-        task = Task.program(["sleep", "600"], id="t", timeout=0.1)
-        assert "its timeout of 0.5 s" in str(orch.submit_task(task).exception(60))
-    with TaskOrchestrator(journal=tmp_path / "j") as orch:
-        again = orch.rerun_task("t")
-        assert "its timeout of 0.5 s" in str(again.exception(60))
-
-
 def test_times_that_are_none_are_refused():
     for wrong in (0.5, "2", True, float("nan")):
         with pytest.raises(InvalidTaskError):
@@ -472,51 +425,6 @@ def test_what_is_unknown_is_tried_once_more_and_then_asked_about():
         assert settled(orch, "n").attempts == 4
 
 
-def test_each_delay_is_a_backoff_longer_than_the_one_before_up_to_an_hour():
-    """And the first is the one that was stated."""
-    own = RecoveryHandler(max_retries=9, retry_delay_seconds=10, escalate=False)
-    sim = Simulation(seed=1, retry_handler=own)
-    sim.agent("a", capabilities={"w"})
-    sim.work("w", Outcome(1, error=ConnectionRefusedError(111, "refused")))
-    sim.submit_task(Task("w", id="t"))
-    sim.run(100_000)
-    delays = [e.delay for e in sim.events if isinstance(e, TaskRetrying)]
-    assert delays == [10, 20, 40, 80, 160, 320, 640, 1280, 2560]
-    assert min(3_600, 2 * delays[-1]) == 3_600
-
-
-def test_a_delay_of_many_attempts_is_the_longest_and_no_number_is_too_large():
-    """As with a backoff of 10, after 310 of them."""
-    matrix = {"network": Row(orchestrator=Avoid(backoff=10))}
-    own = RecoveryHandler(escalate=False, matrix=matrix)
-    sim = Simulation(seed=1, retry_handler=own)
-    sim.agent("a", capabilities={"w"})
-    sim.work("w", Outcome(1, error=ConnectionRefusedError(111, "refused")))
-    often = RetryPolicy(350, wait="fixed", base=1, jitter=0)
-    sim.submit_task(Task("w", id="t", retry=often))
-    sim.run(2_000_000)
-    delays = [e.delay for e in sim.events if isinstance(e, TaskRetrying)]
-    assert delays == [1, 10, 100, 1000] + [3_600] * 345
-
-
-@pytest.mark.parametrize(("apart", "is_asked"), [(140, True), (160, False)])
-def test_failures_are_widespread_if_three_tasks_have_them_in_five_minutes(
-    apart, is_asked
-):
-    """Earlier ones do not count, nor does one task that fails three times."""
-    own = RecoveryHandler(max_retries=0)
-    sim = Simulation(seed=1, retry_handler=own)
-    sim.agent("a", capabilities={"w"})
-    sim.work("w", Outcome(1, error=ConnectionRefusedError(111, "refused")))
-    for number in range(3):
-        after = timedelta(seconds=apart * number)
-        sim.submit_task(Task("w", id=f"t{number}", not_before=after))
-    with suppress(TimeoutError):
-        sim.run(1_000)
-    states = [sim.get_task_status(f"t{number}").state.value for number in range(3)]
-    assert states == ["failed", "failed", "blocked" if is_asked else "failed"]
-
-
 @pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), Exception("x")])
 def test_a_recovery_that_raises_whatever_it_is_has_failed(raised):
     """The task has its own error, and what was tried is told."""
@@ -557,71 +465,11 @@ def test_a_recovery_that_hangs_is_named_by_explain_until_it_ends(tmp_path, work)
         assert orch.explain(handle.task_id).recovery == ""
 
 
-def test_what_a_row_recommends_is_what_people_are_told():
-    """In the question and in the escalation, before what is always possible."""
-    rows = {"logic": Row(human="always", actions=("Call the team of the parser",))}
-    with TaskOrchestrator(retry_handler=handler(matrix=rows)) as orch:
-        orch.submit_task(Task.call(fails(KeyError("k")), id="t"))
-        settled(orch, "t")
-        (asked,) = orch.escalations()
-        assert asked.recommended_actions[0] == "Call the team of the parser"
-        assert "Call the team of the parser" in asked.question
-        orch.cancel_task("t")
-
-
 def test_a_rule_of_yours_comes_before_the_class_that_a_failure_says():
     own = handler(classes=[Rule("network", text="odd words")])
     for text, name in (("odd words", "network"), ("others", "memory_error")):
         failure = Failure(Task("job"), OSError(text), 1, 0.0, 0.0, "", "memory_error")
         assert own.classify(failure).startswith(name)
-
-
-def test_one_error_that_is_raised_again_is_of_the_class_that_it_says_then():
-    error, names = Exception("busy"), iter(["network_error", "logic_error"])
-    seen = []
-
-    def job():
-        error.failure_class = next(names)
-        raise error
-
-    with TaskOrchestrator() as orch:
-        for signal in (orch.signals.task_retrying, orch.signals.task_failed):
-            signal.connect(lambda event: seen.append(event.failure_class))
-        again = RetryPolicy(max_attempts=2, base=0)
-        orch.submit_task(Task.call(job, retry=again)).exception(PATIENCE)
-        eventually(lambda: len(seen) == 2)
-    assert seen == ["network_error", "logic_error"]
-
-
-def test_the_severity_of_an_escalation_is_that_of_its_class():
-    """`critical` where ten tasks cannot go on: the one that failed, and nine more."""
-    serious = {"calculation_error", "logic_error", "system_error"}
-    own = handler(max_retries=0)
-    for row in own.matrix.values():
-        row.human = "always"
-    with TaskOrchestrator(retry_handler=own) as orch:
-        for name in own.matrix:
-            error = Exception(name)
-            error.failure_class = name
-            orch.submit_task(Task.call(fails(error), id=f"fails-{name[:4]}"))
-        settled(orch, *(f"fails-{name[:4]}" for name in own.matrix))
-        asked = {one.issue_type: one.severity for one in orch.escalations()}
-        assert asked == {
-            name: "high" if name in serious else "medium" for name in own.matrix
-        }
-
-        def severity(name, behind):
-            for number in range(behind):
-                needed = f"fails-{name[:4]}"
-                after = Task.call(str, id=f"{name}{number}", after=[needed])
-                orch.submit_task(after)
-            (one,) = (e for e in orch.escalations() if e.issue_type == name)
-            return one.severity
-
-        assert severity("import_error", 8) == "medium"
-        assert severity("logic_error", 8) == "high"
-        assert severity("network_error", 9) == "critical"
-        orch.stop(drain=False)
 
 
 def test_a_note_has_bounds_and_a_refusal_does_not_repeat_it():

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from hypothesis import Phase, given, settings, strategies as st
 from tests.integration.tools import PATIENCE
 from tests.own_journal import LinesJournal
-from tests.tools.examples import examples
 
 from taskorch import SqliteJournal, Task, TaskOrchestrator
 from taskorch.errors import (
     InvalidTaskError,
-    InvalidTransitionError,
     JournalError,
     JournalTakenError,
 )
 from taskorch.events import AT_NS, CLS, TASK_ID, TaskCompleted
-from taskorch.journal import MemoryJournal, _file, _forgetting, _layout, _points
+from taskorch.journal import MemoryJournal, _file, _points
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
 from taskorch.retention._pruning import EndedTasks, going, prune
@@ -84,20 +80,6 @@ def test_what_has_ended_goes_and_what_is_left_is_whole(tmp_path):
     assert len(ids(path)) == 3
 
 
-def test_a_journal_without_a_snapshot_leads_to_what_is_left(tmp_path):
-    """The facts alone do, too."""
-    path = tmp_path / "runs.db"
-    many(path, 20)
-    pruned(path, Retention(most=5))
-    db = sqlite3.connect(path)
-    db.execute("DELETE FROM snapshots")
-    db.commit()
-    db.close()
-    with TaskOrchestrator(journal=path) as orch:
-        assert len(list(orch.tasks("completed"))) == 5
-        assert orch.get_stats().state_machine.completed == 5
-
-
 def test_the_file_shrinks_and_stays_bounded(tmp_path):
     path = tmp_path / "runs.db"
     sizes = []
@@ -109,32 +91,6 @@ def test_the_file_shrinks_and_stays_bounded(tmp_path):
     pruned(path, Retention(most=10))
     assert path.stat().st_size < min(sizes) / 3
     assert SqliteJournal(path).verify()
-
-
-def test_groups_of_one_become_few(tmp_path, monkeypatch):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        for number in range(60):
-            orch.submit_task(Task.call(len, "x", id=f"{number}")).result(PATIENCE)
-    monkeypatch.setattr(_forgetting, "_MANY", 20)
-    assert pruned(path, Retention(most=30)) == 30
-    db = sqlite3.connect(path)
-    ((before,),) = db.execute("SELECT count(*) FROM groups WHERE form = 2")
-    assert before == 1
-    # Whatever is left out later is put to it.
-    assert pruned(path, Retention(most=29)) == 1
-    ((after,),) = db.execute("SELECT count(*) FROM groups WHERE form = 2")
-    ((version,),) = db.execute("PRAGMA user_version")
-    assert (after, version) == (1, _layout.LAYOUT)
-    db.close()
-    assert SqliteJournal(path).verify()
-    # Every third goes: what is left of many is in some.
-    journal = SqliteJournal(path)
-    epoch = journal.claim()
-    journal.forget(epoch, [f"{number}" for number in range(31, 60, 3)])
-    assert journal.verify()
-    journal.close()
-    assert len(ids(path)) == 19
 
 
 def free_pages(path):
@@ -157,29 +113,6 @@ def test_a_file_is_written_anew_if_much_of_it_and_many_pages_are_free(
     monkeypatch.setattr(_file, "_FREE_SHARE", part)
     assert pruned(path, Retention(most=50)) == 50
     assert (free_pages(path) == 0) == is_smaller
-
-
-def test_what_is_left_of_many_groups_is_put_together_by_so_many_facts(
-    tmp_path, monkeypatch
-):
-    """Of each group one of two facts is left, and a rest has two."""
-    monkeypatch.setattr(_forgetting, "_MANY", 2)
-    path = tmp_path / "runs.db"
-    journal = SqliteJournal(path)
-    epoch = journal.claim()
-    for number in range(1, 14, 2):
-        group = [
-            (TaskCompleted(number, 1, f"stays/{number}", 1, "a", 5), None),
-            (TaskCompleted(number + 1, 1, f"goes/{number}", 1, "a", 5), None),
-        ]
-        journal.append(epoch, group)
-    assert journal.forget(epoch, [f"goes/{number}" for number in range(14)]) == 7
-    journal.close()
-    db = sqlite3.connect(path)
-    rests = db.execute("SELECT first, last, form FROM groups ORDER BY last").fetchall()
-    db.close()
-    assert rests == [(1, 4, 2), (5, 8, 2), (9, 12, 2), (13, 14, 2)]
-    assert SqliteJournal(path).verify() == 7
 
 
 def forgettable(facts, retention, now):
@@ -209,26 +142,6 @@ def test_age_and_number(tmp_path):
             SqliteJournal(path, **wrong)
     assert SqliteJournal(path, keep_for=timedelta(days=1)).retention().age == 86_400
     assert SqliteJournal(path, keep_latest=0).retention() == Retention(most=0)
-
-
-def test_what_is_bound_together_stays_together(tmp_path):
-    """Parents of what runs, in many steps, and the earlier runs of what is run again."""
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        one = orch.submit_task(Task.call(len, "x", id="one"))
-        two = orch.submit_task(Task.call(abs, one, id="two"))
-        orch.submit_task(Task.call(fail, id="again"))
-        orch.wait(PATIENCE)
-        orch.submit_task(Task.call(abs, two, id="late", not_before=timedelta(days=1)))
-        orch.suspend_task("late")
-        orch.rerun_task("again")
-        orch.wait(PATIENCE)
-        orch.submit_task(Task.call(len, "x", id="stays", after=["again~1"]))
-        orch.submit_task(Task.call(len, "x", id="goes"))
-        orch.wait(PATIENCE)
-        orch.stop(drain=False)
-    assert pruned(path) == 1
-    assert set(ids(path)) == {"one", "two", "late", "again", "again~2", "stays"}
 
 
 def test_what_was_added_to_what_waits_stays_with_it():
@@ -332,50 +245,6 @@ def test_a_snapshot_is_saved_without_what_goes_before_it_goes(monkeypatch):
     assert journal.done == []
 
 
-def test_keys_go_with_their_tasks(tmp_path):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        first = orch.submit_task(Task.call(len, "x", idempotency_key="k"))
-        first.result(PATIENCE)
-    assert SqliteJournal(path).id_of_key("k") == first.task_id
-    pruned(path)
-    assert SqliteJournal(path).id_of_key("k") is None
-    with TaskOrchestrator(journal=path) as orch:
-        again = orch.submit_task(Task.call(len, "x", idempotency_key="k"))
-        assert again.task_id != first.task_id
-
-
-def test_damage_gets_no_new_checksum(tmp_path):
-    path = tmp_path / "runs.db"
-    many(path, 10)
-    db = sqlite3.connect(path)
-    db.execute("UPDATE facts SET at_ns = at_ns + 1 WHERE task_id = 'n/3'")
-    db.commit()
-    db.close()
-    with pytest.raises(JournalError, match="were changed"):
-        pruned(path)
-    journal = SqliteJournal(path)
-    epoch = journal.claim()
-    with pytest.raises(JournalError, match="were changed"):
-        journal.forget(epoch, ["n/1"])
-    journal.close()
-    db = sqlite3.connect(path)
-    assert db.execute("SELECT count(*) FROM facts WHERE task_id = 'n/1'") is not None
-    db.close()
-
-
-def test_what_is_left_is_checked_as_before(tmp_path):
-    path = tmp_path / "runs.db"
-    many(path, 10)
-    pruned(path, Retention(most=4))
-    db = sqlite3.connect(path)
-    db.execute("UPDATE facts SET doc = '9' WHERE doc = '500'")
-    db.commit()
-    db.close()
-    with pytest.raises(JournalError, match="what is left of events"):
-        SqliteJournal(path).verify()
-
-
 def test_only_its_owner_leaves_something_out(tmp_path):
     path = tmp_path / "runs.db"
     many(path, 3)
@@ -433,56 +302,6 @@ def test_another_journal_is_asked_with_the_tasks_that_may_go(tmp_path):
     assert journal.gone == 9
 
 
-@settings(max_examples=examples(12), deadline=None, phases=list(Phase)[:-2])
-@given(
-    plan=st.lists(
-        st.tuples(
-            st.sampled_from(["well", "ill", "suspended"]),
-            st.lists(st.integers(0, 11), max_size=2),
-        ),
-        min_size=1,
-        max_size=12,
-    ),
-    most=st.integers(0, 8),
-)
-def test_all_that_stays_is_as_it_was(plan, most, tmp_path_factory):
-    """Of random plans: states, results, what waits for what, and it goes on."""
-    path = tmp_path_factory.mktemp("plan") / "runs.db"
-    with TaskOrchestrator(
-        journal=SqliteJournal(path, durability="process"), keep_finished=2
-    ) as orch:
-        for number, (kind, above) in enumerate(plan):
-            after = [f"{n}" for n in above if n < number]
-            call = fail if kind == "ill" else len
-            args = () if kind == "ill" else ("x" * number,)
-            task = Task.call(call, *args, id=f"{number}", after=after)
-            orch.submit_task(task)
-            if kind == "suspended":
-                with suppress(InvalidTransitionError):
-                    orch.suspend_task(f"{number}")
-        orch.wait(PATIENCE)
-        orch.stop(drain=False)
-    before = {one.task_id: one.to_dict() for one in JournalReader(path).tasks()}
-    pruned(path, Retention(most=most))
-    assert SqliteJournal(path).verify()
-    after_ = {one.task_id: one.to_dict() for one in JournalReader(path).tasks()}
-    assert after_ == {name: before[name] for name in after_}
-    gone = set(before) - set(after_)
-    assert all(before[name]["state"] in ("completed", "failed") for name in gone)
-    for name in after_:
-        above = plan[int(name)][1]
-        assert not gone & {f"{n}" for n in above if n < int(name)}
-    with TaskOrchestrator(journal=path) as orch:
-        states = {one.task_id: str(one.state) for one in orch.tasks()}
-        assert states == {name: one["state"] for name, one in after_.items()}
-        for name, state in states.items():
-            if state == "suspended":
-                orch.resume_task(name)
-        orch.wait(PATIENCE)
-        orch.stop(drain=False)
-    assert SqliteJournal(path).verify()
-
-
 @pytest.mark.parametrize("point", ["forget", "rests", "forgotten", "smaller"])
 def test_what_fails_on_the_way_leaves_all_or_nothing(point, tmp_path, monkeypatch):
     path = tmp_path / "runs.db"
@@ -504,12 +323,3 @@ def test_what_fails_on_the_way_leaves_all_or_nothing(point, tmp_path, monkeypatc
     assert len(ids(path)) == (50 if point in ("forget", "rests") else 20)
     many(path, 1, start=100)
     assert SqliteJournal(path).verify()
-
-
-def test_a_reader_forgets_what_has_left_the_journal(tmp_path):
-    path = tmp_path / "runs.db"
-    many(path, 5)
-    reader = JournalReader(path)
-    assert len(list(reader.tasks())) == 5
-    pruned(path, Retention(most=2))
-    assert len(list(reader.tasks())) == 2

@@ -6,10 +6,9 @@ import asyncio
 import functools
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
+from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import (
     DependencyFailedError,
@@ -20,7 +19,6 @@ from taskorch import (
     TaskCancelledError,
     TaskOrchestrator,
     TaskState,
-    TaskTimeoutError,
     UnknownTaskError,
     Workflow,
     current_context,
@@ -33,43 +31,6 @@ def waiting(orch, handle):
     eventually(lambda: "waits for another task" in str(orch.explain(handle.task_id)))
 
 
-def test_its_result_is_that_of_the_other():
-    with TaskOrchestrator() as orch:
-        outer = orch.submit(lambda: orch.submit(pow, 2, 5))
-        assert outer.result(PATIENCE) == 32
-        assert orch.submit(abs, outer).result(PATIENCE) == 32
-        done = orch.submit(abs, -1)
-        done.result(PATIENCE)
-        assert orch.submit(lambda: done).result(PATIENCE) == 1
-
-
-def test_no_thread_and_no_slot_is_held_meanwhile():
-    """Twenty wait here with one slot; by `result()`, each would hold a thread."""
-    # Of orchestrators before, some may be on their way to their end.
-    before = threading.enumerate()
-    with TaskOrchestrator(concurrency=1) as orch:
-        last = orch.submit_task(Task.wait_for("go"))
-        handles = [orch.submit(lambda: last) for _ in range(20)]
-        for handle in handles:
-            waiting(orch, handle)
-        names = [each.name for each in threading.enumerate() if each not in before]
-        workers = [n for n in names if n.rpartition("-")[2].isdigit()]
-        assert len([n for n in workers if n.startswith("taskorch-")]) <= 3
-        orch.emit("go", 7)
-        assert [handle.result(PATIENCE) for handle in handles] == [7] * 20
-
-
-def test_explain_says_what_it_waits_for():
-    gate = Hold()
-    with TaskOrchestrator() as orch:
-        inner = orch.submit_task(Task.call(gate, id="inner"))
-        outer = orch.submit(lambda: inner)
-        waiting(orch, outer)
-        assert "inner" in str(orch.explain(outer.task_id))
-        assert orch.get_task_status(outer.task_id).state is TaskState.RUNNING
-        gate.release()
-
-
 def test_a_chain_of_them():
     with TaskOrchestrator(concurrency=2) as orch:
 
@@ -77,33 +38,6 @@ def test_a_chain_of_them():
             return orch.submit(down, n - 1) if n else "bottom"
 
         assert orch.submit(down, 50).result(PATIENCE) == "bottom"
-
-
-def test_coroutines_agents_and_executors_may_return_one():
-    with (
-        ThreadPoolExecutor(1) as pool,
-        TaskOrchestrator(executors={"pool": pool}) as orch,
-    ):
-
-        async def outer():
-            return orch.submit(abs, -1)
-
-        @orch.agent("plain", capabilities=["plain"])
-        def plain(task, context):
-            return orch.submit(abs, -2)
-
-        @orch.agent("async", capabilities=["async"])
-        async def handler(task, context):
-            return orch.submit(abs, -3)
-
-        tasks = [
-            Task.call(outer),
-            Task("plain"),
-            Task("async"),
-            Task.call(lambda: orch.submit(abs, -4), executor="pool"),
-        ]
-        handles = orch.submit_tasks(tasks)
-        assert [handle.result(PATIENCE) for handle in handles] == [1, 2, 3, 4]
 
 
 def test_it_fails_as_the_other_does_and_its_policy_may_try_again():
@@ -143,33 +77,6 @@ def test_of_one_that_is_cancelled_it_is_cancelled():
         gate.release()
 
 
-def test_cancelled_itself_it_leaves_the_other_alone():
-    gate = Hold()
-    with TaskOrchestrator() as orch:
-        inner = orch.submit(gate, 3)
-        outer = orch.submit(lambda: inner)
-        waiting(orch, outer)
-        assert outer.cancel()
-        with pytest.raises(TaskCancelledError):
-            outer.result(PATIENCE)
-        assert not inner._waiters
-        gate.release()
-        assert inner.result(PATIENCE) == 3
-        # It ended by itself, and was not given up.
-        assert not orch.stop().leaked
-
-
-def test_its_timeout_goes_on():
-    gate = Hold()
-    with TaskOrchestrator() as orch:
-        inner = orch.submit(gate)
-        outer = orch.submit_task(Task.call(lambda: inner, timeout=0.05))
-        with pytest.raises(TaskTimeoutError):
-            outer.result(PATIENCE)
-        gate.release()
-        assert not orch.stop().leaked
-
-
 def test_told_to_stop_before_it_returns_one_it_ends():
     gate, held = Hold(), Hold()
     with TaskOrchestrator() as orch:
@@ -203,38 +110,6 @@ def test_told_to_stop_as_it_begins_to_wait_it_ends(monkeypatch):
         with pytest.raises(TaskCancelledError):
             orch.submit(lambda: inner).result(PATIENCE)
         assert not orch.stop(drain=False).leaked
-
-
-def test_told_both_that_the_other_has_ended_and_to_stop_it_ends_once():
-    """Both are on their way while a receiver is at work."""
-    receiving, held = Hold(), Hold()
-    with TaskOrchestrator() as orch:
-        failures = Recorder(orch, "receiver_failed")
-        inner = orch.submit(held)
-        outer = orch.submit(lambda: inner)
-        waiting(orch, outer)
-        orch.signals.task_submitted.connect(receiving)
-        orch.submit(int)
-        receiving.wait()
-        held.release()
-        inner.result(PATIENCE)
-        outer.cancel()
-        receiving.release()
-        with pytest.raises(TaskCancelledError):
-            outer.result(PATIENCE)
-        assert orch.wait(PATIENCE)
-        assert failures.events == []
-
-
-def test_a_stop_ends_the_wait():
-    orch = TaskOrchestrator()
-    with orch:
-        inner = orch.submit_task(Task.call(abs, -1, not_before=3600))
-        outer = orch.submit(lambda: inner)
-        waiting(orch, outer)
-        report = orch.stop(drain=False)
-    assert not report.leaked
-    assert outer.cancelled()
 
 
 def test_in_a_ring_it_fails():
@@ -341,18 +216,6 @@ def test_one_in_a_partial_among_the_arguments_becomes_its_result():
         assert orch.workflows.start(wf).result(PATIENCE)["m"] == [(1, 1)]
 
 
-def test_a_run_again_of_what_blocked_it_lets_it_go_on():
-    texts = iter(["x", "5"])
-    with TaskOrchestrator() as orch:
-        bad = orch.submit(lambda: int(next(texts)))
-        joined = orch.submit_task(Task.call(abs, bad))
-        eventually(
-            lambda: orch.get_task_status(joined.task_id).state is TaskState.BLOCKED
-        )
-        orch.rerun_task(bad.task_id)
-        assert orch.submit(lambda: joined).result(PATIENCE) == 5
-
-
 def test_a_run_again_before_it_is_told_lets_it_wait_on():
     """What it was to be told does not hold any more, for a receiver was at work."""
     receiving, first, second = Hold(), Hold(), Hold()
@@ -387,23 +250,6 @@ def outer(path):
 
 
 ORCHESTRATORS: list[TaskOrchestrator] = []
-
-
-def test_the_next_life_runs_it_again(tmp_path):
-    """As any attempt that was under way; what it returned a handle of is there still."""
-    path = tmp_path / "runs.db"
-    ORCHESTRATORS.append(TaskOrchestrator(journal=path, stop_timeout=0.01))
-    with ORCHESTRATORS[-1] as orch:
-        handle = orch.submit_task(Task.call(outer, "1", id="outer"))
-        waiting(orch, handle)
-    ORCHESTRATORS.append(TaskOrchestrator(journal=path))
-    with ORCHESTRATORS[-1] as orch:
-        handle = orch.handle("outer")
-        assert handle.result(PATIENCE) == "kept"
-        assert orch.get_task_status("outer").attempts == 2
-        assert orch.get_task_status("inner").attempts == 1
-    with TaskOrchestrator(journal=path) as orch:
-        assert orch.handle("outer").result() == "kept"
 
 
 # -- what is refused ---------------------------------------------------------------

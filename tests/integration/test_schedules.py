@@ -12,7 +12,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.integration.tools import PATIENCE, eventually, part
 from tests.tools.examples import examples
 
@@ -54,14 +54,6 @@ def tell():
     return context.schedule, context.slot, dict(context.parameters)
 
 
-def numbers():
-    return [1, 2]
-
-
-def tell_each(number):
-    return number, *tell()
-
-
 def made(orch, name):
     return [s.task_id for s in orch.tasks() if s.task_id.startswith(f"{name}/")]
 
@@ -86,19 +78,6 @@ def test_a_task_knows_its_schedule_its_slot_and_what_was_said(executor):
         assert orch.submit(tell).result(60) == (None, None, {})
         with pytest.raises(InvalidTaskError, match="parameters is a mapping"):
             orch.schedules.trigger("s", {1: 2})
-
-
-def test_so_does_each_task_of_a_run_and_what_these_add():
-    flow = Workflow("flow")
-    flow.map(tell_each, flow.task(numbers, id="source"), id="each")
-    flow.task(tell, id="alone")
-    with TaskOrchestrator() as orch:
-        orch.schedules.add("s", "every 1h", flow)
-        run = orch.workflows.get(orch.schedules.trigger("s", {"a": 1}))
-        results = run.result(60)
-        assert results["alone"][0] == "s"
-        assert [each[2] for each in results["each"]] == [results["alone"][1]] * 2
-        assert results["each"][0][3] == {"a": 1}
 
 
 # -- what is its own -------------------------------------------------------------------
@@ -153,20 +132,6 @@ def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
 
 
 # -- again and already -----------------------------------------------------------------
-
-
-def test_what_has_not_ended_is_named_in_a_sentence():
-    """One, or several; and what becomes of the next tick."""
-    asks = Workflow("asks")
-    asks.add(Task.question("go on?", id="go"))
-    with TaskOrchestrator() as orch:
-        orch.schedules.add("s", "@daily", asks)
-        one, two = [orch.schedules.trigger("s") for _ in range(2)]
-        end = "not ended: a tick that comes before is skipped."
-        assert f" {one} and {two} have {end}" in str(orch.schedules.status("s"))
-        orch.workflows.cancel(two)
-        eventually(lambda: f" {one} has {end}" in str(orch.schedules.status("s")))
-        orch.workflows.cancel(one)
 
 
 def test_a_backfill_says_what_was_done_and_does_it_again_if_it_is_asked_to():
@@ -266,17 +231,6 @@ def test_a_slot_that_ran_before_the_clock_was_set_back_is_skipped_with_that(cloc
         orch.stop()
     reasons = {event.reason for event in events}
     assert "it was made before the system's clock was set back" in reasons
-
-
-def test_a_clock_that_was_set_back_between_two_lives_holds_nothing_up(tmp_path, clock):
-    journal = str(tmp_path / "j.db")
-    for shift in (0.0, -5 * HOUR):
-        clock(shift)
-        with TaskOrchestrator(journal=journal) as orch:
-            orch.schedules.add("s", "every 0.2s", tick)
-            before = len(made(orch, "s"))
-            eventually(lambda before=before: len(made(orch, "s")) > before + 1)
-            orch.stop(drain=False)
 
 
 # -- catching up -----------------------------------------------------------------------
@@ -459,23 +413,6 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
         orch.stop(drain=False)
 
 
-def test_what_makes_something_else_or_at_other_times_is_no_new_name(tmp_path, module):
-    journal = str(tmp_path / "j.db")
-    module("def tick(): return 1\ndef other(): return 2")
-    import nights
-
-    with TaskOrchestrator(journal=journal) as orch:
-        orch.schedules.add("old", "every 0.2s", nights.tick)
-        orch.stop(drain=False)
-    with TaskOrchestrator(journal=journal) as orch:
-        orch.schedules.add("b", "every 0.2s", nights.other)
-        orch.schedules.add("c", "every 0.3s", nights.tick)
-        assert "makes the same" not in orch.schedules.explain("old")
-        before = len(made(orch, "old"))
-        eventually(lambda: len(made(orch, "old")) > before + 1)
-        orch.stop(drain=False)
-
-
 def test_what_came_from_a_file_is_paused_when_the_file_has_it_no_more(
     tmp_path, monkeypatch, caplog
 ):
@@ -563,17 +500,6 @@ def test_all_that_a_calendar_has_is_a_moment(when, zone):
 def test_a_distance_that_never_ends_is_refused(when):
     with pytest.raises(InvalidTaskError, match="never comes"):
         TaskOrchestrator().schedules.add("s", when, tick)
-
-
-@settings(max_examples=examples(20), deadline=None)
-@given(milliseconds=st.integers(1, 100_000))
-@example(milliseconds=1_001)
-def test_slots_are_where_their_distance_says(milliseconds):
-    """None of thousands is beside its time by what a float leaves out."""
-    orch = TaskOrchestrator()
-    orch.schedules.add("s", f"every {milliseconds / 1_000}s", tick, start=4e9)
-    first, *_, last = orch.schedules.next("s", 2_001)
-    assert last - first == timedelta(milliseconds=milliseconds * 2_000)
 
 
 @pytest.mark.parametrize("is_late", [False, True])

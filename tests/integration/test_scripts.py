@@ -4,13 +4,11 @@ import re
 import threading
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, strategies as st
-from tests.integration.tools import PATIENCE, Hold, Recorder, begun, fail
+from tests.integration.tools import PATIENCE, Hold, begun, fail
 
 from taskorch import (
     CycleError,
@@ -31,15 +29,9 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import InvalidTransitionError, UnsatisfiableError
-from taskorch.events import TaskSubmitted
-from taskorch.journal._codec import decode, document, encode
 from taskorch.runtime import _committer
 from taskorch.runtime._identity import (
-    OPTIONS,
-    alike,
-    differences,
     digest,
-    with_options,
 )
 from taskorch.runtime._work import task_of
 
@@ -540,58 +532,6 @@ def test_a_restarted_run_is_found_by_its_id(path: Path, keep: int) -> None:
 
 # -- options that change --------------------------------------------------------------
 
-#: One of each, other than what a task has if nothing is said.
-OTHER: dict[str, Any] = {
-    "priority": 3,
-    "requires": ("gpu",),
-    "resources": Resources(cpu=0.5),
-    "timeout": 30.0,
-    "deadline": 600.0,
-    "not_before": 0.0,
-    "retry": RetryPolicy(3, base=0),
-    "idempotent": False,
-    "metadata": {"who": "me"},
-}
-
-
-@pytest.mark.parametrize(
-    ("what", "keep"),
-    [*zip(OTHER, ("snapshot", "facts", "journal") * 3, strict=True)],
-    indirect=["keep"],
-)
-def test_what_has_not_ended_takes_other_options(
-    what: str, path: Path, keep: int
-) -> None:
-    """They are told, kept through lives, and the same again changes nothing."""
-
-    def task(**options: Any) -> Task[Any]:
-        return Task.call(step, "x", id="x", **options)
-
-    orch = life(path, unknown_capability="wait")
-    orch.submit_task(task())
-    orch.stop()
-    orch = life(path, unknown_capability="wait")
-    told = Recorder(orch, "task_options_changed", "task_started")
-    first = orch.submit_task(task(**{what: OTHER[what]}))
-    for _ in range(2):
-        assert orch.submit_task(task(**{what: OTHER[what]})) is first
-    assert orch.submit_task(task()) is first
-    assert orch.submit_task(task(**{what: OTHER[what]})) is first
-    history = orch.get_task_status("x").history
-    assert [entry.detail for entry in history][-3:] == [f"options changed: {what}"] * 3
-    told.wait_for(3)
-    assert [event.changed for event in told.events] == [(what,)] * 3
-    orch.stop()
-    orch = life(path, keep_finished=keep, unknown_capability="wait")
-    told = Recorder(orch, "task_options_changed")
-    again = orch.submit_task(task(**{what: OTHER[what]}))
-    assert getattr(task_of(again._row), what) == OTHER[what]
-    with orch:
-        if what != "requires":
-            assert again.result(PATIENCE) == "x()"
-        assert told.events == []
-        orch.cancel_task("x")
-
 
 def test_other_options_are_those_of_what_is_run_again_from_the_journal(
     path: Path,
@@ -679,59 +619,9 @@ def test_a_deadline_that_has_passed_ends_it(path: Path) -> None:
     assert CALLS == []
 
 
-def test_what_runs_again_has_the_options_of_now(path: Path, keep: int) -> None:
-    """`rerun_failed` takes those of the script, `rerun_task` the latest ones."""
-    with life(path) as orch:
-        BROKEN.add("x")
-        orch.submit_task(Task.call(step, "x", id="x", not_before=999))
-        x = Task.call(step, "x", id="x", metadata={"n": 1})
-        assert orch.submit_task(x).exception(PATIENCE) is not None
-        again = orch.rerun_task("x")
-        assert task_of(again._row).metadata == {"n": 1}
-        assert orch.wait(PATIENCE)
-    with life(path, keep_finished=keep, rerun_failed=True) as orch:
-        x = Task.call(step, "x", id="x", retry=RetryPolicy(2, base=0))
-        again = orch.submit_task(x)
-        assert again.task_id == "x~3"
-        assert again.exception(PATIENCE) is not None
-    assert CALLS == ["x"] * 4
-
-
-@given(
-    first=st.fixed_dictionaries({}, optional={n: st.just(v) for n, v in OTHER.items()}),
-    second=st.fixed_dictionaries(
-        {}, optional={n: st.just(v) for n, v in OTHER.items()}
-    ),
-    payload=st.dictionaries(
-        st.text(max_size=3), st.integers() | st.floats() | st.none()
-    ),
-)
-def test_options_never_change_what_a_task_is(
-    first: dict[str, Any], second: dict[str, Any], payload: dict[str, Any]
-) -> None:
-    """Whatever they are, and whatever a journal makes of it, it is the same task."""
-    old, new = Task("t", payload, **first), Task("t", payload, **second)
-    are_alike = alike(None)
-    assert differences(old, new, ((), ()), alike(KEEPING)) == []
-    assert digest(old, ()) == digest(new, ())
-    kept = decode(encode((TaskSubmitted(1, 2, "x", "t", 0), old)))[1]
-    assert differences(kept, new, ((), ()), alike(KEEPING)) == []
-    changed = with_options(old, new)
-    assert [name for name in OPTIONS if not are_alike(*both(name, changed, new))] == []
-    other = Task("t", {**payload, "more": 1}, **first)
-    if "more" not in payload:
-        assert differences(old, other, ((), ()), alike(KEEPING)) == [
-            ("payload['more']", "missing", "1")
-        ]
-        assert digest(old, ()) != digest(other, ())
-
-
 def both(name: str, *tasks: Task[Any]) -> list[Any]:
     """An option of several."""
     return [getattr(task, name) for task in tasks]
-
-
-KEEPING: Any = SimpleNamespace(journal=SimpleNamespace(document=document))
 
 
 # -- other content --------------------------------------------------------------------

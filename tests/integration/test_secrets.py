@@ -178,13 +178,6 @@ def test_a_journal_has_it_where_it_is_needed_and_nowhere_else(tmp_path, monkeypa
         assert log.is_dir() or CANARY not in log.read_text()
 
 
-def test_values_are_not_changed():
-    """The function has the URL, and so has whoever asks for the error."""
-    with TaskOrchestrator() as orch:
-        assert orch.submit(str, URL).result(PATIENCE) == URL
-        assert CANARY in str(orch.submit(fails).exception(PATIENCE))
-
-
 def test_the_repr_of_a_task_masks_urls():
     """It shows what it was made with, but for variables, input and who is in a URL."""
     assert CANARY not in repr(Task.call(takes, URL, kwargs={"url": TOKEN}))

@@ -118,24 +118,6 @@ def test_a_dumb_terminal_is_a_log(
     assert terminal.getvalue() == "0 of 0 in 0 s\n"
 
 
-def test_a_notebook_knows_no_codes(orch: TaskOrchestrator) -> None:
-    class OutStream(io.StringIO):
-        pass
-
-    OutStream.__module__ = "ipykernel.iostream"
-    file, hold = OutStream(), Hold()
-    with orch.show_progress(file=file):
-        handle = orch.submit(hold)
-        eventually(lambda: "1 running" in file.getvalue())
-        hold.release()
-        handle.result(PATIENCE)
-    assert "\x1b" not in file.getvalue()
-    *_, before, last = file.getvalue().split("\r")
-    # The rest of the longer line is written over.
-    assert last.startswith("1 of 1 in ")
-    assert len(last.rstrip("\n")) >= len(before.rstrip())
-
-
 @in_loop
 async def test_in_a_coroutine_it_is_the_same() -> None:
     file = io.StringIO()
@@ -245,16 +227,6 @@ def test_letters_that_take_two_columns_are_counted_so(
     assert terminal.lines()[0] == ("宽字符" * 20)[:39]
 
 
-def test_what_was_cancelled_is_counted_apart(
-    orch: TaskOrchestrator, terminal: Terminal
-) -> None:
-    with orch.show_progress(file=terminal):
-        wait = orch.submit_task(Task.wait_for("never"))
-        wait.cancel()
-        orch.wait(PATIENCE)
-    assert terminal.lines()[-1].split(", ")[1] == "1 cancelled"
-
-
 def test_what_is_printed_meanwhile_stands_above(
     orch: TaskOrchestrator, terminal: Terminal
 ) -> None:
@@ -319,16 +291,6 @@ def test_a_file_that_blocks_does_not_hold_up_others(orch: TaskOrchestrator) -> N
         assert file.blocked == 1
         go.set()
     assert file.lines()[-1].startswith("1 of 1 in ")
-
-
-def test_what_ended_before_and_runs_again_does_not_count_twice(
-    orch: TaskOrchestrator, terminal: Terminal
-) -> None:
-    first = orch.submit_task(Task.call(fail, ValueError(), id="x"))
-    first.exception(PATIENCE)
-    with orch.show_progress(file=terminal):
-        orch.rerun_task("x").exception(PATIENCE)
-    assert "1 of 1 in " in terminal.lines()[-1]
 
 
 @pytest.mark.parametrize(

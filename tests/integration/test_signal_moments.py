@@ -1,12 +1,10 @@
 """Signals where two meet: with another signal, a fork, a stop or a second orchestrator."""
 
 import asyncio
-import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,25 +13,10 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import (
-    NotRunningError,
-    Task,
     TaskOrchestrator,
 )
 from taskorch.errors import JournalError, UsageError
 from taskorch.kit import interrupts
-from taskorch.policies import PerformanceRouter
-
-
-def in_child(act: Callable[[], bool]) -> bool:
-    """What *act* says in the child of a fork."""
-    child = os.fork()
-    if not child:
-        code = 3
-        try:
-            code = 0 if act() else 1
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture
@@ -41,15 +24,6 @@ def default_handler() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_in_the_child_of_a_fork_the_handlers_are_those_of_before() -> None:
-    with TaskOrchestrator():
-        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-        assert in_child(
-            lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
 
 
 @pytest.mark.usefixtures("default_handler")
@@ -216,47 +190,3 @@ def test_who_cancels_a_coroutine_in_its_last_wait_ends_the_drain() -> None:
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(cancel())
     assert handles[0].cancelled()
-
-
-def test_in_the_child_of_a_fork_the_parents_says_that_it_is_not_ours() -> None:
-    """Whatever it is asked; its lock may have been held by a thread that is gone."""
-    with TaskOrchestrator() as orch:
-        handle = orch.submit(int)
-        handle.result(PATIENCE)
-
-        def is_refused(ask: Callable[[], object]) -> bool:
-            try:
-                ask()
-            except NotRunningError as error:
-                return "forked" in str(error)
-            return False
-
-        asks = [orch.health, orch.get_stats, orch.wait, lambda: orch.submit(int)]
-        for ask in asks:
-            assert in_child(partial(is_refused, ask)), ask
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_in_the_child_of_a_fork_no_signal_of_the_parents_is_deferred() -> None:
-    """It was sent to the parent, which raises it at the end of its step."""
-    seen: list[bool] = []
-
-    class Router(PerformanceRouter):
-        def route(self, *given: Any) -> Any:
-            if not seen:
-                signal.raise_signal(signal.SIGINT)
-                seen.append(in_child(is_undisturbed))
-            return super().route(*given)
-
-    def is_undisturbed() -> bool:
-        with TaskOrchestrator() as orch:
-            return (
-                orch.submit(int).result(PATIENCE) == 0
-                and not interrupts._Deferral.since
-            )
-
-    with TaskOrchestrator(router=Router()) as orch:
-        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
-        with pytest.raises(KeyboardInterrupt):
-            orch.submit_task(Task("x"))
-    assert seen == [True]

@@ -72,27 +72,6 @@ def test_a_mended_script_ends_with_a_new_result(tmp_path, batches, keep_finished
     assert JournalReader(path).get_task_status("end").task_id == "end~2"
 
 
-@pytest.mark.parametrize("how", ["restart", "start again"])
-def test_so_does_a_mended_workflow(tmp_path, how):
-    path = tmp_path / "runs.db"
-    wf = Workflow("w")
-    parts = [wf.task(part, name, id=name) for name in "abc"]
-    middle = wf.task(total, id="middle", after=parts, join="finished")
-    wf.task(total, id="end", after=[middle])
-    BAD.add("b")
-    with TaskOrchestrator(journal=path) as orch:
-        run = orch.workflows.start(wf, id="x")
-        orch.wait(PATIENCE)
-        assert run.handles["end"].result(PATIENCE) == 2
-    BAD.clear()
-    with TaskOrchestrator(journal=path, rerun_failed=how == "start again") as orch:
-        run = orch.workflows.start(wf, id="x")
-        if how == "restart":
-            orch.workflows.restart("x")
-        assert run.result(PATIENCE)["end"] == 3
-        assert run.status().stale == run.report().stale == ()
-
-
 def test_a_task_of_a_workflow_takes_what_follows_along(caplog):
     wf = Workflow("w")
     wf.task(total, id="end", after=[wf.task(part, "a", id="a")])
@@ -259,22 +238,3 @@ def test_a_list_of_what_has_left_memory_reads_the_journal_a_few_times(tmp_path):
     assert not any(each.stale for each in listed)
     # 5 times as long here; it was 70 times.
     assert took < 30 * read
-
-
-def test_a_task_that_asked_for_a_result_that_was_there_is_stale():
-    """In a function and in a coroutine: nobody has waited for it."""
-    with TaskOrchestrator() as orch:
-        child = orch.submit_task(Task.call(int, id="child"))
-        child.result()
-
-        def now():
-            return child.result()
-
-        async def later():
-            return child.result()
-
-        orch.submit_task(Task.call(now, id="now")).result()
-        orch.submit_task(Task.call(later, id="later")).result()
-        assert not any(orch.get_task_status(name).stale for name in ("now", "later"))
-        orch.rerun_task("child").result()
-        assert all(orch.get_task_status(name).stale for name in ("now", "later"))

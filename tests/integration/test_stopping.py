@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -24,7 +23,6 @@ from taskorch import (
     current_context,
 )
 from taskorch.journal import SqliteJournal
-from taskorch.runtime import _lifecycle
 
 #: Seconds of a grace that nobody waits for, …
 LONG = 600.0
@@ -182,44 +180,6 @@ class Hangs(SqliteJournal):
         super().append(epoch, group)
 
 
-class Slow(SqliteJournal):
-    """A disk whose every answer takes longer than a stop has, and that does answer."""
-
-    def __init__(self, path):
-        super().__init__(path, durability="process")
-
-    def append(self, epoch, group):
-        threading.Event().wait(0.2)
-        super().append(epoch, group)
-
-    def close(self):
-        threading.Event().wait(0.2)
-        super().close()
-
-
-@pytest.mark.parametrize(
-    ("kind", "timeout", "drain"),
-    [
-        *((Slow, 0, True), (Slow, 0.01, False), (Slow, 1, True)),
-        *((SqliteJournal, 0, False), (SqliteJournal, 0.01, True)),
-    ],
-)
-def test_the_next_may_open_the_journal_once_a_stop_has_returned(
-    tmp_path, caplog, monkeypatch, kind, timeout, drain
-):
-    """Whatever time the stop had, as long as its disk answers."""
-    monkeypatch.setattr(_lifecycle, "_JOURNAL_MARGIN", PATIENCE)
-    path = tmp_path / "runs.db"
-    for number in range(2):
-        orch = TaskOrchestrator(journal=kind(path))
-        orch.start()
-        orch.submit(int, "3")
-        orch.stop(drain=drain, timeout=timeout)
-        with closing(SqliteJournal(path)) as journal:
-            assert journal.claim() == 2 * number + 2
-    assert "not closed yet" not in caplog.text
-
-
 def test_a_disk_that_hangs_does_not_hold_up_the_stop(tmp_path, caplog):
     """It lets go of the journal as soon as the disk answers."""
     journal = Hangs(tmp_path / "runs.db")
@@ -255,21 +215,6 @@ def test_the_less_patient_of_two_decides(hold, first):
     thread.join(PATIENCE)
     assert reports == [orch.stop()]
     assert orch.wait(0) is True
-
-
-def test_the_more_patient_of_two_waits(hold):
-    """It has the report of the other."""
-    orch = TaskOrchestrator(grace=LONG)
-    begun(orch, hold)
-    reports = []
-    thread = threading.Thread(target=lambda: reports.append(orch.stop()))
-    thread.start()
-    eventually(lambda: orch._rt.waiting.quiet)
-    hold.release()
-    report = orch.stop(timeout=LONG)
-    thread.join(PATIENCE)
-    assert reports == [report]
-    assert (report.completed, report.drained) == (1, True)
 
 
 def run_script(script, *args):
@@ -408,32 +353,6 @@ def test_an_async_block_that_is_cancelled_again_leaves_no_time(hold, raises):
 
 
 # -- what it counts ----------------------------------------------------------------
-
-
-def test_what_ends_in_its_grace_is_counted_as_what_it_became(tmp_path, hold):
-    """A durable task that was running is not left if it has ended after all."""
-    orch = TaskOrchestrator(journal=tmp_path / "runs.db", grace=LONG)
-    begun(orch, hold)
-    threading.Thread(
-        target=lambda: (eventually(lambda: orch._rt.closed), hold.release())
-    ).start()
-    report = orch.stop(drain=False)
-    assert (report.completed, report.cancelled, report.left) == (1, 0, ())
-
-
-@pytest.mark.parametrize("journal", [True, False])
-def test_what_was_being_cancelled_is_counted_as_cancelled(tmp_path, hold, journal):
-    """It had somebody's word before the stop, and is not left."""
-    orch = TaskOrchestrator(
-        journal=tmp_path / "runs.db" if journal else None, grace=LONG
-    )
-    handle = begun(orch, hold)
-    handle.cancel()
-    threading.Thread(
-        target=lambda: (eventually(lambda: orch._rt.closed), hold.release())
-    ).start()
-    report = orch.stop(drain=False)
-    assert (report.completed, report.cancelled, report.left) == (0, 1, ())
 
 
 def test_each_task_is_counted_once():

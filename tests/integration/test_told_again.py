@@ -205,27 +205,6 @@ def test_an_allowed_failure_that_left_memory_is_none_after_a_restart(
         orch.stop(drain=False)
 
 
-def test_a_slow_journal_holds_nothing_up_while_ticks_are_looked_for(
-    tmp_path: Path,
-) -> None:
-    path, asked, goes_on = tmp_path / "runs.db", threading.Event(), threading.Event()
-
-    class Slow(SqliteJournal):
-        def ids(self, prefix: str) -> list[str]:
-            if prefix.startswith("nightly"):
-                asked.set()
-                assert goes_on.wait(PATIENCE)
-            return super().ids(prefix)
-
-    with TaskOrchestrator(journal=path) as orch:
-        orch.schedules.add("nightly", timedelta(days=1), int)
-    with TaskOrchestrator(journal=Slow(path)) as orch:
-        assert asked.wait(PATIENCE)
-        assert orch.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
-        goes_on.set()
-        orch.stop(drain=False)
-
-
 def test_ticks_that_failed_are_read_many_at_once(tmp_path: Path) -> None:
     """A journal on another machine takes a moment for each question."""
     path, now, asked = tmp_path / "runs.db", datetime.now(UTC), []

@@ -171,28 +171,6 @@ def test_hardly_a_name_of_twelve_tools_says_nothing_and_none_misleads(
     assert counts["works"] > 80, counts
 
 
-@pytest.mark.parametrize(
-    ("word", "ours"),
-    [
-        ("periodic_task", r"orch\.schedules\.add"),
-        ("lock_task", "resources="),
-        ("workflow", "@taskorch.workflow"),
-    ],
-)
-def test_what_was_misled_leads_on(word: str, ours: str) -> None:
-    with pytest.raises(AttributeError, match=ours):
-        getattr(TaskOrchestrator(), word)
-
-
-def test_a_slip_of_the_pen_is_asked_about_and_nothing_else(
-    places: dict[str, Callable[[str], object]],
-) -> None:
-    assert "did you mean 'submit'" in judged(places["app"], "submitt")[1]
-    assert "did you mean 'timeout'" in judged(places["option"], "time_out")[1]
-    assert judged(places["app"], "frobnicate_tasks")[0] == "bare"
-    assert judged(places["context"], "_private")[0] == "bare"
-
-
 def test_a_context_is_no_mapping_and_says_what_has_it() -> None:
     with TaskOrchestrator() as orch:
         for name, ours in (("ds", "slot"), ("ti", "current_context")):

@@ -8,7 +8,6 @@ import sys
 import unicodedata
 
 import pytest
-from hypothesis import example, given, strategies as st
 from tests.integration.tools import PATIENCE
 
 from taskorch import (
@@ -41,17 +40,6 @@ def is_obeyed(letter):
 def assert_plain(text):
     obeyed = sorted({letter for letter in text if is_obeyed(letter)})
     assert not obeyed, (obeyed, text)
-
-
-@given(st.text())
-@example(NASTY)
-def test_what_is_obeyed_is_written(text):
-    """And nothing else is changed."""
-    seen = visible(text)
-    assert_plain(seen)
-    if "://" not in text and not any(map(is_obeyed, text)):
-        assert seen == text
-    assert visible(seen) == seen
 
 
 def test_all_letters_are_told_apart():

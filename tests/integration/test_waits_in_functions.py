@@ -16,11 +16,10 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     TaskTimeoutError,
-    Workflow,
     current_context,
     workflow,
 )
-from taskorch.errors import InvalidTaskError, StepError, TaskCancelledError
+from taskorch.errors import StepError, TaskCancelledError
 from taskorch.workflows import current_workflow
 
 AGAIN = RetryPolicy(3, base=0.001)
@@ -196,24 +195,6 @@ def test_killed_between_any_two_nothing_is_done_again(program, kill_at):
     twice = {each for each in effects if effects.count(each) > 1}
     assert twice <= {killed_in}
     assert {*effects} == {"begin", "packed", "end"}
-
-
-def test_a_workflow_is_a_child_too(settings):
-    def job():
-        context = current_context()
-        results = context.child("deliver", delivery, order="B")
-        flow = Workflow("plain")
-        flow.task(pack, "C", id="pack")
-        results = [results, context.child("plain", flow)]
-        once("job")
-        return results
-
-    FUNCTIONS["job"] = job
-    with TaskOrchestrator(**settings) as orch:
-        handle = orch.submit_task(Task.call(do, "job", id="x", retry=AGAIN))
-        assert handle.result(PATIENCE) == [{"pack": "box of B"}, {"pack": "box of C"}]
-        assert DONE == ["packed B", "packed C", "job", "job"]
-        assert [each.child for each in orch.steps.of("x")] == ["x.deliver", "x.plain"]
 
 
 GO = Event()
@@ -420,11 +401,6 @@ def test_another_wait_under_a_kept_name_is_refused(settings, first, second, says
 def test_what_is_no_wait_is_refused(ask, says):
     with TaskOrchestrator() as orch, pytest.raises(StepError, match=says):
         run(orch, lambda: ask(current_context()))
-
-
-def test_rules_that_make_no_sense_are_refused():
-    with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match="quorum"):
-        run(orch, lambda: current_context().ask("Ship?", quorum=0))
 
 
 def test_an_unknown_option_of_a_question_names_the_one_that_was_meant():

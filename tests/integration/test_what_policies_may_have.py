@@ -15,10 +15,7 @@ from hypothesis import given, strategies as st
 from tests.integration.tools import PATIENCE
 
 from taskorch import (
-    Elastic,
     InvalidTaskError,
-    Resources,
-    RetryPolicy,
     Task,
     TaskOrchestrator,
 )
@@ -474,77 +471,8 @@ def test_arms_of_the_user_may_do_with_the_candidates_what_they_like():
     assert simulation.now == 4
 
 
-def test_an_attribute_of_a_router_that_nobody_asks_for_is_its_own_matter():
-    """Only a router of ours says by `arms` whom it asks."""
-    router = policy("router", arms=3, routes=[], score="high")
-    with TaskOrchestrator(router=router, resources=Resources(cpu=1)) as orch:
-        orch.agent("one", capabilities={"work"})(lambda task, context: 5)
-        assert orch.submit_task(Task("work")).result(PATIENCE) == 5
-
-
 def fail() -> None:
     raise OSError("no")
-
-
-class Watched:
-    """A policy that does as the default does, and notes for what it was asked."""
-
-    def __init__(self, name: str) -> None:
-        self.inner = getattr(Policies(), name)
-        self.kind = POLICIES[name]
-        self.asked: set[str] = set()
-
-    def __getattr__(self, member: str) -> Any:
-        if member.startswith("__"):
-            raise AttributeError(member)
-        self.asked.add(member)
-        if member not in methods_of(self.kind):
-            raise AttributeError(member)
-        return getattr(self.inner, member)
-
-    def __deepcopy__(self, memo):
-        return self
-
-
-def test_a_policy_is_asked_for_nothing_that_stands_in_no_protocol(tmp_path):
-    """And for all that does: by an orchestrator, a simulation, and who learns."""
-    parts = {name: Watched(name) for name in POLICIES}
-    arms = [Watched("router"), Watched("queue"), Watched("allocator")]
-    for arm in arms:
-        Learned([arm, arm])
-    with TaskOrchestrator(**parts, journal=tmp_path / "runs.db") as orch:
-        orch.agent("one", capabilities={"work"})(lambda task, context: 5)
-        assert orch.submit_task(Task("work", owner="ann")).result(PATIENCE) == 5
-        with pytest.raises(OSError, match="no"):
-            orch.submit(fail).result(PATIENCE)
-        wants = Elastic(Resources(cpu=1))
-        assert orch.submit_task(Task.call(len, "ab", resources=wants)).result() == 2
-        blocked = orch.submit_task(Task.call(fail, id="asks", retry=RetryPolicy(2)))
-        orch.wait(PATIENCE)
-        orch.explain(blocked.task_id)
-        orch.get_stats()
-        orch.health()
-        orch.simulate([Task("work")], 1)
-        orch.rerun_task("asks")
-        orch.wait(PATIENCE)
-    simulation = Simulation(**parts)
-    simulation.agent("one", capabilities={"work"})
-    simulation.submit_tasks([Task("work"), Task("work", owner="ben")])
-    simulation.run()
-
-    for part in (*parts.values(), *arms):
-        may = [optional for optional, kinds in MAY_HAVE.items() if part.kind in kinds]
-        named = {member for optional in may for member in members_of(optional)}
-        named |= set(methods_of(part.kind))
-        if part in arms:
-            # By its methods it is seen what it is an arm of.
-            named |= {
-                method for kind in POLICIES.values() for method in methods_of(kind)
-            }
-            assert "name" in part.asked
-        else:
-            assert part.asked >= named - {"name"}
-        assert part.asked <= named
 
 
 def test_a_type_checker_and_isinstance_know_what_a_policy_may_have():

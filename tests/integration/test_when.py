@@ -66,18 +66,6 @@ def held(orch):
     return handles
 
 
-def test_what_stands_before_it_counts():
-    with TaskOrchestrator(concurrency=1) as orch:
-        measured(orch)
-        behind(orch)
-        queued = [orch.submit(step) for _ in range(50)]
-        first, last = orch.when(queued[0].task_id), orch.when(queued[-1].task_id)
-        assert first.p50 < last.p50
-        assert first.p50 <= first.p90
-        assert last.p50 <= last.p90
-        GO.set()
-
-
 def test_what_nobody_has_measured_is_said_and_not_guessed():
     with TaskOrchestrator(concurrency=2) as orch:
         measured(orch)
@@ -146,19 +134,6 @@ def behind(orch):
     """What runs until somebody lets it go, and takes a second by what is known."""
     blocker = orch.submit(hold.options(expected=1))
     eventually(lambda: blocker.status.state == "running")
-
-
-def test_a_deadline_is_a_risk():
-    with TaskOrchestrator(concurrency=1) as orch:
-        measured(orch)
-        behind(orch)
-        task_id = orch.submit(step).task_id
-        assert orch.when(task_id, deadline=86_400).risk == 0
-        assert orch.when(task_id, deadline=0.001).risk == 1
-        assert "ends later than" in str(orch.when(task_id, deadline=86_400))
-        own = orch.submit(step.options(deadline=86_400)).task_id
-        assert orch.when(own).risk == 0
-        GO.set()
 
 
 @pytest.mark.parametrize(
@@ -424,16 +399,6 @@ def refuse():
     raise KeyError
 
 
-def test_a_type_that_never_failed_is_not_judged_by_one_that_always_fails():
-    with TaskOrchestrator() as orch:
-        for each in orch.submit_tasks([Task.call(refuse) for _ in range(100)]):
-            each.exception(PATIENCE)
-        for each in orch.submit_tasks([Task.call(never_ran) for _ in range(3)]):
-            each.result(PATIENCE)
-        assert failed_draws(orch.when([Task.call(never_ran, id="x")])) < 33
-        assert failed_draws(orch.when([Task.call(refuse, id="y", expected=1)])) > 90
-
-
 def test_what_is_tried_for_ever_has_no_end_that_is_known():
     class Stubborn:
         def decide(self, failure, context):
@@ -450,26 +415,6 @@ def test_what_is_tried_for_ever_has_no_end_that_is_known():
         assert re.search("In [0-9]+ of [0-9]+ draws? it does not end", str(answer))
 
 
-def test_a_retry_handler_that_knows_no_simulated_failure_is_said():
-    class OwnError(Exception):
-        again = True
-
-    def fail_once():
-        if current_context().attempt == 1:
-            raise OwnError
-
-    class Handler:
-        def decide(self, failure, context):
-            return RetryDecision(retry=failure.error.again)
-
-    with TaskOrchestrator(retry_handler=Handler()) as orch:
-        plan = [Task.call(fail_once, type="t") for _ in range(30)]
-        for each in orch.submit_tasks(plan):
-            each.result(PATIENCE)
-        answer = orch.when([Task.call(fail_once, id="x", type="t")])
-        assert "of 100 draws a policy raises an error, such as the retry" in str(answer)
-
-
 def test_what_always_fails_since_a_while_is_taken_to_fail():
     with TaskOrchestrator() as orch:
         for call, many in ((int, 250), (refuse, 210)):
@@ -477,16 +422,6 @@ def test_what_always_fails_since_a_while_is_taken_to_fail():
             for each in orch.submit_tasks(tasks):
                 each.exception(PATIENCE)
         assert failed_draws(orch.when([Task.call(int, id="x", type="t")])) > 90
-
-
-def test_a_failure_that_a_run_allows_does_not_make_it_fail():
-    with TaskOrchestrator() as orch:
-        for each in orch.submit_tasks([Task.call(refuse) for _ in range(30)]):
-            each.exception(PATIENCE)
-        flow = Workflow("flow")
-        flow.add(Task.call(refuse, id="a", expected=1, allow_failure=True))
-        assert failed_draws(orch.when(flow)) == 0
-        assert failed_draws(orch.when([Task.call(refuse, id="b", expected=1)])) > 80
 
 
 def test_what_runs_ends_with_its_timeout_at_the_latest():
@@ -522,14 +457,6 @@ def test_a_timeout_says_nothing_of_how_long_a_task_takes():
             assert orch.in_time(name).promise.risk is None
         assert "No task of type hold has ended yet" in str(orch.when("behind"))
         GO.set()
-
-
-def test_what_was_measured_ends_with_its_timeout_at_the_latest():
-    with TaskOrchestrator() as orch:
-        orch.submit_task(Task.call(sleep, 0.3, type="t")).result(PATIENCE)
-        promise = orch.when([Task.call(int, id="x", type="t", timeout=0.1)])
-    assert promise.p90 - promise.at <= timedelta(seconds=0.15)
-    assert failed_draws(promise) > 80
 
 
 # -- what is not submitted yet ---------------------------------------------------------

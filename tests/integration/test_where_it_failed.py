@@ -2,10 +2,9 @@
 
 import json
 
-import pytest
 from tests.integration.tools import PATIENCE
 
-from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
+from taskorch import RetryPolicy, TaskOrchestrator, Workflow, current_context
 from taskorch.cli import main
 
 
@@ -17,51 +16,6 @@ def parse(text):
 
 
 LINES = [f"{__file__}:{number} in parse" for number in (15, 16)]
-
-
-def told(status):
-    errors = status.earlier_errors
-    return {
-        number: (error.type, error.message, "attempt" in error.traceback)
-        for number, error in errors.items()
-    }
-
-
-EARLIER = {
-    number: ("OSError", f"task t raised OSError: attempt {number}", True)
-    for number in (1, 2)
-}
-
-
-@pytest.mark.parametrize(
-    ("journal", "executor"),
-    [(None, "thread"), ("runs.db", "thread"), ("runs.db", "process")],
-)
-def test_errors_of_earlier_attempts_are_in_the_status(tmp_path, journal, executor):
-    """With the line of each: in this life, and in the next, in the file as well."""
-    policy = RetryPolicy(3, base=0)
-    path = journal and tmp_path / journal
-    with TaskOrchestrator(journal=path, executors={"process": 1}) as orch:
-        call = Task.call(parse, "{", id="t", retry=policy, executor=executor)
-        assert isinstance(orch.submit_task(call).exception(PATIENCE), ValueError)
-        status = orch.get_task_status("t")
-        assert (status.where, told(status)) == (LINES[1], EARLIER)
-        assert f"The line that failed: {LINES[1]}." in str(orch.explain("t"))
-    said = status.to_dict()
-    assert said["error"]["where"] == LINES[1]
-    assert [said["earlier_errors"][n]["where"] for n in "12"] == [LINES[0]] * 2
-    if path:
-        with TaskOrchestrator(journal=path, keep_finished=0) as orch:
-            status = orch.get_task_status("t")
-            assert (status.where, told(status)) == (LINES[1], EARLIER)
-
-
-def test_a_call_without_lines_has_none(tmp_path):
-    """What C code raises has no frame of the user's; frames of ours are not shown."""
-    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
-        orch.submit_task(Task.call(divmod, 1, 0, id="t")).exception(PATIENCE)
-    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
-        assert orch.get_task_status("t").where == ""
 
 
 def test_commands_and_reports_name_the_line(tmp_path, capsys):

@@ -58,15 +58,6 @@ def squares_of(numbers: list[int]) -> list[int]:
     return [each.result() for each in handles]
 
 
-class Shop:
-    def __init__(self, price: int) -> None:
-        self.price = price
-
-    @task
-    def total(self, pieces: int) -> int:
-        return self.price * pieces
-
-
 @pytest.fixture
 def orch() -> Iterator[TaskOrchestrator]:
     with TaskOrchestrator() as orch:
@@ -94,22 +85,6 @@ def test_a_decorated_function_is_called_as_it_was_and_submits_its_calls(
 def test_a_coroutine_function_does_so_too(orch: TaskOrchestrator) -> None:
     assert negative.submit(3).result(PATIENCE) == -3
     assert list(negative.map([1, 2])) == [-1, -2]
-
-
-def test_a_method_is_bound_as_it_was(orch: TaskOrchestrator) -> None:
-    assert Shop(3).total(2) == 6
-    assert orch.submit(Shop(3).total, 2).result(PATIENCE) == 6
-    assert Shop.total.submit(Shop(4), 2).result(PATIENCE) == 8
-
-
-def test_options_are_those_of_one_submission(orch: TaskOrchestrator) -> None:
-    calls: list[int] = []
-    with_options = third_time.options(id="three", priority=4)
-    assert with_options.submit(calls).result(PATIENCE) == 3
-    status = orch.get_task_status("three")
-    assert (status.priority, status.attempts) == (4, 3)
-    with pytest.raises(RuntimeError):
-        third_time.options(retries=0).submit([]).result(PATIENCE)
 
 
 def test_an_option_among_the_arguments_is_refused() -> None:
@@ -148,36 +123,6 @@ def test_one_that_has_stopped_is_not_open() -> None:
     with TaskOrchestrator() as orch:
         assert square.submit(2).result(PATIENCE) == 4
         assert orch.get_stats().state_machine.completed == 1
-
-
-def test_with_orch_task_it_is_that_orchestrator_and_no_other() -> None:
-    with TaskOrchestrator() as one, TaskOrchestrator() as another:
-
-        @one.task
-        def cube(number: int) -> int:
-            return number**3
-
-        @another.task(retry=2)
-        def half(number: int) -> float:
-            return number / 2
-
-        assert cube.submit(2).result(PATIENCE) == 8
-        assert list(half.map([2, 4])) == [1, 2]
-        assert cube.options(priority=1).submit(3).result(PATIENCE) == 27
-        assert one.get_stats().state_machine.completed == 2
-        assert another.get_stats().state_machine.completed == 2
-        assert another.submit(cube, 1).result(PATIENCE) == 1
-
-
-def test_the_orchestrator_may_come_before_the_block() -> None:
-    orch = TaskOrchestrator()
-
-    @orch.task
-    def cube(number: int) -> int:
-        return number**3
-
-    with orch:
-        assert cube.submit(2).result(PATIENCE) == 8
 
 
 def test_what_a_function_has_by_these_names_stays() -> None:
@@ -290,19 +235,6 @@ def test_what_has_no_result_is_raised_and_the_others_go_on(
     with pytest.raises(ZeroDivisionError):
         orch.gather(handles)
     assert handles[1].result(PATIENCE) == (1, 0)
-
-
-def test_the_time_of_a_gather_is_for_all_of_them(orch: TaskOrchestrator) -> None:
-    waits = [orch.submit_task(Task.wait_for(f"event {n}")) for n in range(3)]
-    ended = orch.submit(pow, 2, 3)
-    ended.result(PATIENCE)
-    with pytest.raises(TimeoutError) as over:
-        orch.gather([ended, *waits], timeout=0.25)
-    # What the first has taken is not there for the others.
-    assert "within 0.25 s" not in str(over.value)
-    for n in range(3):
-        orch.emit(f"event {n}", n)
-    assert orch.gather(waits, timeout=PATIENCE) == [0, 1, 2]
 
 
 def test_nodes_are_chained_by_arrows(orch: TaskOrchestrator) -> None:
@@ -532,21 +464,6 @@ def test_in_coroutines_they_are_awaited() -> None:
     assert asyncio.run(main()) is TaskState.COMPLETED
 
 
-OTHER_ATTRIBUTES = {
-    "submitt": "submit",
-    "signal": r"orch\.emit",
-    "get": r"orch\.handle\(id\)",
-    "retry": "rerun_task",
-    "schedule_task": r"orch\.schedules\.add",
-}
-
-
-@pytest.mark.parametrize(("name", "ours"), OTHER_ATTRIBUTES.items())
-def test_an_attribute_of_others_leads_to_ours(name: str, ours: str) -> None:
-    with pytest.raises(AttributeError, match=ours):
-        getattr(TaskOrchestrator(), name)
-
-
 def test_a_handle_has_the_words_of_others(orch: TaskOrchestrator) -> None:
     event: Any = orch.submit_task(Task.wait_for("go"))
     failed: Any = orch.submit(divmod, 1, 0)
@@ -694,15 +611,6 @@ def graph() -> None:
     square(3)
 
 
-@pytest.mark.parametrize(
-    ("name", "ours"),
-    [("serve", r"orch\.schedules\.add"), ("execute_in_process", r"orch\.workflows")],
-)
-def test_so_does_a_workflow_function(name: str, ours: str) -> None:
-    with pytest.raises(AttributeError, match=ours):
-        getattr(graph, name)
-
-
 # -- what the page promises ------------------------------------------------------------
 
 
@@ -829,13 +737,3 @@ def test_in_a_coroutine_it_is_the_same() -> None:
             return await square.submit(4)
 
     assert asyncio.run(main()) == 16
-
-
-def test_the_context_is_asked_where_others_bind() -> None:
-    with TaskOrchestrator() as orch:
-
-        @orch.task
-        def who() -> str:
-            return current_context().task_id
-
-        assert who.options(id="me").submit().result(PATIENCE) == "me"

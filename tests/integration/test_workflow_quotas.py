@@ -71,26 +71,6 @@ def test_a_simulation_bounds_no_task_by_its_id():
     assert orch.simulate(slow, 10).makespan == 30
 
 
-def test_a_later_life_knows_it(tmp_path):
-    path = tmp_path / "runs.db"
-    wf = Workflow("build")
-    parts = [wf.task(pow, 2, n, id=f"part{n}") for n in range(3)]
-    wf.task(sum, parts, id="total")
-    with TaskOrchestrator(journal=path) as orch:
-        orch.resources.set_quotas(Quota(workflow="night", max_parallel=0))
-        orch.workflows.start(wf, id="night")
-        eventually(lambda: "quota" in str(orch.explain("night/part0")))
-        orch.stop(drain=False)
-    with TaskOrchestrator(journal=path) as orch:
-        (usage,) = orch.resources.quotas()
-        assert usage.quota == Quota(workflow="night", max_parallel=0)
-        assert "The quota of workflow 'night'" in str(orch.explain("night/part2"))
-        orch.resources.set_quotas(Quota(workflow="night"))
-        run = orch.workflows.get("night")
-        assert run.result(timeout=PATIENCE)["total"] == 7
-        assert orch.resources.quotas() == []
-
-
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -103,9 +83,3 @@ def test_a_later_life_knows_it(tmp_path):
 def test_what_is_no_quota_of_a_run_is_refused(wrong, said):
     with pytest.raises(InvalidTaskError, match=said):
         Quota(**wrong)
-
-
-def test_as_a_value():
-    quota = Quota(workflow="night", max_parallel=2, soft=True)
-    assert quota.subject == ("soft workflow", "night")
-    assert Quota.of_limits(quota.subject, quota.limits) == quota

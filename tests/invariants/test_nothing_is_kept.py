@@ -13,7 +13,6 @@ import logging
 import sqlite3
 import threading
 import types
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from tests.frontends.service.tools import shown
 from tests.integration.tools import PATIENCE, eventually, pass_time, uncollected
 from tests.invariants import use
 
-from taskorch import Task, TaskOrchestrator
+from taskorch import Task
 from taskorch.frontends.mcp import OrchestratorPlace, _places
 from taskorch.frontends.service import _board, _feed
 from taskorch.runtime import _notices
@@ -113,25 +112,6 @@ def cases() -> Iterator[Any]:
             is_kept,
             id=f"{seed}-{how}-{'kept' if is_kept else 'in memory'}",
         )
-
-
-def test_who_goes_on_keeps_nothing_of_those_who_have_ended():
-    """With names of their own as well, and though nothing comes after them."""
-    made = []
-
-    def make(number: int) -> use.Thing:
-        thing = use.Thing(number)
-        made.append(weakref.ref(thing))
-        return thing
-
-    go = threading.Event()
-    with TaskOrchestrator(keep_finished=0) as orch, ExitStack() as stack:
-        stack.callback(go.set)
-        orch.submit(go.wait)
-        for number in range(3):
-            task = Task.call(make, number, id=f"named{number}")
-            orch.submit_task(task).result(PATIENCE)
-        eventually(lambda: [ref() for ref in made] == [None] * 3)
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])

@@ -5,19 +5,12 @@ from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import SEC, Machine
 
 from taskorch.events import ResourcesAllocated, ResourcesReleased, TaskStarted, make
-from taskorch.kernel import Search, check_invariants, explain, holders_of
+from taskorch.kernel import check_invariants
 from taskorch.model import Resources
 
 
 def held(machine):
     return list(machine.kernel.allocations)
-
-
-def stuck(machine):
-    search = Search(machine.kernel, machine.now, {})
-    for _ in search.slices():
-        pass
-    return search.groups
 
 
 @pytest.fixture
@@ -79,18 +72,6 @@ def test_it_survives_a_crash_and_a_snapshot_until_it_is_released(machine):
     assert not machine.kernel.claims
     machine.submit("t", resources=Resources(cpu=2))
     assert machine.release("lab") == ["t"]
-
-
-def test_explain_names_the_holder_and_what_would_help(machine):
-    machine.allocate("lab", "the night shift", cpu=4)
-    machine.submit("t", resources=Resources(cpu=1))
-    told = explain(machine.kernel, machine.row("t"), machine.now, estimates=True)
-    (blocker,) = told.blockers
-    assert blocker.holders == ("allocation lab (of the night shift)",)
-    assert holders_of(machine.kernel, "cpu") == [(blocker.holders[0], 4_000_000)]
-    assert told.estimate is not None
-    assert told.estimate.seconds is None
-    assert "when its owner likes" in told.estimate.basis
 
 
 STEPS = st.lists(

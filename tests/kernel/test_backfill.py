@@ -12,8 +12,6 @@ from taskorch.kernel._backfill import BEHIND, may_pass, reservation
 from taskorch.kernel._limits import wanted
 from taskorch.model import Resources
 
-CPU = ("", "cpu")
-
 
 def machine(cpu=8, *, backfills=True, rigid=True, **options):
     policies = Policies(rigid=rigid, backfills=backfills)
@@ -33,11 +31,6 @@ def submit(m, name, cpu, length=None, **options):
 
 def kept(m):
     return reservation(m.kernel, m.now)
-
-
-def spare(m):
-    """What it leaves of cpu."""
-    return kept(m).spare[CPU] // 1_000_000
 
 
 def start_of(m):
@@ -73,54 +66,6 @@ def test_once_its_time_has_come_nobody_passes_by_its_length():
     assert "others are late" in m.why("large").order
     m.now += 90 * SEC
     assert m.end("late") == ["large"]
-
-
-def test_of_what_has_ended_no_end_is_expected_any_more():
-    """However it ended, and however it was placed."""
-    m = machine()
-    m.policies.delays["again"] = [SEC]
-    for name in ("plain", "next", "fails", "again", "gone"):
-        m.submit(name, type="kind")
-    submit(m, "holds", 1, 9)
-    under_way = m.kernel.backfill.under_way
-    assert len(under_way) == 6
-    m.end("plain")
-    m.end("next")
-    m.end("holds")
-    m.fail("fails")
-    m.fail("again")
-    m.cancel("gone")
-    m.end("gone", "stopped")
-    assert [*under_way] == []
-    m.after(SEC)
-    assert [*under_way] == [m.row("again")]
-
-
-def test_where_the_registry_changes_its_mind_the_reservation_follows():
-    """The first is looked at again in the same moment, and is to go elsewhere then."""
-    m = machine()
-    for name in ("a", "b"):
-        m.agent(name, "x", capacity=Resources(licence=5))
-
-    def knows(row, agent):
-        reserved = m.kernel.backfill.reserved
-        is_later = reserved is not None and reserved.row is row
-        where = "b" if row.id == "other" or (row.id == "urgent" and is_later) else "a"
-        return agent.name == where
-
-    def submit(name, licences, **options):
-        need = Resources(licence=licences)
-        return m.submit(name, type=name, requires=("x",), resources=need, **options)
-
-    m.policies.keeps_match = False
-    m.policies.knows = knows
-    m.policies.lengths |= {"runs": 10, "other": 10}
-    assert submit("runs", 3) == ["runs"]
-    assert submit("other", 5) == ["other"]
-    assert submit("large", 5) == []
-    assert submit("long", 2) == []
-    assert submit("urgent", 4, priority=1) == ["long"]
-    assert (kept(m).row.id, kept(m).agent.name) == ("urgent", "b")
 
 
 def test_a_first_that_is_vetoed_when_it_is_looked_at_again_is_in_nobodys_way():

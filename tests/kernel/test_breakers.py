@@ -1,7 +1,7 @@
 """Breakers: an agent that fails gets no work for a while, and then a few probes."""
 
 import pytest
-from tests.kernel.harness import SEC, Policies, S, Twin
+from tests.kernel.harness import SEC, S, Twin
 
 from taskorch.events import AgentProbed, AgentRestored, AgentTripped
 from taskorch.kernel import Search
@@ -41,18 +41,6 @@ def tripped(**config):
     fail_on(m, "a", 2)
     assert state(m, "a") == "open"
     return m
-
-
-def test_it_opens_and_says_so():
-    m = tripped()
-    [(agent, capability, until, why)] = m.told(AgentTripped)
-    assert (agent, capability) == ("a", "")
-    assert until == m.now + 30 * SEC
-    assert why == "2 tasks have failed there in 60 s"
-    m.submit_all("t", "u", requires=("x",))
-    waits = next(name for name in "tu" if m.state(name) is S.QUEUED)
-    details = [blocker.detail for blocker in m.why(waits).blockers]
-    assert any("breaker of worker a is open" in detail for detail in details)
 
 
 def test_who_waits_for_a_probe_to_end_is_told_so():
@@ -139,39 +127,6 @@ def test_what_began_before_does_not_count():
     assert state(m, "a") == "half-open"
 
 
-def test_a_task_that_fails_everywhere_opens_none():
-    m = machine("a", "b", "c")
-    for round_ in range(6):
-        names = [f"t{round_}-{number}" for number in range(3)]
-        m.submit_all(*names, requires=("x",))
-        for name in names:
-            m.fail(name)
-    # The first to fail for the second time may be thought to be alone with that.
-    assert len(m.told(AgentTripped)) <= 1
-
-
-def test_one_task_alone_opens_none():
-    m = machine(slots=None)
-    m.policies.delays["t"] = [0] * 5
-    m.submit("t", requires=("x",))
-    for _ in range(6):
-        m.fail("t")
-    assert m.told(AgentTripped) == []
-
-
-def test_at_most_a_part_is_open():
-    """Of three, one; a single one, who alone can do it, never."""
-    m = machine("a", "b", "c")
-    fail_on(m, "a", 2)
-    for name in m.running():
-        m.end(name)
-    fail_on(m, "b", 4)
-    assert [state(m, name) for name in "abc"] == ["open", "closed", "closed"]
-    alone = machine("a")
-    fail_on(alone, "a", 5)
-    assert state(alone, "a") == "closed"
-
-
 @pytest.mark.parametrize("others", [1, 3])
 def test_one_opens_though_it_alone_has_a_breaker(others):
     m = machine("a")
@@ -179,15 +134,6 @@ def test_one_opens_though_it_alone_has_a_breaker(others):
         m.agent(f"good{number}", "x", max_concurrency=1)
     fail_on(m, "a", 2)
     assert state(m, "a") == "open"
-
-
-def test_of_two_one_opens_however_small_the_share():
-    m = machine(breaker=Breaker(failures=2, most_open=0.1))
-    fail_on(m, "a", 2)
-    for name in m.running():
-        m.end(name)
-    fail_on(m, "b", 4)
-    assert [state(m, name) for name in "ab"] == ["open", "closed"]
 
 
 @pytest.mark.parametrize("why", ["lost", "draining"])
@@ -235,13 +181,6 @@ def test_one_capability_alone():
     assert {m.agent_of("p"), m.agent_of("q")} == {"a", "b"}
 
 
-def test_all_that_it_can():
-    m = machine(can=("x", "y"))
-    fail_on(m, "a", 1, ("y",))
-    fail_on(m, "a", 1, ("x",))
-    assert state(m, "a") == "open"
-
-
 def test_a_restart_knows_it():
     m = tripped()
     m.restart()
@@ -284,38 +223,6 @@ def test_no_agent_but_its_probes_come():
     assert m.agent_of("t") == "a"
 
 
-@pytest.mark.parametrize("on", [True, False])
-def test_draining(on):
-    m = machine("a")
-    assert m.kernel.drain("a", "repair", m.now)
-    assert not m.kernel.drain("a", "again", m.now)
-    if not on:
-        m.kernel.drain("a", "", m.now)
-    m.settle()
-    m.submit("t", requires=("x",))
-    assert (m.state("t") is S.QUEUED) == on
-    if on:
-        assert "no new work: again" in m.why("t").blockers[0].detail
-        m.restart()
-        m.reopen()
-        assert m.state("t") is S.QUEUED
-
-
-def test_a_task_that_failed_on_an_agent_that_mostly_succeeds_may_go_there_again():
-    policies = Policies()
-    policies.delays["wrong"] = [0]
-    m = machine("a", breaker=Breaker(failures=9, within=600), policies=policies)
-    for number in range(6):
-        m.submit(f"t{number}", requires=("x",))
-        m.end(f"t{number}")
-    m.submit("wrong", requires=("x",))
-    m.agent("b", "x", max_concurrency=1, breaker=Breaker(failures=9, within=600))
-    m.submit("beside", requires=("x",))
-    assert m.agent_of("beside") == "b"
-    m.fail("wrong")
-    assert m.agent_of("wrong") == "a"
-
-
 def test_of_two_breakers_of_an_agent_each_has_its_time():
     breaker = Breaker(failures=1, open=30, most_open=1.0)
     m = machine("a", can=("x", "y"), breaker=breaker)
@@ -325,13 +232,3 @@ def test_of_two_breakers_of_an_agent_each_has_its_time():
     assert (state(m, "a", "x"), state(m, "a", "y")) == ("open", "open")
     m.after(20 * SEC)
     assert (state(m, "a", "x"), state(m, "a", "y")) == ("half-open", "open")
-
-
-def test_ends_that_went_well_count_against_failures():
-    """Also where nothing else happened to the task: the share that fails is small."""
-    m = machine("a", breaker=Breaker(failures=2, rate=0.5))
-    for number in range(6):
-        m.submit(f"well{number}", requires=("x",))
-        m.end(f"well{number}")
-    fail_on(m, "a", 2)
-    assert state(m, "a") == "closed"

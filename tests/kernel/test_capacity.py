@@ -14,64 +14,6 @@ def running(machine):
     return [row.id for row in machine.kernel.tasks.values() if row.state == "running"]
 
 
-RIGID = pytest.mark.parametrize("rigid", [False, True])
-
-
-@RIGID
-def test_a_pool_that_the_agent_does_not_name_bounds_it_alone(rigid):
-    """One gpu for all: two agents with a cpu each share it."""
-    machine = Machine(pools=Resources(cpu=4, gpu=1), policies=Policies(rigid=rigid))
-    machine.agent("a", "x", capacity=Resources(cpu=1))
-    machine.agent("b", "x", capacity=Resources(cpu=1))
-    wants = Resources(cpu=1, gpu=1)
-    for name in ("t", "u"):
-        machine.submit(name, requires=("x",), resources=wants)
-    assert running(machine) == ["t"]
-    agent = machine.kernel.tasks["t"].agent
-    assert agent.view.used == Resources(cpu=1)
-    machine.end("t")
-    assert running(machine) == ["u"]
-
-
-@RIGID
-def test_what_is_short_is_the_pool_and_not_the_agent(rigid):
-    machine = Machine(pools=Resources(cpu=4, gpu=2), policies=Policies(rigid=rigid))
-    machine.agent("w", "x", capacity=Resources(cpu=4))
-    machine.submit("holds", resources=Resources(gpu=2))
-    machine.submit("t", requires=("x",), resources=Resources(cpu=1, gpu=1))
-    assert running(machine) == ["holds"]
-    (blocker,) = [b for b in machine.why("t").blockers if b.kind != "allocator"]
-    assert (blocker.kind, blocker.name, blocker.have) == ("resource", "gpu", 0)
-    machine.end("holds")
-    assert running(machine) == ["t"]
-
-
-@RIGID
-@pytest.mark.parametrize("pools", [None, Resources(cpu=9)])
-def test_what_an_agent_says_of_tasks_that_do_not_say_bounds_it_too(rigid, pools):
-    """Its slots are unlimited; its capacity is for two of its requests, and a bit."""
-    machine = Machine(pools=pools, policies=Policies(rigid=rigid))
-    room = Resources(cpu=2.5)
-    machine.agent("w", "x", capacity=room, request=Resources(cpu=1))
-    machine.submit_all("t", "u", "v", requires=("x",))
-    assert running(machine) == ["t", "u"]
-    assert machine.kernel.agents["w"].view.used == Resources(cpu=2)
-    machine.end("t")
-    assert running(machine) == ["u", "v"]
-
-
-@RIGID
-def test_of_what_it_has_none_it_is_given_none(rigid):
-    """A zero that is named bounds it, as any other amount does."""
-    pools = Resources(cpu=4, gpu=4)
-    machine = Machine(pools=pools, policies=Policies(rigid=rigid))
-    machine.agent("a", "x", capacity=Resources(cpu=1, gpu=0))
-    machine.submit("small", requires=("x",), resources=Resources(cpu=1))
-    assert running(machine) == ["small"]
-    with pytest.raises(UnsatisfiableError, match="on worker a, is 0"):
-        machine.submit("large", requires=("x",), resources=Resources(gpu=1))
-
-
 def test_an_agent_that_names_something_else_while_it_works_keeps_its_books():
     """It joins again with another capacity; what ends is struck from the right one."""
     machine = Machine(pools=Resources(cpu=4, gpu=4))

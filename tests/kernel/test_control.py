@@ -1,30 +1,16 @@
 """Control from outside: each command in each situation that a task can be in."""
 
-import attrs
 import pytest
-from tests.kernel.commands import ChangeOptions, apply
-from tests.kernel.harness import AGING, SEC, Machine, Policies, S
+from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import (
     InvalidTransitionError,
-    UnknownCapabilityError,
-    UnsatisfiableError,
-)
-from taskorch.events import (
-    TaskCancelled,
-    TaskFailed,
-    TaskOptionsChanged,
-    TaskReprioritised,
 )
 from taskorch.kernel import (
-    PolicyFault,
-    Spec,
     check_invariants,
     hold_of_starts,
-    is_unresolvable,
     words_of_holds,
 )
-from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
 
@@ -190,38 +176,6 @@ def test_each_command_in_each_situation(situation, number):
 
 
 @pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
-def test_priority_in_each_situation(situation):
-    """The place of a task is moved wherever it is, unless it has ended."""
-    machine = in_situation(situation)
-    row = machine.row("t")
-    answer = machine.kernel.set_priority(row, 3, machine.now)
-    assert answer is not row.state.is_terminal
-    if answer:
-        assert row.key == row.submitted_ns - 3 * AGING
-        assert machine.extra("t").priority == 3
-        assert machine.told(TaskReprioritised) == [("t", 3, row.key)]
-    check_invariants(machine.kernel)
-
-
-@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
-def test_expire_in_each_situation(situation):
-    """Only what is queued expires."""
-    machine = in_situation(situation)
-    before = machine.state("t")
-    machine.now += SEC
-    gone = machine.kernel.expire(SEC - 1, machine.now)
-    assert [row.id for row in gone] == (["t"] if before is S.QUEUED else [])
-    check_invariants(machine.kernel)
-    if before is S.QUEUED:
-        assert machine.told(TaskFailed)[-1][3:6] == (
-            "TaskExpiredError",
-            "it was queued for 1 s",
-            "expired",
-        )
-        assert machine.expire(0) == []
-
-
-@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
 def test_all_ends_well_from_each_situation(situation):
     """Resumed, decided and ended, every task comes to an end and all is free."""
     machine = in_situation(situation)
@@ -245,193 +199,14 @@ def test_all_ends_well_from_each_situation(situation):
 
 # -- the StateMachine has a say ----------------------------------------------------
 
-CONTROLS = [
-    (running, "cancel", S.CANCELLED),
-    (queued, "suspend", S.SUSPENDED),
-    (running, "suspend", S.SUSPENDED),
-    (suspended, "resume", S.QUEUED),
-    (held, "resume", S.RUNNING),
-    (undecided, "decide", S.FAILED),
-]
-
-
-@pytest.mark.parametrize(("situation", "name", "after"), CONTROLS)
-def test_a_vetoed_control(situation, name, after):
-    """The caller is told why, and nothing has changed."""
-    policies = Policies()
-    machine = Machine(policies=policies)
-    machine.agent("a", "x", max_concurrency=1)
-    situation(machine)
-    row = machine.row("t")
-    state, seq = row.state, machine.kernel.seq
-    policies.watches = None
-    policies.vetoes["t", after] = "the user says no"
-    with pytest.raises(InvalidTransitionError, match="the user says no"):
-        COMMANDS[name](machine.kernel, row, machine.now)
-    policies.broken.add("state_machine")
-    with pytest.raises(PolicyFault):
-        COMMANDS[name](machine.kernel, row, machine.now)
-    assert (row.state, machine.kernel.seq) == (state, seq)
-    check_invariants(machine.kernel)
-
-
-@pytest.mark.parametrize(
-    ("verdict", "after"), [("retry", S.QUEUED), ("complete", S.COMPLETED)]
-)
-def test_a_vetoed_decision(verdict, after):
-    """It stays held."""
-    machine = Machine()
-    undecided(machine)
-    machine.policies.watches = None
-    machine.policies.vetoes["t", after] = "no"
-    with pytest.raises(InvalidTransitionError):
-        machine.decide("t", verdict)
-    assert machine.kinds("t") == ["decision"]
-
 
 # -- cancel ------------------------------------------------------------------------
-
-
-def test_cancel_tells_why():
-    """The fact has the reason; a task that waits is cancelled at once."""
-    machine = Machine()
-    delayed(machine)
-    machine.cancel("t")
-    assert machine.told(TaskCancelled) == [("t", "called off")]
-    assert machine.kernel.types["call"].cancelled == 1
-    machine.after(9 * SEC)
-    assert machine.kernel.delayed == 0
 
 
 # -- priority ----------------------------------------------------------------------
 
 
-def test_priority_by_a_key_of_the_users():
-    """The queue is asked, as of the time of submission."""
-    machine = Machine(concurrency=1)
-    machine.policies.aging_ns = None
-    machine.submit_all("runs", "t")
-    machine.now += SEC
-    machine.prioritise("t", 4)
-    assert machine.row("t").key == (-4, SEC)
-    machine.policies.broken.add("queue")
-    with pytest.raises(PolicyFault):
-        machine.prioritise("t", 5)
-    assert machine.extra("t").priority == 4
-
-
 # -- other options ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("situation", TABLE, ids=lambda s: s.__name__)
-def test_other_options_in_each_situation(situation):
-    """They are taken wherever a task is, unless it has ended; its state stays."""
-    machine = in_situation(situation)
-    row = machine.row("t")
-    state, seq, alloc = row.state, machine.kernel.seq, row.alloc
-    if state.is_terminal:
-        with pytest.raises(InvalidTransitionError, match="do not matter"):
-            machine.change("t", timeout_ns=SEC)
-        assert machine.kernel.seq == seq
-        return
-    spec = Spec("task", ("x",), Resources(cpu=1).units, 7 * SEC, False)
-    spec = attrs.evolve(spec, type=row.bucket.spec.type)
-    machine.kernel.paused = True
-    apply(machine.kernel, ChangeOptions("t", ("priority",), spec, 3), machine.now)
-    assert (row.state, row.alloc) == (state, alloc)
-    assert row.bucket.spec == spec
-    assert row.key == row.submitted_ns - 3 * AGING
-    assert machine.extra("t").priority == 3
-    assert past_of(row)[-1][2] == "options changed: priority"
-    told = machine.told(TaskOptionsChanged)[0]
-    assert told[:3] == ("t", ("priority",), 3)
-    assert told[4:8] == (("x",), (("cpu", 1_000_000),), 7 * SEC, False)
-    check_invariants(machine.kernel)
-
-
-def test_a_priority_that_was_not_named_stays():
-    """Who moved a task since it was submitted has the last word."""
-    machine = in_situation(queued)
-    machine.prioritise("t", 5)
-    machine.change("t", timeout_ns=SEC)
-    assert machine.extra("t").priority == 5
-    assert machine.row("t").key == machine.row("t").submitted_ns - 5 * AGING
-
-
-def test_what_runs_misses_nothing():
-    assert not is_unresolvable(in_situation(running).row("t"))
-
-
-def test_without_a_priority_it_stays_without_one():
-    machine = in_situation(queued)
-    machine.change("t", timeout_ns=SEC)
-    assert machine.row("t").key == machine.row("t").submitted_ns
-
-
-def test_other_needs_let_it_start_elsewhere_at_once():
-    """A queued task moves to the tasks that are like it now."""
-    machine = in_situation(queued)
-    assert machine.change("t", requires=None) == ["t"]
-    assert machine.running() == ["runs", "t"]
-
-
-def test_what_nobody_can_do_is_refused_whole():
-    """Then nothing of it has changed."""
-    machine = in_situation(queued)
-    row = machine.row("t")
-    spec, seq = row.bucket.spec, machine.kernel.seq
-    with pytest.raises(UnknownCapabilityError):
-        machine.change("t", "priority", requires=("nobody",), priority=3)
-    with pytest.raises(UnsatisfiableError):
-        machine.change("t", "priority", resources=Resources(cpu=99), priority=3)
-    machine.policies.aging_ns = None
-    machine.policies.broken.add("queue")
-    with pytest.raises(PolicyFault):
-        machine.change("t", "priority", timeout_ns=SEC, priority=3)
-    assert (row.bucket.spec, row.extra, machine.kernel.seq) == (spec, None, seq)
-
-
-def test_dates_move_while_they_are_waited_for():
-    """Sooner, later, at once, or never again; a deadline, too."""
-    machine = in_situation(delayed)
-    machine.change("t", "not_before", not_before=machine.now + 9 * SEC)
-    machine.after(6 * SEC)
-    assert machine.state("t") is S.PENDING
-    machine.change("t", "not_before", not_before=machine.now + SEC)
-    machine.after(SEC)
-    assert machine.state("t") is S.RUNNING
-    machine = in_situation(delayed)
-    machine.change("t", "not_before")
-    machine.after(0)
-    assert machine.state("t") is S.RUNNING
-    machine = in_situation(lambda m: m.submit("t", deadline=m.now + SEC))
-    machine.change("t", "deadline")
-    machine.after(9 * SEC)
-    assert machine.extra("t").stop == ""
-    machine.change("t", "deadline", deadline=machine.now - 1)
-    assert machine.extra("t").stop == "deadline"
-
-
-@pytest.mark.parametrize("checkpoints", [1, 3])
-def test_a_task_can_be_suspended_in_each_of_its_attempts(checkpoints):
-    """What an attempt before was asked to do is over with that attempt."""
-    machine = Machine()
-    machine.submit("t")
-    for number in range(1, checkpoints + 1):
-        assert machine.kinds("t") == []
-        machine.suspend("t")
-        stop = machine.effects[-1]
-        assert (type(stop).__name__, stop.attempt, stop.why) == (
-            "StopAttempt",
-            number,
-            "suspend",
-        )
-        assert machine.kinds("t") == ["stopping"]
-        machine.end("t", "stopped")
-        assert machine.state("t") is S.SUSPENDED
-        assert machine.resume("t") == ["t"]
-    machine.end("t")
-    assert machine.state("t") is S.COMPLETED
 
 
 def test_a_refusal_tells_what_has_become_of_the_task():

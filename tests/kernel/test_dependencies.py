@@ -1,67 +1,14 @@
 """Dependencies as counters: what waits, what is blocked, and what unblocks it."""
 
-from time import thread_time
-
 import pytest
 from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.errors import CycleError
-from taskorch.events import (
-    TaskBlocked,
-    TaskRepointed,
-    TaskSubmitted,
-    TaskUnblocked,
-    make,
-)
 from taskorch.kernel import Spec, Terms, check_invariants, differences, take_snapshot
 
 SLOW = pytest.mark.slow("100,000 tasks")
 
 MANY = 100_000
-
-
-@pytest.mark.parametrize("how", ["fail", "cancel"])
-def test_what_fails_blocks_what_depends_on_it(how):
-    """However far away; each knows where it began."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit_all("b", "c", after=["a"])
-    machine.submit("d", after=["b", "c"])
-    if how == "fail":
-        machine.fail("a")
-    else:
-        machine.cancel("a")
-        machine.end("a", "stopped")
-    assert machine.states(*"bcd") == [S.BLOCKED] * 3
-    told = {fact[0]: fact[1:3] for fact in machine.told(TaskBlocked)}
-    assert told["b"] == (("a",), ("a",))
-    assert told["d"][1] == ("a",)
-    assert machine.extra("d").roots == ("a",)
-    assert list(machine.extra("d").blocked_by) in (["b", "c"], ["c", "b"])
-    assert machine.kernel.quiescent()
-    assert "will not complete unless it is run again" in str(machine.why("d"))
-
-
-def test_a_rerun_mends():
-    """Dependents of a failed task wait for its re-run, and so does what they blocked."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.submit("c", after=["b"])
-    machine.fail("a")
-    name = machine.rerun("a")
-    assert machine.states("b", "c") == [S.PENDING] * 2
-    assert machine.extra("b").roots == ()
-    # Whatever it ends by from now on did not begin there.
-    assert machine.extra("b").first_roots == machine.extra("c").first_roots == ()
-    assert machine.told(TaskRepointed) == [("a", "a~2", ("b",))]
-    assert machine.told(TaskUnblocked) == [("b", "a runs again"), ("c", "a runs again")]
-    assert machine.extra("a").rerun_id == "a~2"
-    assert machine.extra("a~2").rerun_of == "a"
-    born = next(fact for fact, _ in machine.sink if fact[3] == "a~2")
-    assert make(born).rerun_of == "a"
-    assert machine.end(name) == ["b"]
-    assert machine.end("b") == ["c"]
 
 
 def test_a_rerun_that_cannot_run_itself():
@@ -177,33 +124,3 @@ def test_a_fan_out_of_100_000():
     kernel.complete(root, 1, now)
     assert kernel.queued == MANY
     check_invariants(kernel)
-
-
-def test_a_fan_in_where_all_fail():
-    """A join with many parents that all fail costs no more than their number."""
-    machine, kernel, bucket = big()
-    now = machine.now
-    count = 20_000
-    rows = [kernel.submit(f"t{n}", bucket, None, now) for n in range(count)]
-    join = kernel.submit_general("join", bucket, None, now, parents=rows)
-    kernel.submit_general("leaf", bucket, None, now, parents=[join])
-    began = thread_time()
-    for row in rows:
-        kernel.cancel(row, now, "called off")
-    assert thread_time() - began < 5
-    assert len(machine.extra("join").blocked_by) == count
-    assert len(machine.extra("leaf").roots) == count
-    check_invariants(kernel)
-
-
-def test_a_parent_that_is_named_twice():
-    """Is told as it was named; where terms count them, it is there once."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("plain", after=["a", "a"])
-    machine.submit("any", after=["a", "a"], join="any")
-    after = {told[0]: told[3] for told in machine.told(TaskSubmitted)}
-    assert after == {"a": (), "plain": ("a", "a"), "any": ("a",)}
-    assert machine.row("plain").links.waiting == 2
-    assert machine.row("any").links.waiting == 1
-    assert machine.end("a") == ["plain", "any"]

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.events import ComponentFailed, TaskFailed, TaskStarted
-from taskorch.kernel import Spec, _queue
+from taskorch.events import TaskStarted
 from taskorch.model import Resources
 
 
@@ -186,26 +185,6 @@ def test_explain_asks_the_allocator_before_dispatch_does(machine):
     assert "no reason given" in str(machine.why("t"))
 
 
-def test_what_is_put_off_holds_up_its_like_only_until_it_leaves(machine):
-    """When the head that was refused is gone, or another comes first, that one is asked."""
-    machine.policies.refuses = lambda row, agent: "no" if row.id in "ab" else None
-    machine.submit_all("a", "b", resources=Resources(cpu=1))
-    assert machine.submit("c", resources=Resources(cpu=1)) == []
-    assert machine.submit("d", resources=Resources(cpu=1), priority=1) == ["d"]
-    machine.kernel.parked_any.clear()  # no other reason to look at it again
-    row = machine.row("a")
-    _queue.dequeue(machine.kernel, row)
-    row.key += 100 * SEC
-    _queue.enqueue(machine.kernel, row)
-    row = machine.row("b")
-    assert machine.settle() == []
-    machine.kernel.parked_any.clear()
-    _queue.dequeue(machine.kernel, row)
-    row.key += 100 * SEC
-    _queue.enqueue(machine.kernel, row)
-    assert machine.settle() == ["c"]
-
-
 def test_an_elastic_allocator_is_asked_when_its_pool_is_released():
     """Without a rigid allocator, any release may be enough."""
     machine = Machine(pools=Resources(cpu=4))
@@ -340,44 +319,6 @@ def test_what_counts_as_a_change(change):
 # -- policies that fail ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "component", ["registry", "state_machine", "router", "allocator"]
-)
-def test_a_policy_that_fails_fails_the_task(monkeypatch, component):
-    """The task at hand fails with that, and the rest goes on."""
-    policies = Policies()
-    policies.keeps_match = policies.keeps_route = False
-    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
-    machine = Machine(policies=policies)
-    machine.agent("a", "x")
-    machine.kernel.paused = True
-    machine.submit_all("t", "u", requires=("x",))
-    machine.kernel.paused = False
-    machine.policies.broken.add(component)
-    machine.kernel.concurrency = 1
-    original = machine.policies._ask
-
-    def once(asked):
-        try:
-            original(asked)
-        finally:
-            if asked == component:
-                machine.policies.broken.clear()
-
-    monkeypatch.setattr(machine.policies, "_ask", once)
-    assert machine.settle() == ["u"]
-    assert machine.state("t") is S.FAILED
-    assert machine.error("t") == (
-        "ComponentError",
-        f"the {component} failed: RuntimeError: it broke",
-        "component",
-    )
-    assert machine.told(ComponentFailed) == [
-        (component, "RuntimeError", "RuntimeError: it broke", "t")
-    ]
-    assert machine.told(TaskFailed)[0][-1] == component
-
-
 @given(data=st.data())
 def test_a_slot_goes_to_the_first_in_order_however_often_that_has_changed(data):
     """Also to the first of those who were set aside while there was none."""
@@ -408,17 +349,3 @@ def test_who_answers_for_all_like_it_is_asked_once():
     machine.agent("other", "x")
     machine.submit_all("d", "e")
     assert machine.policies.asked.count("router") == 1
-
-
-def test_of_like_keys_the_first_that_was_submitted_starts():
-    """In whatever bucket it is, and though another one stood before it there."""
-    machine = Machine(concurrency=1)
-    machine.submit("runs")
-    kernel, now = machine.kernel, machine.now
-    one, other = (kernel.bucket(Spec(kind)) for kind in ("one", "other"))
-    for name, bucket in (("a", one), ("b", other), ("c", one), ("d", other)):
-        kernel.submit(name, bucket, None, now)
-    machine.cancel("a")
-    assert machine.end("runs") == ["b"]
-    assert machine.end("b") == ["c"]
-    assert machine.end("c") == ["d"]

@@ -4,7 +4,6 @@ import pytest
 from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.events import TaskCompleted
-from taskorch.kernel import StopAttempt
 
 
 def test_nothing_starts_between_pause_and_unpause():
@@ -26,19 +25,6 @@ def test_no_more_run_than_there_is_room_for(slots, allowed):
     machine.kernel.limit(slots)
     machine.submit_all("a", "b", "c")
     assert len(machine.running()) == machine.kernel.concurrency == allowed
-
-
-def test_an_attempt_is_stopped_for_the_sake_of_the_driver():
-    """It is asked to stop, and nothing is told of that."""
-    machine = Machine()
-    machine.submit("t")
-    before = machine.names()
-    machine.kernel.stop_attempt(machine.row("t"))
-    (effect,) = machine.kernel.effects
-    assert isinstance(effect, StopAttempt)
-    assert (effect.row, effect.attempt, effect.why) == (machine.row("t"), 1, "stop")
-    assert machine.names() == before
-    assert machine.kinds("t") == []
 
 
 def test_a_fact_of_the_drivers_own_has_the_next_number():

@@ -13,7 +13,7 @@ from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.kernel import Again, Spec, Terms, _explain, explain
 from taskorch.kernel._rows import Awaited
-from taskorch.kit.words import in_words, some
+from taskorch.kit.words import in_words
 from taskorch.model import Blocker, Remedy, Resources, Stuck
 
 
@@ -60,26 +60,6 @@ def test_ends():
     assert "c is cancelled.\nIt has ended: called off." in str(machine.why("c"))
 
 
-def test_nobody_can_do_it():
-    """The registry's reason is passed on, where it has one."""
-    machine = Machine(refuse_unknown=False)
-    machine.submit("t", requires=("x", "y"))
-    (blocker,) = machine.why("t").blockers
-    assert (blocker.kind, blocker.name) == ("capability", "x, y")
-    assert blocker.detail == "No worker can do it: 0 match."
-    machine.row("t").bucket.match_reason = ""
-    assert machine.why("t").blockers[0].detail == "No worker can do it."
-
-
-def test_the_registry_is_asked_where_its_answer_is_old():
-    """An agent that has joined since is taken into account."""
-    machine = Machine(refuse_unknown=False)
-    machine.submit("t", requires=("x",))
-    machine.agent("a", "x")
-    assert machine.why("t").runnable
-    assert machine.settle() == ["t"]
-
-
 def test_one_agent_with_room_is_enough():
     """Agents that are full are no blockers while another has room."""
     machine = Machine()
@@ -90,25 +70,6 @@ def test_one_agent_with_room_is_enough():
     machine.submit("v", requires=("x",))
     machine.kernel.paused = False
     assert machine.why("v").runnable
-
-
-@pytest.mark.parametrize("rigid", [False, True])
-def test_all_that_is_short_is_named(rigid):
-    """Slots and capacity of an agent, and every pool that has too little."""
-    pools = Resources(cpu=2, gpu=1)
-    machine = Machine(policies=Policies(rigid=rigid), pools=pools)
-    room = Resources(cpu=2, gpu=1, memory=1)
-    machine.agent("a", "x", max_concurrency=1, capacity=room)
-    machine.submit("t", requires=("x",), resources=Resources(cpu=2, gpu=1, memory=1))
-    machine.submit("u", requires=("x",), resources=Resources(cpu=1, gpu=1, memory=1))
-    assert [(b.kind, b.name) for b in machine.why("u").blockers] == [
-        *[("agent", "a")] * 4,
-        ("resource", "cpu"),
-        ("resource", "gpu"),
-    ]
-    resources = [blocker.resource for blocker in machine.why("u").blockers]
-    assert sorted(resources[:4]) == ["", "cpu", "gpu", "memory"]
-    assert resources[4:] == ["", ""]
 
 
 def test_an_allocator_that_is_content_with_less_is_believed():
@@ -202,19 +163,6 @@ def test_what_has_ended_can_be_run_again_once() -> None:
     assert (blocker.detail, blocker.remedies) == ("It has ended.", ())
 
 
-def test_who_waits_inside_and_for_what() -> None:
-    machine = Machine(concurrency=1)
-    machine.submit("t")
-    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
-    told = explain(machine.kernel, machine.row("t"), machine.now, inside=("a", "b"))
-    (blocker,) = told.blockers
-    assert blocker.detail == (
-        "It has given its slot back, and waits for another task: a and b."
-    )
-    assert blocker.remedies[0].tasks == ("a", "b")
-    assert machine.why("t").blockers[0].remedies == ()
-
-
 def test_as_json_has_it() -> None:
     """Whole numbers, words and lists; what says nothing is left out."""
     machine = Machine(refuse_unknown=False, concurrency=1)
@@ -270,13 +218,6 @@ def test_as_json_has_it() -> None:
 )
 def test_times_in_words(seconds: float, text: str) -> None:
     assert in_words(seconds) == text
-
-
-def test_names_in_words() -> None:
-    assert some(()) == ""
-    assert some(("a",)) == "a"
-    assert some(("a", "b", "c")) == "a, b and c"
-    assert some(tuple("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
 def wait(machine: Machine, name: str, wait: Awaited, **options: Any) -> list[str]:
@@ -364,51 +305,3 @@ def test_a_retry_and_an_end_without_a_reason() -> None:
     machine.end("t", "stopped")
     (blocker,) = machine.why("t").blockers
     assert blocker.detail == "It has ended."
-
-
-@pytest.mark.parametrize("state", ["completed", "failed", "cancelled", "running"])
-def test_of_what_runs_or_has_ended_nothing_comes_next(state: str) -> None:
-    """Though all slots are taken, and nobody could do it any more."""
-    machine = Machine(concurrency=1)
-    machine.agent("a", "x")
-    machine.submit("t", requires=("x",))
-    if state == "cancelled":
-        machine.cancel("t")
-        machine.end("t", "stopped")
-    elif state != "running":
-        machine.end("t", state)
-    machine.submit("other")
-    machine.policies.knows = lambda row, agent: False
-    machine.agent("b", "y")
-    told = explain(
-        machine.kernel, machine.row("t"), machine.now, whole=True, estimates=True
-    )
-    assert told.state == state
-    assert (told.then, told.estimate, told.position) == ((), None, None)
-    assert told.more_agents == 0
-
-
-@pytest.mark.parametrize("left", [-1, 0, 1])
-def test_a_deadline_beside_a_date(left: int) -> None:
-    """It comes first if it comes at the same instant; and what is said of both."""
-    machine = Machine()
-    date = machine.now + 9 * SEC
-    machine.submit("t", not_before=date, deadline=date + left)
-    delay, *more = machine.why("t").blockers
-    assert delay.detail == "It may not start for another 9 s."
-    assert (delay.until, delay.remedies[0].seconds) == (9, 9)
-    assert delay.remedies[0].detail == "Wait for 9 s."
-    assert [blocker.kind for blocker in more] == (["deadline"] if left <= 0 else [])
-    assert all(blocker.until == pytest.approx(9) for blocker in more)
-
-
-@pytest.mark.parametrize("many", [5, 6, 7])
-def test_a_few_attempts_are_told_one_by_one(many: int) -> None:
-    machine = Machine()
-    machine.policies.delays["t"] = [0] * many
-    machine.submit("t")
-    for _ in range(many):
-        machine.fail("t")
-    text = str(machine.why("t"))
-    assert text.count("It was tried again: once more.") == 5
-    assert (f"It was tried again {many - 5} time" in text) == (many > 5)

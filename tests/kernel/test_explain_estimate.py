@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given, strategies as st
-from tests.kernel.harness import SEC, Machine, Policies, S
+from tests.kernel.harness import SEC, Machine, S
 
 from taskorch.kernel import TaskRow, explain
 from taskorch.kernel._explain import _estimate as estimates, _explanation
-from taskorch.model import Estimate, Resources
+from taskorch.model import Estimate
 
 
 def guess(machine: Machine, name: str) -> Estimate:
@@ -218,15 +218,6 @@ def test_work_elsewhere_comes_before_it_as_far_as_its_agents_can_do_it(
     assert guess(machine, "t").seconds == 10 + 6 * limit
 
 
-def test_it_is_the_turn_of_another_now() -> None:
-    """Nothing runs, and nothing is short; but the slot goes to the first."""
-    machine = taught(Machine())
-    machine.kernel.concurrency = 0
-    machine.submit_all("a", "b")
-    machine.kernel.concurrency = 1
-    assert [guess(machine, name).seconds for name in "ab"] == [0, 10]
-
-
 def test_what_has_completed_is_not_waited_for() -> None:
     """Though it is a parent still, of one that waits for another as well."""
     machine = taught(Machine())
@@ -239,20 +230,6 @@ def test_what_has_completed_is_not_waited_for() -> None:
     # The mean of 10, 10 and 4 is 8.
     assert guess(machine, "t").seconds == pytest.approx(4)
     assert guess(machine, "u").seconds == pytest.approx(5)
-
-
-@given(
-    st.lists(st.integers(0, 40), max_size=6),
-    st.integers(0, 90),
-    st.integers(1, 6),
-)
-def test_work_is_shared_out_like_water(left: list[int], work: int, many: int) -> None:
-    """It rises to one level on all places that are free by then, and is all there."""
-    level = estimates._pour([float(one) for one in left], float(work), many)
-    floors = sorted(left)[:many]
-    floors += [0] * (many - len(floors))
-    assert level >= min(floors)
-    assert sum(max(0.0, level - floor) for floor in floors) == pytest.approx(work)
 
 
 def test_how_far_back_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,37 +251,6 @@ def test_how_far_back_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("on_failure", ["block", "run"])
-@pytest.mark.parametrize("join", ["all", "any", "finished"])
-def test_what_will_not_complete_is_not_waited_for_where_it_need_not(
-    join: str, on_failure: str
-) -> None:
-    """Where all must complete, and it is blocked for that, nobody can say."""
-    machine = taught(Machine())
-    machine.submit_all("bad", "runs")
-    machine.submit("t", after=["bad", "runs"], join=join, on_failure=on_failure)
-    machine.fail("bad")
-    machine.after(4 * SEC)
-    if join == "all" and on_failure == "block":
-        assert guess(machine, "t").basis == "it needs bad, which has failed"
-    else:
-        assert guess(machine, "t").seconds == 6
-
-
-def test_one_of_several_joins_that_has_held_waits_for_its_date_only() -> None:
-    """A function that has said yes is not asked any more."""
-    machine = taught(Machine())
-    machine.submit_all("a", "b")
-    date = machine.now + 3 * SEC
-    machine.policies.joins = lambda name, states: True
-    for join in ("asked", "any", 1, "finished"):
-        after = ["a"] if join == "finished" else ["a", "b"]
-        machine.submit(f"{join}", after=after, join=join, not_before=date)
-    machine.end("a")
-    for join in ("asked", "any", 1, "finished"):
-        assert guess(machine, f"{join}").seconds == 3
-
-
 def test_what_is_missing_is_what_has_not_completed_yet() -> None:
     """Of two that are needed one is there: the next to end is enough."""
     machine = taught(Machine())
@@ -317,16 +263,6 @@ def test_what_is_missing_is_what_has_not_completed_yet() -> None:
     machine.end("done")
     means = (10 + 10 + 6) / 3
     assert guess(machine, "t").seconds == pytest.approx(means - 6)
-
-
-def test_where_an_agent_says_what_its_tasks_take_they_come_one_by_one() -> None:
-    """What fits at once may be another number on each agent."""
-    machine = taught(Machine(pools=Resources(cpu=1), policies=Policies(rigid=True)))
-    machine.agent("x", "x", request=Resources(cpu=1))
-    machine.submit_all("a", "b", "c", requires=("x",))
-    assert machine.states("a", "b", "c") == [S.RUNNING, S.QUEUED, S.QUEUED]
-    assert guess(machine, "b").seconds == 10
-    assert guess(machine, "c").seconds == 20
 
 
 def test_where_nothing_is_short_work_of_other_kinds_comes_before_it_too() -> None:

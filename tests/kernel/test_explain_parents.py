@@ -3,7 +3,6 @@
 import pytest
 from tests.kernel.harness import SEC, Machine, S
 
-from taskorch.kernel import explain
 from taskorch.kernel._explain import _parents as parents
 from taskorch.model import Blocker
 
@@ -51,28 +50,6 @@ def test_a_parent_that_still_can_complete() -> None:
     assert words(machine, "after") == [
         "Decide on it, by orch.decide('held', …), and let it complete."
     ]
-
-
-def test_a_long_way_up() -> None:
-    """Beyond the bound it is believed what was known when it was blocked."""
-    machine = Machine(keep_finished=1)
-    machine.submit("t0")
-    for number in range(1, 50):
-        machine.submit(f"t{number}", after=[f"t{number - 1}"])
-    machine.fail("t0")
-    assert only(machine, "t49").remedies[0].tasks == ("t0",)
-    machine.cancel("t20")
-    near = machine.why("t49").blockers[0]
-    assert near.remedies[0].kind == "decide"
-    machine = Machine()
-    machine.submit("t0")
-    for number in range(1, 50):
-        machine.submit(f"t{number}", after=[f"t{number - 1}"])
-    machine.fail("t0")
-    machine.cancel("t20")
-    assert only(machine, "t49").remedies[0].tasks == ("t0",)
-    told = explain(machine.kernel, machine.row("t49"), machine.now, whole=True)
-    assert told.blockers[0].remedies[0].tasks == ("t0", "t20")
 
 
 def test_many_parents(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,62 +133,6 @@ def test_a_function_that_said_no_is_asked_about_what_runs_again() -> None:
     assert [remedy.tasks for remedy in only(machine, "t").remedies] == [("a",)]
 
 
-@pytest.mark.parametrize("join", ["all", "any"])
-def test_many_ways_lead_up_to_where_it_began(join: str) -> None:
-    """Each task on the way is looked at once: a billion ways lead through these."""
-    machine = Machine()
-    machine.submit("a")
-    below = ["a"]
-    for number in range(30):
-        level = [f"l{number}", f"r{number}"]
-        machine.submit_all(*level, after=below)
-        below = level
-    machine.submit("t", after=below, join=join)
-    machine.fail("a")
-    told = explain(machine.kernel, machine.row("t"), machine.now, whole=True)
-    assert {remedy.tasks for b in told.blockers for remedy in b.remedies[:1]} == {
-        ("a",)
-    }
-
-
-def test_beyond_the_bound_each_way_is_followed() -> None:
-    """Two long chains meet: both began somewhere."""
-    machine = Machine()
-    for chain in "xy":
-        machine.submit(f"{chain}0")
-        for number in range(1, 9):
-            machine.submit(f"{chain}{number}", after=[f"{chain}{number - 1}"])
-    machine.submit("z")
-    machine.submit("meets", after=["x8", "y8", "z"])
-    machine.submit("t", after=["meets"])
-    for name in ("x0", "y0", "z"):
-        machine.fail(name)
-    rerun, decide = only(machine, "t").remedies
-    assert set(rerun.tasks) == {"x0", "y0", "z"}
-    assert decide.tasks == ("meets",)
-
-
-def test_what_some_do_without_is_not_decided_by_the_rest() -> None:
-    """That a person calls them complete helps only if that is possible for all."""
-    machine = Machine(concurrency=2)
-    machine.submit_all("a", "b")
-    machine.submit("blocked", after=["a"])
-    machine.submit("one", after=["blocked"], join="any")
-    machine.submit("both", after=["blocked", "b"], join=2)
-    machine.submit("asked", after=["blocked"], join="asked")
-    machine.policies.joins = lambda name, states: False
-    machine.fail("a")
-    machine.fail("b")
-
-    def kinds(name: str) -> list[tuple[str, tuple[str, ...]]]:
-        return [(one.kind, one.tasks) for one in only(machine, name).remedies]
-
-    assert kinds("one") == [("rerun", ("a",)), ("decide", ("blocked",))]
-    assert kinds("both") == [("rerun", ("a", "b"))]
-    # Its join may say something else to a parent that a person calls complete.
-    assert kinds("asked") == [("rerun", ("a",))]
-
-
 @pytest.mark.parametrize("many", [99, 100, 101, 102])
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_hundred_parents(many: int, twice: bool) -> None:
@@ -257,27 +178,3 @@ def test_how_many_have_and_how_many_are_needed_in_words(need: int, done: int) ->
         f"It is enough that {left} of {them} complete{'s' if left == 1 else ''}."
     ]
     assert (blocker.need, blocker.have) == (need, done)
-
-
-def test_the_join_of_what_is_not_suspended_is_not_asked_again() -> None:
-    """It is asked when something changes; what it says of that stands."""
-    machine = Machine()
-    machine.policies.joins = lambda name, states: False
-    machine.submit_all("a", "b")
-    machine.submit("t", after=["a", "b"], join="asked")
-    machine.policies.asked.clear()
-    assert machine.kinds("t") == ["dependency"]
-    assert "join" not in machine.policies.asked
-
-
-@pytest.mark.parametrize("length", [5, 6, 7, 8, 9])
-def test_how_far_up_it_is_looked(length: int) -> None:
-    """Through five; above, it began where it was known to when it was blocked."""
-    machine = Machine()
-    machine.submit("t0")
-    for number in range(1, length + 1):
-        machine.submit(f"t{number}", after=[f"t{number - 1}"])
-    machine.fail("t0")
-    machine.cancel("t1")
-    near = only(machine, f"t{length}").remedies[0]
-    assert set(near.tasks) == ({"t0", "t1"} if length <= 7 else {"t0"})

@@ -4,17 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.kernel.harness import SEC, Machine, Policies, S
+from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.kernel import Spec, TaskRow, explain
 from taskorch.kernel._explain import _holders as holders
 from taskorch.model import Blocker, Explanation, Resources
 
 RIGID = pytest.mark.parametrize("rigid", [False, True])
-
-
-def whole(machine: Machine, name: str) -> Explanation:
-    return explain(machine.kernel, machine.row(name), machine.now, whole=True)
 
 
 def only(told: Explanation) -> Blocker:
@@ -86,43 +82,6 @@ def test_what_is_too_small(rigid: bool) -> None:
     (larger,) = first.remedies
     assert (larger.kind, larger.capabilities) == ("add_agent", ("x",))
     assert larger.resources == Resources(cpu=2)
-
-
-def test_the_request_of_an_agent_is_short() -> None:
-    """What is not the same for all agents counts for one of them."""
-    machine = Machine(pools=Resources(cpu=4), policies=Policies(rigid=True))
-    machine.submit("holds", resources=Resources(cpu=3))
-    machine.agent("a", "x", request=Resources(cpu=2))
-    machine.submit("t", requires=("x",))
-    blocker = only(machine.why("t"))
-    assert (blocker.kind, blocker.agent, blocker.need) == ("resource", "a", 2)
-
-
-def test_work_that_would_not_stop_holds_on_to_its_own_agent_only() -> None:
-    """Of another agent it holds neither a slot nor a resource; others are looked for."""
-    machine = Machine()
-    for name in ("a", "b"):
-        cpu = {"capacity": Resources(cpu=1)}
-        machine.agent(name, name, max_concurrency=1, **cpu)
-    for task_id, agent in (("on-a", "a"), ("on-b", "b")):
-        machine.submit(task_id, requires=(agent,), resources=Resources(cpu=1))
-    machine.cancel("on-a")
-    machine.after(11 * SEC)
-    assert machine.kernel.leaked
-    kernel = machine.kernel
-    told = holders.Holders(kernel)
-    agents = [kernel.agents[name] for name in ("a", "b")]
-    stuck = "on-a (attempt 1, which would not stop)"
-    unit = Resources(cpu=1).units[0][1]
-    assert [told.of(None, 1, agent) for agent in agents] == [
-        [(stuck, 1)],
-        [("on-b", 1)],
-    ]
-    assert [told.of("cpu", unit, agent) for agent in agents] == [
-        [(stuck, unit)],
-        [("on-b", unit)],
-    ]
-    assert [name for name, _ in told.of(None, 2)] == ["on-b", stuck]
 
 
 def test_the_search_for_holders_ends_with_the_last_one() -> None:
@@ -254,33 +213,6 @@ def test_so_many_holders_as_are_named_and_are_enough(
     assert told.of("memory", unit) == told.of("gpu", unit, machine.agent("b")) == []
 
 
-def test_holders_of_every_kind_are_found_and_nothing_else_is_looked_at() -> None:
-    """Those that run, wait inside or are stopped; the search ends with the last one."""
-    machine = Machine(concurrency=9, pools=Resources(cpu=9))
-    each = {"resources": Resources(cpu=1)}
-    machine.submit("early", not_before=machine.now + SEC)
-    machine.suspend("early")
-    machine.submit_all("ended", "yields", "leaks", "held", **each)
-    machine.submit("asked", priority=3, **each)
-    machine.end("ended")
-    machine.cancel("leaks")
-    machine.after(11 * SEC)
-    machine.kernel.yield_slot(machine.row("yields"), 1, machine.now)
-    machine.suspend("held", holdable=True)
-    machine.submit("last", **each)
-    machine.kernel.paused = True
-    machine.submit_all(*(f"queued-{number}" for number in range(50)))
-    looked = machine.kernel.tasks = Looked(machine.kernel.tasks)
-    told = holders.Holders(machine.kernel)
-    assert [row.id for row in told.rows()] == ["yields", "held", "asked", "last"]
-    assert looked.many <= 8
-    leak = "leaks (attempt 1, which would not stop)"
-    assert told.of(None, 9) == [(name, 1) for name in ("held", "asked", "last", leak)]
-    unit = 1_000_000
-    names = ("yields", "held", "asked", "last", leak)
-    assert told.of("cpu", 9 * unit) == [(name, unit) for name in names]
-
-
 @pytest.mark.parametrize("reach", [1, 2, 3, 4])
 def test_holders_among_the_oldest_and_the_youngest(
     monkeypatch: pytest.MonkeyPatch, reach: int
@@ -292,118 +224,6 @@ def test_holders_among_the_oldest_and_the_youngest(
     names = [row.id for row in holders.Holders(machine.kernel).rows()]
     found = {1: "ae", 2: "abed", 3: "abced", 4: "abcde"}
     assert names == list(found[reach])
-
-
-@pytest.mark.parametrize("held", [1, 2, 3])
-def test_how_many_ends_are_enough_in_words(held: int) -> None:
-    """Of one, of two; and where two are needed, both are named."""
-    machine = Machine(concurrency=3, pools=Resources(cpu=3))
-    machine.policies.rigid = machine.kernel.rigid = True
-    machine.submit_all("a", "b", "c", resources=Resources(cpu=1))
-    machine.submit("t", resources=Resources(cpu=held))
-    slot, cpu = machine.why("t").blockers
-    assert words(slot)[0] == "It is enough that one of a, b and c ends."
-    ends = {1: "a ends", 2: "a and b end", 3: "a, b and c end"}[held]
-    assert words(cpu)[0] == f"It is enough that {ends}."
-    assert (slot.need, slot.have, slot.remedies[0].amount) == (1, 0, 1)
-    assert (cpu.need, cpu.have, cpu.remedies[0].amount) == (held, 0, held)
-    assert cpu.remedies[0].tasks == tuple("abc"[:held])
-    assert cpu.remedies[-1].amount == 3 + held
-
-
-def test_slots_that_are_short_on_one_agent_come_first() -> None:
-    """Before what else is short there, since they are of the orchestrator."""
-    machine = Machine(concurrency=2)
-    machine.agent("a", "x", max_concurrency=1)
-    machine.agent("b", "x", "y", max_concurrency=1)
-    machine.submit("t", requires=("x",))
-    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
-    machine.submit("u", requires=("x",))
-    machine.submit("v", requires=("y",))
-    machine.kernel.reclaim_slot(machine.row("t"), 1, machine.now)
-    machine.submit("w", requires=("x",))
-    told = [(b.kind, b.agent, b.need, b.have) for b in machine.why("w").blockers]
-    agent = machine.agent_of("t")
-    assert ("slot", agent, 1, 0) in told
-    assert told.index(("slot", agent, 1, 0)) < told.index(("agent", agent, 1, 0))
-
-
-@RIGID
-def test_nobody_can_do_it_and_all_else_that_is_known_besides(rigid: bool) -> None:
-    """No slot is free; a pool is too small, and another one has too little."""
-    pools = Resources(cpu=4, gpu=4)
-    machine = Machine(
-        concurrency=1,
-        pools=pools,
-        policies=Policies(rigid=rigid),
-        refuse_unknown=False,
-    )
-    machine.submit("holds", resources=Resources(gpu=3))
-    machine.submit("t", requires=("x",), resources=Resources(cpu=5, gpu=2))
-    told = [(b.kind, b.name) for b in machine.why("t").blockers]
-    assert told[:2] == [("slot", "concurrency"), ("capability", "x")]
-    short = [("resource", "cpu"), ("resource", "gpu")]
-    assert told[2:] == (short if rigid else short[:1])
-    assert machine.why("t").more_agents == 0
-
-
-def test_what_is_too_small_for_all_is_told_once() -> None:
-    """And by the agent that the allocator is to be asked about."""
-    machine = Machine(pools=Resources(cpu=4), refuse_unknown=False)
-    machine.submit("t", resources=Resources(cpu=4))
-    machine.end("t")
-    machine.kernel.pools["cpu"].total = 3_000_000
-    machine.kernel.paused = True
-    machine.kernel.submit("u", machine.row("t").bucket, None, machine.now)
-    machine.kernel.paused = False
-    machine.kernel.agents_version += 1
-    told = [(b.kind, b.name, b.agent) for b in machine.why("u").blockers]
-    assert told.count(("resource", "cpu", "local")) == 1
-    assert ("resource", "cpu", "") not in told
-
-
-def test_without_the_built_in_agent_nobody_can_do_a_plain_task() -> None:
-    machine = Machine()
-    machine.kernel.paused = True
-    machine.submit("t")
-    machine.kernel.paused = False
-    machine.kernel.agents.clear()
-    machine.kernel.agents_version += 1
-    blocker = only(machine.why("t"))
-    assert (blocker.kind, blocker.name) == ("capability", "")
-    assert [*words(blocker)] == [
-        "Add a worker of any kind, with any capabilities, by @orch.agent(…)."
-    ]
-
-
-def test_a_millionth_is_missing() -> None:
-    """It is short of that, and the end of any one is enough."""
-    pools = Resources(cpu=2)
-    machine = Machine(pools=pools, policies=Policies(rigid=True))
-    machine.submit_all("a", "b", resources=Resources(cpu=0.5))
-    machine.submit("t", resources=Resources(cpu=1.000001))
-    blocker = only(machine.why("t"))
-    assert (blocker.need, blocker.have) == (1.000001, 1)
-    assert words(blocker)[0] == "It is enough that a ends."
-    machine.submit("fits", resources=Resources(cpu=1))
-    assert machine.state("fits") is S.RUNNING
-
-
-def test_who_has_ended_while_he_waited_for_his_slot_comes_first_no_more() -> None:
-    machine = Machine(concurrency=2)
-    machine.submit_all("waits", "also")
-    kernel = machine.kernel
-    kernel.yield_slot(machine.row("waits"), 1, machine.now)
-    machine.submit("a")
-    assert not kernel.reclaim_slot(machine.row("waits"), 1, machine.now)
-    kernel.end_attempt(machine.row("waits"), 1, "completed", machine.now)
-    assert machine.row("waits") in kernel.returning
-    kernel.paused = True
-    kernel.submit("t", machine.row("a").bucket, None, machine.now)
-    kernel.paused = False
-    slot = only(machine.why("t"))
-    assert slot.holders == ("also", "a")
-    assert slot.remedies[0].amount == 1
 
 
 def test_what_can_start_has_no_agents_left_over() -> None:
@@ -419,19 +239,6 @@ def test_what_can_start_has_no_agents_left_over() -> None:
     assert told.more_agents == 0
 
 
-def test_who_has_answered_for_all_that_are_alike_is_not_asked_again() -> None:
-    machine = Machine(concurrency=1)
-    machine.submit_all("t", "u")
-    machine.policies.asked.clear()
-    assert machine.kinds("u") == ["slot"]
-    assert machine.policies.asked == []
-    # Of others, nothing is known.
-    machine.submit("v", type="other")
-    machine.policies.asked.clear()
-    assert machine.kinds("v") == ["slot"]
-    assert machine.policies.asked == ["allocator"]
-
-
 def test_of_two_pools_that_are_short_the_one_that_counts_is_named() -> None:
     """The allocator is content without the others."""
     for counts in ("cpu", "gpu"):
@@ -442,38 +249,3 @@ def test_of_two_pools_that_are_short_the_one_that_counts_is_named() -> None:
         )
         machine.submit("t", resources=Resources(cpu=1, gpu=1))
         assert only(machine.why("t")).name == counts
-
-
-@pytest.mark.parametrize("order", ["ab", "ba"])
-def test_who_is_stopped_is_found_before_or_after_who_runs(order: str) -> None:
-    machine = Machine(concurrency=2)
-    machine.submit_all("a", "b")
-    machine.suspend(order[0], holdable=True)
-    machine.submit("t")
-    assert only(machine.why("t")).holders == ("a", "b")
-    # And where nothing runs but what has given its slot back.
-    machine.kernel.yield_slot(machine.row(order[1]), 1, machine.now)
-    machine.submit("u")
-    assert [row.id for row in holders.Holders(machine.kernel).rows()] == ["a", "b", "t"]
-
-
-def test_a_pool_that_is_too_small_would_still_be_in_use_were_it_large_enough() -> None:
-    """It is asked with as much more as it is too small by, and no more than that."""
-    machine = Machine(pools=Resources(cpu=3))
-    machine.submit("holds", resources=Resources(cpu=1))
-    machine.submit("large", type="large", resources=Resources(cpu=3))
-    machine.change_pools(cpu=2)
-    free = []
-
-    def refuse(row: Any, agent: Any) -> None:
-        pool = machine.kernel.pools["cpu"]
-        free.append(pool.total - pool.used)
-
-    machine.policies.refuses = refuse
-    told = [blocker.detail for blocker in machine.why("large").blockers]
-    assert told == [
-        "It asks for 3 cpu, and the most there is, in the pool, is 2.",
-        "It needs 3 cpu, and 2 of 3 is free.",
-    ]
-    # With what is too little on top, that it would refuse without.
-    assert set(free) == {2_000_000, 3_000_000}

@@ -45,66 +45,6 @@ def test_what_is_blocked_before_its_parents_are_looked_at() -> None:
     assert {tasks for _, tasks in groups(machine)} == {("c", "d", "b")}
 
 
-def test_requests_that_are_larger_than_anything() -> None:
-    machine = Machine(pools=Resources(cpu=4), policies=Policies(rigid=True))
-    machine.submit("a", resources=Resources(cpu=2))
-    machine.submit("b", resources=Resources(cpu=4))
-    machine.kernel.pools["cpu"].total = 3_000_000
-    machine.kernel.agents_version += 1
-    (group,) = stuck(machine)
-    assert (group.kind, group.tasks) == ("resource", ("b",))
-    assert group.detail == (
-        "It asks for 4 cpu, and the most there is, in the pool, is 3."
-    )
-
-
-def test_who_waits_inside_for_what_is_stuck() -> None:
-    """It is stuck as well, and so is what waits for what it holds."""
-    machine = Machine(pools=Resources(cpu=2), policies=Policies(rigid=True))
-    machine.submit("parent", resources=Resources(cpu=2))
-    machine.submit("free")
-    machine.submit("child", not_before=machine.now + SEC)
-    machine.submit("waits", resources=Resources(cpu=1))
-    machine.submit("after", after=["waits"])
-    machine.kernel.yield_slot(machine.row("parent"), 1, machine.now)
-    assert groups(machine, parent=(("child",),)) == []
-    machine.suspend("child")
-    found = stuck(machine, {"parent": (("child",),), "free": (("child", "waits"),)})
-    assert [(group.kind, group.tasks) for group in found] == [
-        ("waiting", ("waits", "after", "free")),
-        ("suspended", ("child", "parent")),
-    ]
-    assert found[0].detail == "They need what parent holds, which cannot end."
-    assert found[0].remedies[0].tasks == ("parent",)
-    # One of two is enough.
-    machine.submit("other", not_before=machine.now + SEC)
-    assert groups(machine, parent=(("child", "other"),)) == [("suspended", ("child",))]
-
-
-def test_what_is_queued_after_it_was_looked_at_is_told_the_next_time() -> None:
-    machine = Machine(pools=Resources(cpu=2), policies=Policies(rigid=True))
-    machine.submit("parent", resources=Resources(cpu=2))
-    machine.submit("child", not_before=machine.now + SEC)
-    machine.submit("waits", resources=Resources(cpu=1))
-    machine.submit("later", resources=Resources(cpu=1), not_before=machine.now + SEC)
-    machine.suspend("child")
-    child = [machine.row("child")]
-    inside: dict[TaskRow, Waits] = {machine.row("parent"): [(1, child)]}
-    search = Search(machine.kernel, machine.now, inside)
-    slices = search.slices()
-    next(slices)
-    next(slices)
-    machine.after(SEC)
-    assert machine.state("later") is S.QUEUED
-    for _ in slices:
-        pass
-    assert [(group.kind, group.tasks) for group in search.groups] == [
-        ("waiting", ("waits",)),
-        ("suspended", ("child", "parent")),
-    ]
-    assert groups(machine, parent=(("child",),))[0] == ("waiting", ("waits", "later"))
-
-
 def test_what_moves_on_meanwhile_is_left_out() -> None:
     """The lock is held for a slice only; what has changed by the end is not told."""
     machine = Machine()
@@ -241,16 +181,6 @@ def test_who_needs_what_is_stuck(join: str | int, on_failure: str, mortal: str) 
 # -- each for itself -------------------------------------------------------------------
 
 
-def test_what_runs_is_not_stuck_although_nobody_could_do_it_now() -> None:
-    """The registry has changed its mind since: of what is queued, that is told."""
-    machine = Machine(refuse_unknown=False)
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit_all("runs", "queued", requires=("x",))
-    machine.policies.knows = lambda row, agent: False
-    machine.agent("b", "y")
-    assert groups(machine) == [("capability", ("queued",))]
-
-
 def test_who_waits_for_two_that_are_stuck_holds_what_it_holds_once() -> None:
     """One of two is held: another that needs one can have it."""
     machine = Machine(pools=Resources(cpu=2), policies=Policies(rigid=True))
@@ -264,18 +194,6 @@ def test_who_waits_for_two_that_are_stuck_holds_what_it_holds_once() -> None:
     assert groups(machine, parent=(("one",), ("two",))) == [
         ("suspended", ("one", "two", "parent"))
     ]
-
-
-def test_one_that_is_stuck_is_enough_where_all_are_waited_for() -> None:
-    """Though the other one goes on."""
-    machine = Machine()
-    machine.submit("parent")
-    machine.submit("stops", not_before=machine.now + SEC)
-    machine.submit("goes", not_before=machine.now + SEC)
-    machine.suspend("stops")
-    waits = (("stops",), ("goes",))
-    assert groups(machine, parent=waits) == [("suspended", ("stops", "parent"))]
-    assert groups(machine, parent=waits[::-1]) == [("suspended", ("stops", "parent"))]
 
 
 @pytest.mark.parametrize("many", [1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])

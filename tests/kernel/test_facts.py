@@ -20,7 +20,6 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import Spec
-from taskorch.kernel._history import moves_of, past_of
 
 #: Those that most facts are of.
 FREQUENT = (TaskSubmitted, TaskStarted, TaskCompleted)
@@ -149,24 +148,6 @@ def test_of_the_frequent_facts_those_are_told_that_somebody_listens_for(classes)
     machine.end("w")
     assert len(machine.sink) == many
     assert machine.kernel.seq == before + 12
-
-
-def test_a_history_has_one_entry_for_each_state_and_what_happened_there():
-    """What happened in a state is told in the history, and is no move."""
-    machine = Machine()
-    machine.submit("t", not_before=machine.now + 5 * SEC)
-    for priority in (1, 2):
-        machine.now += 1
-        machine.change("t", "priority", priority=priority)
-    row = machine.row("t")
-    assert [state for state, _, _ in past_of(row)] == [S.PENDING] * 3
-    assert [state for state, _, _ in moves_of(row)] == [S.PENDING]
-    machine.after(5 * SEC)
-    machine.change("t", "priority", priority=3)
-    machine.end("t")
-    states = [S.PENDING, S.QUEUED, S.RUNNING, S.COMPLETED]
-    assert [state for state, _, _ in moves_of(row)] == states
-    assert len(past_of(row)) == len(states) + 3
 
 
 def test_that_a_task_is_ready_is_told_each_time_that_it_is_queued():

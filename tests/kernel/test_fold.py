@@ -633,7 +633,8 @@ STORIES = {
     PoolsChanged: [less_than_is_held, other_pools],
     OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
 }
-QUIET = [cls for cls in CATALOGUE if cls not in STORIES]
+
+
 STORY_LIST = [(cls, story) for cls, stories in STORIES.items() for story in stories]
 
 
@@ -647,19 +648,6 @@ def test_each_class_of_fact(cls, story):
     assert unlike(machine.kernel, machine.folded(), machine.now) == []
     drain(machine)
     assert unlike(machine.kernel, machine.folded(), machine.now) == []
-
-
-@pytest.mark.parametrize("cls", QUIET)
-def test_what_changes_nothing(cls):
-    """A fact of the other classes is counted, and that is all."""
-    machine = twin()
-    hold_and_time_out(machine)
-    folded = machine.folded()
-    fields = ["t"] * (len(cls.__match_args__) - 2)
-    fold(folded, cls(folded.seq + 1, machine.now, *fields))
-    assert differences(machine.kernel, folded) == [
-        f"seq: {machine.kernel.seq} and {machine.kernel.seq + 1}"
-    ]
 
 
 def test_a_fold_asks_nobody_and_tells_nobody():
@@ -693,61 +681,6 @@ def gone(task_id, state):
     row = TaskRow(task_id, 0, Machine().kernel.bucket(Spec("")), None, SEC)
     row.state = state
     return row
-
-
-@pytest.mark.parametrize("keep", [0, 1])
-def test_parents_that_have_left_memory(keep):
-    """One that completed is not waited for; one that failed blocks for good."""
-    machine = twin(keep_finished=keep)
-    machine.submit_all("good", "bad", "other")
-    machine.end("good")
-    machine.fail("bad")
-    machine.end("other")
-    kernel, bucket = machine.kernel, machine.kernel.bucket(Spec("call"))
-    assert [*kernel.evicted.by_id] == ["good", "bad", "other"][: 3 - keep]
-    for name, state, *parents in (
-        ("t", S.RUNNING, gone("good", S.COMPLETED)),
-        ("u", S.BLOCKED, gone("good", S.COMPLETED), gone("bad", S.FAILED)),
-        ("v", S.BLOCKED, gone("bad", S.FAILED)),
-    ):
-        kernel.submit_general(name, bucket, None, machine.now, parents=parents)
-        machine.settle()
-        assert machine.state(name) is state
-    assert machine.told(TaskBlocked)[0][:3] == ("u", ("bad",), ("bad",))
-    machine.decide("u", "complete")
-    machine.decide("v", "fail")
-    drain(machine)
-    assert unlike(machine.kernel, machine.folded(), machine.now) == []
-
-
-@pytest.mark.parametrize("broken", [False, True])
-def test_forward_references_in_a_batch(broken):
-    """In a batch, a task may need others that come after it."""
-    machine = twin()
-    machine.submit("bad")
-    if broken:
-        machine.fail("bad")
-    kernel, now = machine.kernel, machine.now
-    bucket = kernel.bucket(Spec("call"))
-    rows = {n: TaskRow(n, 0, bucket, n, now) for n in ("child", "beside", "parent")}
-    after = {
-        "child": [rows["parent"], rows["beside"]],
-        "beside": [rows["parent"]],
-        "parent": [kernel.tasks["bad"]],
-    }
-    batch = [kernel.consider(rows[n], now, parents=after[n]) for n in rows]
-    for admitted in batch:
-        kernel.accept(admitted, now)
-    machine.settle()
-    state = S.BLOCKED if broken else S.PENDING
-    assert machine.states(*rows) == [state] * 3
-    assert machine.shadow.not_folded == {}
-    assert (
-        machine.shadow.tasks["child"].links.parents[0] is machine.shadow.tasks["parent"]
-    )
-    assert machine.shadow.tasks["child"].cargo == "child"
-    drain(machine)
-    assert unlike(machine.kernel, machine.folded(), machine.now) == []
 
 
 @pytest.mark.parametrize("keep", [0, 2])
@@ -1101,34 +1034,6 @@ def test_a_row_with_nothing_unusual_in_it():
     assert differences(folded, machine.kernel) == ["plain.crashes: 1 and 0"]
 
 
-@pytest.mark.parametrize(
-    ("bend", "there"),
-    [
-        (lambda share: setattr(share, "running", 0), "(0, {'cpu': 1000000})"),
-        (lambda share: share.held.update(cpu=7), "(1, {'cpu': 7})"),
-        (lambda share: share.held.update(gpu=0), None),
-    ],
-)
-def test_what_is_held_for_an_owner_is_compared(bend, there):
-    """Where owners share; of what nothing is held, it does not count that it is known."""
-    machine = Twin(policies=Policies(ranks=True), pools=Resources(cpu=4))
-    machine.submit("a", owner="ann", resources=Resources(cpu=1))
-    machine.submit("b", owner="ben")
-    machine.end("b")
-    folded = machine.folded()
-    assert differences(machine.kernel, folded) == []
-    bend(folded.shares.by_owner["ann"])
-    said = f"share of ann: (1, {{'cpu': 1000000}}) and {there}"
-    assert differences(machine.kernel, folded) == ([said] if there else [])
-    machine.submit("c", owner="cid")
-    folded = machine.folded()
-    folded.shares.by_owner.clear()
-    assert differences(machine.kernel, folded) == [
-        "share of ann: (1, {'cpu': 1000000}) and None",
-        "share of cid: (1, {}) and None",
-    ]
-
-
 def test_differences_of_some_rows():
     """Asked about some tasks, it looks at these and at the counters only."""
     machine = state()
@@ -1183,37 +1088,6 @@ def test_each_fact_about_a_task_is_applied():
     for cls, apply in APPLY.items():
         _, _, event = signature(apply).parameters.values()
         assert event.annotation == cls.__name__
-
-
-@pytest.mark.parametrize("join", ["all", "finished"])
-def test_for_whose_trace_a_task_was_submitted_is_no_matter_of_the_kernels(join):
-    """The runtime says it at the end of the fact."""
-    common = (
-        1,
-        5,
-        "t",
-        "x",
-        0,
-        (),
-        None,
-        (),
-        None,
-        None,
-        True,
-        5,
-        None,
-        None,
-        None,
-        True,
-    )
-    plain = TaskSubmitted(*common, *((join, "block") if join != "all" else ()))
-    traced = TaskSubmitted(*common, join, "block", None, "00-…-01")
-    made = []
-    for fact in (plain, traced):
-        machine = Machine()
-        fold(machine.kernel, fact, object())
-        made.append(machine.kernel)
-    assert differences(*made) == []
 
 
 def test_an_answer_that_was_refused_of_a_task_that_has_left_memory_since():

@@ -106,13 +106,6 @@ FAULTS = {
 }  # fmt: skip
 
 
-def test_the_sound_state():
-    """Nothing is found where nothing is wrong."""
-    made = machine()
-    check_invariants(made.kernel)
-    assert made.states("waits", "open") == [S.QUEUED] * 2
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_bent_is_found(fault):
     """Each law is really looked at."""
@@ -186,10 +179,6 @@ def everything():
     return made
 
 
-def state_of_all(made):
-    return {row.state for row in made.kernel.tasks.values()}
-
-
 def one_under_way(m):
     m.kernel.backfill = Backfilling()
     m.kernel.backfill.under_way = {m.row("runs"): None}
@@ -260,14 +249,6 @@ COUNTS = {
     "running": "slots are taken, not",
     "delayed": "tasks are delayed, not",
 }
-
-
-def test_everything_is_there_and_sound():
-    made = everything()
-    assert state_of_all(made) == set(S)
-    assert made.kernel.leaked
-    assert made.kernel.vetoed
-    check_invariants(made.kernel)
 
 
 @pytest.mark.parametrize("by", [-1, 1])

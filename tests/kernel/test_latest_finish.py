@@ -125,19 +125,3 @@ def test_two_tasks_are_a_batch():
 def test_a_task_may_come_between_those_that_it_waits_for(above):
     batch = consents(("a", ""), ("b", above), ("c", ""), ("d", ""))
     assert names(in_order(kernel(), batch, [1, 1, 2, 1])) == "cabd"
-
-
-@pytest.mark.parametrize(
-    ("aging", "known"),
-    [(0, [1, 2, 3]), (None, [1, 2, 3]), (SEC, [None, None, None])],
-    ids=["first in, first out", "a rule of its own", "nothing known"],
-)
-def test_otherwise_a_batch_stays_as_it_is(aging, known):
-    batch = consents(("a", ""), ("b", ""), ("c", "a"))
-    assert in_order(kernel(aging), batch, known) is batch
-    assert names(in_order(kernel(), batch, [1, 2, 3])) == "acb"
-
-
-def test_one_task_is_in_order():
-    batch = consents(("a", ""))
-    assert in_order(kernel(), batch, [1]) is batch

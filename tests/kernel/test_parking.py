@@ -2,33 +2,16 @@
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.kernel.harness import SEC, Machine, Policies
+from tests.kernel.harness import Machine
 
 from taskorch.kernel import (
     Bucket,
     Spec,
     TaskRow,
     TypeRow,
-    _dispatch,
     _rows,
-    check_invariants,
 )
 from taskorch.kernel._rows import FEW, Place
-from taskorch.model import Resources
-
-
-def looks(monkeypatch, function):
-    """Counts how often dispatch looks at a bucket while *function* runs."""
-    count = [0]
-    real = _dispatch.place
-
-    def place(*args):
-        count[0] += 1
-        real(*args)
-
-    monkeypatch.setattr(_dispatch, "place", place)
-    function()
-    return count[0]
 
 
 def test_a_parked_bucket_gets_an_earlier_head():
@@ -47,72 +30,6 @@ def test_a_parked_bucket_gets_an_earlier_head():
     assert machine.end("urgent") == ["one"]
 
 
-def test_a_parked_bucket_loses_its_head():
-    """A waiting bucket whose first task is gone is served by its next."""
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit("runs", requires=("x",))
-    machine.submit("one", type="one", requires=("x",))
-    machine.now += SEC
-    machine.submit("two", type="two", requires=("x",))
-    machine.now += SEC
-    machine.submit("last", type="one", requires=("x",))
-    machine.cancel("one")
-    assert machine.end("runs") == ["two"]
-    machine.cancel("last")
-    assert machine.kernel.parked == {}
-    assert machine.end("two") == []
-    assert machine.kernel.agents["a"].slots.heap == []
-
-
-@pytest.mark.parametrize("buckets", [10, 1000])
-def test_the_cost_of_a_completion_does_not_grow(monkeypatch, buckets):
-    """However many buckets wait for one agent, a completion looks at few of them."""
-    machine = Machine(listening=False)
-    machine.agent("a", "x", max_concurrency=1)
-    kernel = machine.kernel
-    for n in range(2 * buckets):
-        bucket = kernel.bucket(kernel_spec(f"kind{n % buckets}"))
-        kernel.submit(f"t{n}", bucket, None, machine.now)
-    kernel.dispatch(machine.now)
-
-    def work():
-        for _ in range(20):
-            row = kernel.starts.pop()
-            kernel.complete(row, 1, machine.now)
-            kernel.dispatch(machine.now)
-
-    assert looks(monkeypatch, work) <= 60
-    check_invariants(kernel)
-
-
-def kernel_spec(name, **options):
-
-    return Spec(name, ("x",), **options)
-
-
-@pytest.mark.parametrize("buckets", [10, 500])
-def test_the_cost_of_a_release_does_not_grow(monkeypatch, buckets):
-    """A pool with too little for anybody is not offered to all who wait for it."""
-    policies = Policies(rigid=True)
-    machine = Machine(policies=policies, pools=Resources(cpu=8), listening=False)
-    machine.agent("a", "x")
-    kernel = machine.kernel
-    for n in range(2 * buckets):
-        spec = kernel_spec(f"kind{n % buckets}", resources=Resources(cpu=3).units)
-        kernel.submit(f"t{n}", kernel.bucket(spec), None, machine.now)
-    kernel.dispatch(machine.now)
-
-    def work():
-        for _ in range(20):
-            row = kernel.starts.pop()
-            kernel.complete(row, 1, machine.now)
-            kernel.dispatch(machine.now)
-
-    assert looks(monkeypatch, work) <= 100
-    check_invariants(kernel)
-
-
 def test_spurious_entries_do_no_harm():
     """An agent that is never free gathers no trail of those that waited at it."""
     machine = Machine()
@@ -127,62 +44,6 @@ def test_spurious_entries_do_no_harm():
     stuck = machine.kernel.agents["stuck"].slots
     assert len(stuck.heap) <= 2 * FEW
     assert len(machine.end("s")) == 1
-
-
-def test_a_new_agent_wakes_all():
-    """When an agent joins, everything that waits is tried again, wherever it waits."""
-    machine = Machine(refuse_unknown=False, pools=Resources(cpu=1))
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit("runs", requires=("x",))
-    machine.submit("waits", requires=("x",))
-    machine.submit("unknown", requires=("y",))
-    machine.agent("b", "x", "y")
-    assert machine.settle() == ["waits", "unknown"]
-    assert machine.kernel.parked == {}
-
-
-def test_places_of_amounts_come_and_go():
-    """What waits by an amount leaves nothing behind when nobody waits any more."""
-    machine = Machine(policies=Policies(rigid=True), pools=Resources(cpu=9))
-    machine.agent("a", "x", capacity=Resources(memory=9))
-    machine.submit("all", resources=Resources(cpu=9))
-    machine.submit("full", requires=("x",), resources=Resources(memory=9))
-    for n in range(1, 9):
-        machine.submit(f"c{n}", resources=Resources(cpu=n))
-        machine.submit(f"m{n}", requires=("x",), resources=Resources(memory=n))
-    assert len(machine.kernel.pools["cpu"].short) == 8
-    machine.end("all")
-    machine.end("full")
-    while machine.running():
-        machine.end(machine.running()[0])
-    machine.submit("one", resources=Resources(cpu=1))
-    machine.submit("two", requires=("x",), resources=Resources(memory=1))
-    machine.end("one")
-    machine.end("two")
-    assert machine.kernel.pools["cpu"].short == {}
-    assert machine.kernel.agents["a"].short == {"memory": {}}
-    assert machine.kernel.completed == 20
-
-
-def test_who_waits_for_room_is_not_looked_at_because_another_left():
-    """It waits on, unless nobody is left; one that a policy put off is tried again."""
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit_all("runs", "t", "u", "v", requires=("x",))
-    bucket = machine.row("t").bucket
-    machine.kernel.cancel(machine.row("u"), machine.now, "")
-    machine.kernel.cancel(machine.row("t"), machine.now, "")
-    assert bucket.parked is not None
-    machine.kernel.cancel(machine.row("v"), machine.now, "")
-    assert bucket.parked is None
-    assert bucket not in machine.kernel.parked
-    machine = Machine()
-    machine.policies.refuses = lambda row, agent: "no"
-    machine.submit_all("t", "u")
-    bucket = machine.row("t").bucket
-    assert bucket.parked is not None
-    machine.kernel.cancel(machine.row("u"), machine.now, "")
-    assert bucket.parked is None
 
 
 @given(

@@ -118,12 +118,6 @@ def test_every_timer_survives_a_clean_up(seed):
     timed_run(seed, Only({"timers.rebuild"}))
 
 
-@pytest.mark.parametrize("seed", seeds(2, 6))
-def test_every_timer_with_points_at_random(seed):
-    """The same, with whatever else is unusual."""
-    timed_run(seed + 300, Dice(seed))
-
-
 def test_a_date_and_a_deadline_with_a_clean_up_between():
     """The deadline's timer does not cost the timer of the date."""
     machine = Machine()
@@ -132,15 +126,6 @@ def test_a_date_and_a_deadline_with_a_clean_up_between():
         "t", not_before=machine.now + 5 * SEC, deadline=machine.now + 9 * SEC
     )
     assert machine.after(5 * SEC) == ["t"]
-
-
-def test_the_points():
-    """Each is reached in a few runs, and that its name is asked for is no accident."""
-    points = Only(POINTS)
-    for seed in range(6):
-        run(seed, 60, points)
-    assert set(points.seen) == POINTS
-    assert TIDY < POINTS
 
 
 @pytest.mark.parametrize("seed", seeds(2, 6))
@@ -168,19 +153,6 @@ def test_tidying_up_changes_nothing(seed):
     assert points.seen
 
 
-def test_where_a_point_tidies_up_nothing_stale_is_left():
-    """Who leaves the queue by the side door leaves nothing behind in it."""
-    machine = Machine(concurrency=1)
-    machine.kernel.points = Only({"bucket.compact"})
-    machine.submit_all("runs", "a", "b", "c")
-    machine.submit("first", priority=1)
-    bucket = machine.row("a").bucket
-    for name in ("b", "first"):
-        machine.cancel(name)
-        assert len(bucket.fifo) + len(bucket.heap) == bucket.size
-    assert bucket.rows() == [machine.row("a"), machine.row("c")]
-
-
 def test_a_task_that_outlives_its_bucket():
     """Its place in the queue is kept, where it waits twice for one and the same thing."""
     machine = Machine()
@@ -197,15 +169,3 @@ def test_a_task_that_outlives_its_bucket():
     machine.submit("next", requires=("x",))
     assert machine.end("runs") == ["t"]
     assert machine.end("t") == ["next"]
-
-
-def test_where_a_point_rebuilds_what_is_open_nothing_piles_up():
-    machine = Machine(concurrency=1)
-    machine.kernel.points = Only({"open.rebuild"})
-    machine.submit("runs")
-    for number in range(9):
-        machine.submit(f"t{number}", priority=number)
-        assert machine.kernel.stale_entries == 0
-        # The one that is being replaced is still there.
-        assert len(machine.kernel.open) <= 2
-    assert machine.end("runs") == ["t8"]

@@ -20,7 +20,6 @@ from taskorch.kernel import (
     LOCAL,
     Kernel,
     PolicyFault,
-    Ruling,
     Spec,
     TaskRow,
     Terms,
@@ -414,17 +413,6 @@ def test_the_quick_ways_do_what_their_definitions_do(options, commands):
         pair.do(*command)
 
 
-def test_a_batch_comes_behind_what_has_left_the_queue():
-    """The last in order is cancelled, and nothing has started since."""
-    options = {"specs": [Spec("p")], "keep": 0, "concurrency": 1, "told": ()}
-    pair = Pair((Kernel, Defined), USUAL | options)
-    pair.do("submit", 0, 0, 3)
-    for parents in (3, 43):
-        pair.do("submit", 0, parents, 0)
-    pair.do("on_one", 0, 1, 0)
-    pair.do("submit_some", 0, 1, 0)
-
-
 def test_the_next_of_a_backlog_has_the_slot_in_one_step(monkeypatch):
     """Nothing but the bucket is looked at."""
     machine = Machine(concurrency=1)
@@ -491,21 +479,6 @@ def test_where_there_is_more_to_it_both_ways_are_gone(more):
     row, seq = machine.row("b"), machine.kernel.seq
     assert machine.kernel.complete_for_next(row, 1, machine.now) is None
     assert machine.kernel.seq == seq
-
-
-@pytest.mark.parametrize("more", ["ranks", "backfills", "watches", "rules"])
-def test_where_each_start_is_looked_at_none_follows_in_one_step(more):
-    policies = Policies(ranks=more == "ranks", backfills=more == "backfills")
-    if more == "watches":
-        policies.watches = None
-    elif more == "rules":
-        policies.rulings = {name: Ruling() for name in "abc"}
-    machine = Machine(policies=policies, concurrency=1)
-    if more == "rules":
-        machine.kernel.judge_starts(judged=True)
-    assert machine.submit_all(*"abc") == ["a"]
-    assert machine.end("a") == ["b"]
-    assert machine.kernel.complete_for_next(machine.row("b"), 1, machine.now) is None
 
 
 def test_at_the_limit_of_its_agent_the_next_has_the_slot():

@@ -1,18 +1,15 @@
 """Rates: how many attempts of a type, or of an owner, may start in a time."""
 
-from fractions import Fraction
-
 import pytest
-from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, rates_of
 from tests.kernel.test_snapshot import with_snapshot
 
 from taskorch.errors import InternalError
 from taskorch.events import QuotasChanged, TaskStarted, make
-from taskorch.kernel import Spec, check_invariants, differences, explain, is_alive
+from taskorch.kernel import check_invariants, explain
 from taskorch.kernel._explain import _stuck
 from taskorch.kernel._rows import TOKEN
-from taskorch.model import Quota, TaskState
+from taskorch.model import Quota
 
 #: What the tables below count time in.
 D = SEC // 10
@@ -28,10 +25,6 @@ def per_second(starts, burst=1, **more):
     return Quota(**more or {"type": "call"}, starts_per_second=starts, burst=burst)
 
 
-def queued(machine):
-    return [i for i, r in machine.kernel.tasks.items() if r.state is TaskState.QUEUED]
-
-
 def starts(machine):
     """What has started, and when after the first second."""
     facts = [make(fact) for fact, _ in machine.sink if fact[0] is TaskStarted]
@@ -39,55 +32,6 @@ def starts(machine):
 
 
 # -- reference cases: Go's golang.org/x/time/rate, what it allows and when -------------
-
-#: `(when in tenths of a second, how many at once, whether they are allowed)`.
-BURST_1 = [
-    (0, 1, True),
-    (0, 1, False),
-    (0, 1, False),
-    (1, 1, True),
-    (1, 1, False),
-    (1, 1, False),
-    (2, 2, False),
-    (2, 1, True),
-    (2, 1, False),
-]
-BURST_3 = [
-    (0, 2, True),
-    (0, 2, False),
-    (0, 1, True),
-    (0, 1, False),
-    (1, 4, False),
-    (2, 1, True),
-    (3, 1, True),
-    (4, 1, True),
-    (4, 1, True),
-    (4, 1, False),
-    (4, 1, False),
-    (9, 3, True),
-    (9, 0, True),
-]
-
-
-@pytest.mark.parametrize(("burst", "table"), [(1, BURST_1), (3, BURST_3)])
-def test_what_go_allows_is_allowed_and_when(machine, burst, table):
-    machine.change_quotas(per_second(10, burst))
-    (rate,) = rates_of(machine.kernel).values()
-    for step, (when, many, allowed) in enumerate(table):
-        machine.at(SEC + when * D)
-        free = (rate.total - rate.used_at(machine.now)) // TOKEN
-        assert (free >= many) is allowed, (step, free)
-        if allowed:
-            names = [f"{step}/{number}" for number in range(many)]
-            assert machine.submit_all(*names) == names
-        else:
-            # Those that are more than what is left wait: here they give up at once.
-            names = [f"{step}/{number}" for number in range(many)]
-            assert len(machine.submit_all(*names)) == free < many
-            for name in names[free:]:
-                machine.cancel(name)
-            # The table takes all or nothing: what has begun is given back.
-            rate.spent -= free * TOKEN
 
 
 #: `(when it is asked for, how many, when it may act)`: reservations, which wait.
@@ -144,43 +88,6 @@ def test_others_go_on_and_are_not_asked_about_it(machine):
     # Theirs is the quick way: router and allocator are asked once.
     assert told.count("router") == told.count("allocator") == 1
     assert machine.kernel.row("b").bucket.route is None
-
-
-def test_it_is_lifted_and_whoever_waits_starts(machine):
-    machine.change_quotas(Quota(type="call", starts_per_second=1, max_parallel=9))
-    machine.submit_all("a", "b", "c")
-    assert machine.change_quotas(Quota(type="call", max_parallel=9)) == ["b", "c"]
-    assert rates_of(machine.kernel) == {}
-    assert not any(map(is_alive, machine.kernel.timers))
-    assert machine.after(5 * SEC) == []
-    machine.change_quotas(Quota(type="call"))
-    assert machine.kernel.quotas == {}
-
-
-def test_who_comes_before_the_timer_is_looked_at_wakes_who_was_there(machine):
-    """A driver is late with its timers, and two have come back meanwhile."""
-    machine.change_quotas(per_second(1, 2))
-    machine.submit_all("a", "b", "c", timeout_ns=100 * SEC)
-    kernel = machine.kernel
-    machine.now += 2 * SEC
-    kernel.submit("d", kernel.bucket(Spec("call")), None, machine.now)
-    kernel.dispatch(machine.now)
-    check_invariants(kernel)
-    assert sorted(name for name, _ in starts(machine)) == ["a", "b", "c", "d"]
-
-
-def test_who_comes_before_the_timer_is_looked_at_may_take_what_it_is_for(machine):
-    """Then the timer finds nothing, and is set for the one after."""
-    machine.change_quotas(per_second(1))
-    machine.submit("a")
-    machine.submit("b", timeout_ns=100 * SEC)
-    kernel = machine.kernel
-    machine.now += SEC
-    kernel.submit("c", kernel.bucket(Spec("call")), None, machine.now)
-    kernel.dispatch(machine.now)
-    assert starts(machine) == [("a", 0), ("c", 1)]
-    machine.after(9 * SEC)
-    assert starts(machine) == [("a", 0), ("c", 1), ("b", 2)]
 
 
 def test_where_the_registrys_word_does_not_hold_it_is_asked_again(machine):
@@ -289,16 +196,6 @@ def test_what_is_wrong_with_a_rate_is_noticed(machine, spoil, told):
         check_invariants(machine.kernel)
 
 
-def test_a_rate_that_is_not_what_its_facts_say_is_noticed(machine):
-    machine.change_quotas(per_second(1))
-    machine.submit("a")
-    folded = machine.folded()
-    assert differences(machine.kernel, folded) == []
-    rates_of(folded)[CALL].spent -= 1
-    (told,) = differences(machine.kernel, folded)
-    assert told.startswith("rates: ")
-
-
 # -- other lives -----------------------------------------------------------------------
 
 
@@ -327,71 +224,3 @@ def test_a_snapshot_has_what_is_left():
 
     _, state, _ = with_snapshot(before, after, keep_finished=0)
     assert state["rates"] == [["type", "call", 2 * TOKEN, SEC]]
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["rate", "submit", "submit", "end", "wait", "restart"]),
-        st.integers(0, 7),
-        st.sampled_from(["r", "s"]),
-        st.sampled_from([None, "ann"]),
-    ),
-    max_size=50,
-)
-
-
-@settings(deadline=None)
-@given(STEPS, st.booleans())
-def test_no_more_starts_than_the_rate_allows_and_no_fewer(steps, ranks):  # noqa: C901 - one kind of step a branch
-    """By a bucket that is counted again, in fractions; and who may start does."""
-    machine = Machine(policies=Policies(ranks=ranks), concurrency=1_000)
-    left: dict[tuple[str, str], tuple[Fraction, int]] = {}
-    limits: dict[tuple[str, str], tuple[Fraction, int]] = {}
-
-    def tokens(whose, now):
-        had, since = left[whose]
-        speed, burst = limits[whose]
-        return min(Fraction(burst), had + speed * (now - since) / SEC)
-
-    def account(name, now):
-        spec = machine.row(name).bucket.spec
-        for whose in (("type", spec.type), ("owner", spec.owner)):
-            if whose in limits:
-                left[whose] = tokens(whose, now) - 1, now
-                assert left[whose][0] >= 0
-
-    seen = 0
-    for number, (what, amount, kind, owner) in enumerate(steps):
-        if what == "rate":
-            whose = ("type", kind) if owner is None else ("owner", owner)
-            had = tokens(whose, machine.now) if whose in limits else None
-            speed, burst = Fraction(amount, 3), 1 + amount % 3
-            quota = Quota(**{whose[0]: whose[1]})
-            limits.pop(whose, None)
-            if amount:
-                speed = Fraction(round(speed * 10**6), 10**6)
-                limits[whose] = speed, burst
-                most = Fraction(burst)
-                left[whose] = most if had is None else min(most, had), machine.now
-                quota = per_second(float(speed), burst, **{whose[0]: whose[1]})
-            # What the change itself starts, starts after it.
-            machine.change_quotas(quota)
-        elif what == "submit":
-            machine.submit(f"t{number}", type=kind, owner=owner)
-        elif what == "end" and machine.running():
-            machine.end(machine.running()[0])
-        elif what == "wait":
-            machine.after(amount * SEC // 5)
-        elif what == "restart":
-            machine.restart()
-            machine.reopen()
-        for fact, _ in machine.sink[seen:]:
-            if fact[0] is TaskStarted:
-                account(fact[3], fact[2])
-        seen = len(machine.sink)
-        check_invariants(machine.kernel)
-        for name in queued(machine):
-            assert not machine.why(name).runnable
-    assert differences(machine.kernel, machine.folded()) == []
-    machine.after(1_000 * SEC)
-    assert not queued(machine)

@@ -1,11 +1,8 @@
 """`recover`: a new life, and what becomes of what the last one had under way."""
 
-from random import Random
-
 import pytest
 from tests.kernel.commands import EndAttempt
-from tests.kernel.harness import SEC, Machine, Policies, S, Twin, unlike
-from tests.kernel.random_run import Run
+from tests.kernel.harness import SEC, Policies, S, Twin, unlike
 from tests.kernel.test_control import (
     TABLE,
     held,
@@ -18,22 +15,12 @@ from tests.kernel.test_control import (
 )
 
 from taskorch.events import (
-    CATALOGUE,
     AgentJoined,
-    AgentLost,
     AgentReturned,
     LateResultIgnored,
     OrchestratorStarted,
-    SlotRecovered,
-    TaskBlocked,
     TaskCompleted,
-    TaskFailed,
-    TaskResumed,
-    TaskRetrying,
-    TaskSuspended,
 )
-from taskorch.kernel import LEFT_RUNNING, check_invariants, differences, recover
-from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
 GRACE = 10 * SEC
@@ -129,37 +116,6 @@ AFTER = {
 
 
 @pytest.mark.parametrize("situation", AFTER, ids=lambda s: s.__name__)
-def test_each_situation(situation):
-    """What a task comes to, and that all it held is free."""
-    machine = in_situation(situation)
-    state, cause = AFTER[situation]
-    row = machine.row("t")
-    attempt, charged = row.attempt, 0 if row.extra is None else row.extra.charged
-    before = len(machine.sink)
-    machine.restart()
-    row, kernel = machine.row("t"), machine.kernel
-    assert (row.state, row.attempt) == (state, attempt)
-    told = [fact for fact, _ in machine.sink[before:] if fact[3] == "t"]
-    causes = [
-        fact[{TaskRetrying: 8, TaskFailed: 8, TaskBlocked: 7}[fact[0]]]
-        for fact in told
-        if fact[0] in (TaskRetrying, TaskFailed, TaskBlocked)
-    ]
-    assert causes == ([] if cause is None else [cause])
-    if cause == "interrupted":
-        assert machine.error("t") == ("AttemptLostError", LEFT_RUNNING, cause)
-        assert (machine.extra("t").charged, machine.extra("t").crashes) == (charged, 0)
-    assert (kernel.running, kernel.active, kernel.leaked) == (0, 0, {})
-    assert not any(pool.used for pool in kernel.pools.values())
-    assert all(agent.lost and not agent.running for agent in kernel.agents.values())
-    extra = row.extra
-    assert extra is None or not (
-        extra.held or extra.yielded or extra.stop or extra.suspending
-    )
-    assert kernel.starts == []
-
-
-@pytest.mark.parametrize("situation", AFTER, ids=lambda s: s.__name__)
 def test_each_situation_to_its_end(situation):
     """In the next life, every task comes to an end, and all is free."""
     machine = in_situation(situation)
@@ -181,70 +137,6 @@ def test_each_situation_to_its_end(situation):
 
 
 # -- what is told ------------------------------------------------------------------
-
-
-def test_what_a_new_life_tells():
-    """It has begun, who is away, and what became of what ran, in this order."""
-    machine = twin()
-    machine.submit("t")
-    machine.suspend("t", holdable=True)
-    leaked_and_tried_again(other := twin())
-    machine.restart()
-    assert machine.names()[-6:] == [
-        "OrchestratorStarted",
-        "AgentLost",
-        "AgentLost",
-        "TaskResumed",
-        "TaskRetrying",
-        "TaskSuspended",
-    ]
-    slots = machine.kernel.config.concurrency
-    assert machine.told(OrchestratorStarted) == [(2, slots)]
-    assert machine.told(AgentLost) == [
-        ("local", "the orchestrator has started anew"),
-        ("a", "the orchestrator has started anew"),
-    ]
-    assert machine.told(TaskResumed) == [("t", True, "it ended while it was suspended")]
-    assert machine.told(TaskRetrying) == [
-        (
-            "t",
-            1,
-            "local",
-            "AttemptLostError",
-            LEFT_RUNNING,
-            "interrupted",
-            0,
-            False,
-            LEFT_RUNNING,
-        )
-    ]
-    assert machine.told(TaskSuspended)[-1] == ("t", False)
-    other.restart()
-    assert other.told(SlotRecovered) == [("t", 1, "local")]
-    assert [state for state, _, _ in past_of(machine.row("t"))] == [
-        *(S.QUEUED, S.RUNNING, S.SUSPENDED, S.RUNNING),
-        *(S.RETRYING, S.SUSPENDED),
-    ]
-
-
-def test_a_decision_that_a_new_life_asks_for():
-    """What is not safe to run twice is held, and it is told why."""
-    machine = in_situation(unsafe)
-    machine.restart()
-    assert machine.told(TaskBlocked) == [
-        (
-            "t",
-            (),
-            (),
-            f"{LEFT_RUNNING}, and it is not safe to run twice: decide()",
-            "interrupted",
-            "AttemptLostError",
-            LEFT_RUNNING,
-        )
-    ]
-    assert machine.kinds("t") == ["decision"]
-    machine.reopen()
-    assert machine.decide("t", "retry") == ["t"]
 
 
 # -- crashes of ours ---------------------------------------------------------------
@@ -349,23 +241,6 @@ def test_submissions_before_the_agents_are_back():
 # -- the fence ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("outcome", ["completed", "failed", "lost", "stopped"])
-@pytest.mark.parametrize("situation", AFTER, ids=lambda s: s.__name__)
-def test_results_of_an_earlier_life(situation, outcome):
-    """They are noted, and change nothing."""
-    machine = in_situation(situation)
-    attempts = range(1, machine.row("t").attempt + 1)
-    machine.restart()
-    machine.reopen()
-    before, kernel = machine.folded(), machine.kernel
-    for attempt in attempts:
-        machine.do(EndAttempt("t", attempt, outcome, epoch=1))
-    assert differences(kernel, before) == (
-        [f"seq: {kernel.seq} and {before.seq}"] if attempts else []
-    )
-    assert machine.told(LateResultIgnored) == [("t", n, outcome) for n in attempts]
-
-
 def test_the_epoch_of_a_result():
     """Only a result of this life counts, or one that does not say."""
     machine = twin()
@@ -414,22 +289,6 @@ def test_a_crash_during_recovery(situation):
         f"seq: {once.kernel.seq} and {once.kernel.seq + 1}",
         "epoch: 2 and 3",
     ]
-
-
-@pytest.mark.parametrize("situation", AFTER, ids=lambda s: s.__name__)
-def test_a_recovery_that_was_not_committed(situation):
-    """From the same facts the same follows, however often it is tried."""
-    machine = in_situation(situation)
-    facts = []
-    for _ in range(2):
-        kernel = machine.folded(policies=Policies())
-        kernel.deciders.kernel = kernel
-        sink = []
-        kernel.listen(sink, frozenset(CATALOGUE))
-        recover(kernel, 2, machine.now)
-        facts.append(sink)
-    assert facts[0] == facts[1]
-    assert facts[0][0][0][0] is OrchestratorStarted
 
 
 # -- every prefix ------------------------------------------------------------------
@@ -489,65 +348,11 @@ def story():
     return machine
 
 
-def after_a_crash(story, cut):
-    """The next life of a machine of whose facts only the first so many are there."""
-    machine = Machine(pools=Resources(cpu=3))
-    machine.sink[:] = story.sink[:cut]
-    machine.now = story.sink[cut - 1][0][2] if cut else SEC
-    machine.restart()
-    return machine
-
-
-def test_a_crash_after_each_step(story):
-    """All is sound in the next life, and what had ended has ended."""
-    for cut in sorted(set(story.cuts)):
-        ended = {
-            row.id: (row.state, row.ended_ns)
-            for row in story.folded(cut).tasks.values()
-            if row.state.is_terminal
-        }
-        machine = after_a_crash(story, cut)
-        kernel = machine.kernel
-        assert (kernel.running, kernel.active, kernel.leaked) == (0, 0, {})
-        for name, (state, ns) in ended.items():
-            assert (machine.state(name), machine.row(name).ended_ns) == (state, ns)
-        assert differences(kernel, machine.folded()) == []
-        machine.reopen()
-        for row in list(kernel.tasks.values()):
-            if row.state is S.SUSPENDED:
-                machine.resume(row.id)
-        check_invariants(kernel)
-
-
 def test_the_story_has_something_of_everything(story):
     """So that its steps are worth a crash."""
     told = {fact[0].__name__ for fact, _ in story.sink}
     assert len(told) >= 20, told
     assert len(set(story.cuts)) > 25
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_crash_after_each_step_of_a_random_run(seed):
-    """The same, over what the dice think of."""
-    made = Run(Random(seed + 500))
-    for _ in range(25):
-        made.step()
-        made.check()
-        machine = made.machine
-        kernel = machine.folded(policies=Policies())
-        kernel.deciders.kernel = kernel
-        ended = {i: r.state for i, r in kernel.tasks.items() if r.state.is_terminal}
-        recover(kernel, kernel.epoch + 1, machine.now)
-        check_invariants(kernel)
-        assert kernel.running == 0
-        # What people hold, they hold.
-        by_hand = kernel.by_hand.used
-        for name, pool in kernel.pools.items():
-            assert pool.used == by_hand.get(name, 0)
-        for task_id, state in ended.items():
-            row = kernel.tasks.get(task_id)
-            assert (kernel.evicted.get(task_id) if row is None else row.state) is state
-        assert kernel.epoch == machine.kernel.epoch + 1
 
 
 def test_dates_that_passed_meanwhile():

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, strategies as st
 from tests.kernel.harness import S
 
-from taskorch.kernel import DIGEST_BITS, _state
 from taskorch.kernel._state import Evicted
 
 STATES = (S.COMPLETED, S.FAILED, S.CANCELLED)
@@ -103,65 +102,6 @@ def test_a_name_of_the_users_choice_is_in_the_dict():
     evicted.add("invoice-1000000000", S.FAILED, named=True)
     evicted.add("3f-1~2", S.FAILED, named=False)
     assert [*evicted.by_id] == ["invoice-1000000000", "3f-1~2"]
-
-
-@given(st.sampled_from(STATES), st.integers(0, (1 << DIGEST_BITS - 1) - 1))
-def test_what_a_task_was_is_noted_beside_how_it_ended(state, half):
-    """Of the others nothing is known; and it takes no more memory than any number."""
-    evicted, digest = Evicted(), 2 * half + 1
-    for name in ("a", "b"):
-        evicted.add(name, state, named=True)
-    evicted.note_digest("a", digest)
-    assert dict(evicted.items()) == {"a": state, "b": state}
-    assert evicted.get("a") is state
-    assert [evicted.digest(name) for name in ("a", "b", "c")] == [digest, None, None]
-    assert sys.getsizeof(evicted.by_id["a"]) <= sys.getsizeof((1 << 60) - 1)
-
-
-@pytest.mark.parametrize("more", [0, 1])
-def test_a_number_far_ahead_spends_no_room(more, monkeypatch):
-    """A byte is spent on all that are skipped, so they are not too many."""
-    monkeypatch.setattr(_state, "_GAP", 100)
-    evicted = Evicted()
-    evicted.add("3f-100", S.COMPLETED, named=False)
-    length = len(evicted._latest)
-    name = f"3f-{length + 100 + more}"
-    evicted.add(name, S.FAILED, named=False)
-    assert [*evicted.by_id] == [name] * more
-    assert evicted.get(name) is S.FAILED
-    assert len(evicted) == 2
-
-
-def test_those_of_an_earlier_life_are_told_apart():
-    """Each life has a stem of its own; they may come in turn."""
-    evicted = Evicted()
-    for number in range(3):
-        evicted.add(f"old-{number}", S.FAILED, named=False)
-        evicted.add(f"new-{number}", S.COMPLETED, named=False)
-    assert evicted.by_id == {}
-    assert evicted.get("old-1") is S.FAILED
-    assert evicted.get("new-1") is S.COMPLETED
-    assert evicted.get("new-3") is None
-
-
-def test_what_is_known_already_is_not_said_anew():
-    """A journal that is asked may tell of a task of this life, too."""
-    evicted = Evicted()
-    evicted.add("3f-1", S.COMPLETED, named=False)
-    evicted.update([("3f-1", S.COMPLETED), ("3f-2", S.FAILED)])
-    assert dict(evicted.items()) == {"3f-1": S.COMPLETED, "3f-2": S.FAILED}
-    assert len(evicted) == 2
-
-
-def test_nothing_is_left():
-    """Not even the stem: the next may be another."""
-    evicted = Evicted()
-    for named in (False, True):
-        evicted.add("3f-1", S.COMPLETED, named=named)
-    evicted.clear()
-    assert (len(evicted), [*evicted.items()]) == (0, [])
-    evicted.add("3f-2", S.FAILED, named=False)
-    assert dict(evicted.items()) == {"3f-2": S.FAILED}
 
 
 @pytest.mark.parametrize("task_id", [None, 5, ("3f-1",), ["3f-1"]])

@@ -4,12 +4,11 @@ from contextlib import suppress
 from random import Random
 from time import process_time
 
-import pytest
 from hypothesis import given, settings, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import UsageError
-from taskorch.kernel import Spec, check_invariants, shut_out, wanted
+from taskorch.kernel import Spec, shut_out, wanted
 from taskorch.model import Agent, Quota, Resources
 
 KINDS = {
@@ -139,59 +138,6 @@ class Forgetful:
         return name == "moved.forget" and self.dice.random() < 0.3
 
 
-def test_a_busy_crowd_is_woken_in_order_of_the_queue():
-    """Of kinds that wait for the same agents, the first has what is free first."""
-    machine = Machine(concurrency=40)
-    for number in range(20):
-        machine.agent(f"a{number}", "x", max_concurrency=1)
-    running = [f"r{number}" for number in range(20)]
-    assert machine.submit_all(*running, requires=("x",)) == running
-    for number in range(6):
-        kind = "odd" if number % 2 else "even"
-        machine.submit(f"w{number}", type=kind, requires=("x",))
-    machine.submit("urgent", type="odd", requires=("x",), priority=5)
-    started = [task for name in running[5:12] for task in machine.end(name)]
-    assert started == ["urgent", "w0", "w1", "w2", "w3", "w4", "w5"]
-
-
-def test_an_urgent_task_that_comes_too_late_for_a_slot_has_the_next():
-    """It is entered at all agents anew, not only where somebody has moved."""
-    machine = Machine(concurrency=8)
-    for number in range(6):
-        machine.agent(f"a{number}", "x", max_concurrency=1)
-    machine.submit_all(*[f"r{number}" for number in range(6)], requires=("x",))
-    machine.submit_all("w1", "w2", requires=("x",))
-    machine.submit("between", type="other", requires=("x",), priority=1)
-    # At one instant a slot is free, and two come; the last of them has it.
-    kernel, now = machine.kernel, machine.now
-    kernel.end_attempt(machine.row("r0"), 1, "completed", now)
-    for name, kind, priority in (("urgent", "w1", 5), ("top", "between", 9)):
-        bucket = machine.row(kind).bucket
-        kernel.submit_general(name, bucket, None, now, priority=priority)
-        check_invariants(kernel)
-    assert machine.settle() == ["top"]
-    assert machine.end("r4") == ["urgent"]
-    assert machine.end("r5") == ["between"]
-    assert machine.end("r1") == ["w1"]
-
-
-@pytest.mark.parametrize("owners", [False, True], ids=["no owners", "owners"])
-def test_what_becomes_free_elsewhere_is_known(owners):
-    """An agent that another kind of task has left is a candidate again."""
-    machine = Machine(policies=Policies(ranks=owners))
-    for name in "abc":
-        machine.agent(name, "x", "y", max_concurrency=1)
-    spec = {"requires": ("x",), "owner": "ann" if owners else None}
-    machine.submit("own", **spec)
-    machine.submit_all("y1", "y2", requires=("y",), type="other")
-    assert machine.submit("waits", **spec) == []
-    assert machine.end("y1") == ["waits"]
-    assert machine.agent_of("waits") == "b"
-    machine.end("y2")
-    assert machine.submit("next", **spec) == ["next"]
-    assert machine.agent_of("next") == "c"
-
-
 def test_what_an_attempt_gives_back_while_it_waits_is_known():
     """Its slot is a candidate's, and is taken again when it goes on."""
     machine = Machine()
@@ -249,25 +195,6 @@ def test_a_start_among_many_busy_agents_costs_what_it_costs_among_few():
     few = min(cost(20) for _ in range(2))
     many = min(cost(1_000) for _ in range(2))
     assert many < 8 * few
-
-
-def test_an_urgent_task_that_comes_while_a_token_is_waited_for_has_the_next_slot():
-    """What waited at an agent before waits there in the order of its head by then."""
-    machine = Machine(concurrency=8)
-    for name in "ab":
-        machine.agent(name, "x", max_concurrency=1)
-    machine.submit_all("r1", "r2", requires=("x",))
-    machine.change_quotas(Quota(type="rated", starts_per_second=1, burst=1))
-    machine.submit("token", type="rated")
-    machine.submit("w", type="rated", requires=("x",))
-    # An agent is free, and there is no token.
-    assert machine.end("r1") == []
-    machine.submit("urgent", type="rated", requires=("x",), priority=5)
-    other = {"type": "other", "requires": ("x",), "priority": 1}
-    assert machine.submit_all("o1", "o2", **other) == ["o1"]
-    assert machine.after(2 * SEC) == []
-    assert machine.end("r2") == ["urgent"]
-    assert machine.end("o1") == ["o2"]
 
 
 def test_nobody_waits_for_an_agent_whose_slots_are_lost():

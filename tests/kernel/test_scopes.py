@@ -9,10 +9,9 @@ from tests.kernel.harness import SEC, Machine
 from tests.tools.examples import examples
 
 from taskorch.errors import InternalError
-from taskorch.kernel import Search, check_invariants, explain, take_snapshot
+from taskorch.kernel import Search, check_invariants, explain
 from taskorch.kernel._application import begin as begin_attempt
 from taskorch.model import (
-    Quota,
     TaskState,
 )
 from taskorch.model.scopes import prefixes_of, scopes_overlap
@@ -73,38 +72,6 @@ def test_explain_names_who_may_write_it_and_what(machine):
     assert "may write **, and so may one" in str(why(machine, "four"))
 
 
-@pytest.mark.parametrize("way", ["cancel", "suspend", "change", "deadline"])
-def test_who_does_not_wait_any_more_has_no_turn(machine, way):
-    writes(machine, "one", "src/a")
-    deadline = machine.now + SEC if way == "deadline" else None
-    writes(machine, "wide", "src/**", deadline=deadline)
-    assert writes(machine, "two", "src/b") == []
-    if way == "deadline":
-        assert machine.after(2 * SEC) == ["two"]
-    elif way == "change":
-        assert machine.prioritise("wide", -1) == ["two"]
-    else:
-        assert getattr(machine, way)("wide") == ["two"]
-
-
-def test_an_elastic_request_that_grows_keeps_what_it_may_write():
-    from tests.kernel.test_elastic import elastic, machine_of
-
-    machine = machine_of(4)
-    machine.submit("one", resources=elastic(4, 1), writes=("src",))
-    machine.checkpoint("one")
-    machine.submit("two", resources=elastic(4, 1), writes=("docs",))
-    machine.checkpoint("one")
-    machine.settle()
-    assert writes(machine, "three", "src/a") == []
-    folded = machine.folded()
-    assert folded.tasks["one"].alloc == machine.row("one").alloc
-    machine.end("two")
-    machine.change_quotas(Quota(type="call", resources={"cpu": 3}))
-    machine.checkpoint("one")
-    assert machine.end("one") == ["three"]
-
-
 def test_what_a_stuck_attempt_may_write_keeps_others():
     machine = Machine()
     writes(machine, "one", "src/a")
@@ -114,26 +81,6 @@ def test_what_a_stuck_attempt_may_write_keeps_others():
     for _ in search.slices():
         pass
     assert "two" in {name for group in search.groups for name in group.tasks}
-
-
-def test_the_promise_holds_after_a_restart(machine):
-    writes(machine, "one", "src/a")
-    writes(machine, "two", "src/**")
-    machine.suspend("one", holdable=True)
-    machine.restart()
-    # It was cut off, so it holds nothing; either may be the first.
-    assert machine.reopen() == ["two"]
-    machine.resume("one")
-    assert machine.row("one").state is S.QUEUED
-    assert machine.end("two") == ["one"]
-
-
-def test_a_snapshot_leads_to_the_same(machine):
-    writes(machine, "one", "src/a")
-    writes(machine, "two", "src/**")
-    snapshot = take_snapshot(machine.kernel, machine.now)
-    assert "src" not in str(snapshot["pools"])
-    assert machine.folded().tasks["one"].alloc == machine.row("one").alloc
 
 
 def test_locks_that_nobody_needs_are_forgotten():
@@ -294,10 +241,6 @@ def parallelism(seeds, count):
         batch += rounds(tasks, by_one=False)
         stream += rounds(tasks, by_one=True)
     return fewest / batch, fewest / stream
-
-
-def test_nearly_as_many_run_together_as_could():
-    assert min(parallelism(range(6), 6)) >= 0.9
 
 
 @pytest.mark.slow("sixty exact optima")

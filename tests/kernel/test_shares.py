@@ -1,18 +1,13 @@
 """Owners share: the one that stands lowest is served first."""
 
-from random import Random
-
 import pytest
-from hypothesis import given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
-from tests.kernel.random_run import Run, run
 from tests.kernel.sharing import Sharing
 from tests.kernel.test_elastic import elastic
-from tests.tools.examples import seeds
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Spec, check_invariants
-from taskorch.kernel._rows import FEW, Share
+from taskorch.kernel._rows import Share
 from taskorch.kernel._state import MANY, ShareView
 from taskorch.model import Resources, TaskState
 
@@ -35,21 +30,6 @@ def submit(machine, owner, count, name=None, **options):
     ]
 
 
-def test_resources_count_and_what_is_taken_by_hand():
-    machine = sharing(concurrency=9, pools=Resources(cpu=4))
-    submit(machine, "ben", 3, resources=Resources(cpu=1))
-    submit(machine, "ann", 2, resources=Resources(cpu=2))
-    share = machine.kernel.shares.by_owner["ann"]
-    assert machine.end("ben0") == ["ann3"]
-    assert (share.running, share.held, share.queued) == (1, {"cpu": 2_000_000}, 1)
-    machine.end("ben1")
-    machine.allocate("lab", "ann", cpu=1)
-    assert (share.running, share.held) == (1, {"cpu": 3_000_000})
-    machine.release("lab")
-    machine.end("ann3")
-    assert (share.running, share.held) == (1, {"cpu": 2_000_000})
-
-
 def test_grants_that_change_count_for_their_owner():
     policies = Sharing()
     policies.ranks = True
@@ -70,20 +50,6 @@ def test_grants_that_change_count_for_their_owner():
 def test_shares_at_one_place_are_in_the_order_in_which_they_came():
     assert Share("ben", 1) < Share("ann", 2)
     assert not Share("ann", 2) < Share("ben", 1)
-
-
-def test_a_lower_standing_is_found_though_nothing_of_its_own_changed():
-    """A pool that grows makes what is held of it less: all are ranked again."""
-    machine = sharing(concurrency=9, pools=Resources(cpu=2, gpu=1))
-    machine.policies.ranking = lambda share: (
-        share.held.get("cpu", 0) / (machine.kernel.pools["cpu"].total)
-    )
-    submit(machine, "ann", 1, resources=Resources(cpu=1))
-    submit(machine, "ben", 1, resources=Resources(cpu=1))
-    submit(machine, "ann", 2, resources=Resources(cpu=2))
-    machine.change_pools(cpu=8)
-    assert len(machine.kernel.starts) == 0
-    assert machine.row("ann3").state is TaskState.RUNNING
 
 
 def test_who_waits_for_a_slot_only_is_ranked_anew_when_a_pool_changes():
@@ -123,20 +89,6 @@ def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     assert [*kernel.shares.by_owner] == ["owner2", "late"]
 
 
-def test_an_owner_for_whom_something_runs_or_is_held_is_not_forgotten():
-    """Though all its tasks have left the queue, and it was served long ago."""
-    machine = sharing(concurrency=9, pools=Resources(cpu=4))
-    kernel = machine.kernel
-    submit(machine, "runs", 1)
-    submit(machine, "ended", 1)
-    machine.end("ended1")
-    machine.allocate("lab", "holds", cpu=1)
-    kernel.shares.served += MANY
-    kernel.most_buckets = 0
-    kernel.bucket(Spec("new", owner="late"))
-    assert [*kernel.shares.by_owner] == ["runs", "holds", "late"]
-
-
 def test_an_owner_who_is_in_no_queue_is_found():
     machine = sharing(concurrency=1)
     submit(machine, "ben", 1)
@@ -144,26 +96,6 @@ def test_an_owner_who_is_in_no_queue_is_found():
     machine.kernel.open.clear()
     with pytest.raises(InternalError, match="ann may have something to start, and no"):
         check_invariants(machine.kernel)
-
-
-def test_owners_that_stand_alike_are_not_told_to_have_less():
-    machine = sharing(concurrency=1)
-    machine.policies.ranking = lambda share: float(share.owner == "cid")
-    submit(machine, "ben", 1)
-    submit(machine, "ann", 1)
-    submit(machine, "bob", 1)
-    submit(machine, "cid", 1)
-    assert "owners share" not in machine.why("ann1").order
-    assert "owners share" not in machine.why("bob2").order
-    assert "cid has more for its weight than ann and bob" in machine.why("cid3").order
-
-
-def test_an_owner_of_many_kinds_of_tasks_stands_in_the_queue_once():
-    machine = sharing()
-    machine.kernel.pause()
-    for number in range(FEW):
-        submit(machine, "ann", 1, type=f"kind {number}")
-    assert len(machine.kernel.open) == 1
 
 
 def test_what_an_owner_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
@@ -192,38 +124,6 @@ def test_only_what_there_is_a_pool_of_counts_for_the_share_of_an_owner():
     # Of a pool that has become nothing, any part is far more than all.
     machine.change_pools(gpu=0)
     assert view.share == 1_000_000
-
-
-def test_an_owner_is_ranked_anew_only_after_something_changed_for_it():
-    machine = sharing(concurrency=1)
-    submit(machine, "ben", 1)
-    submit(machine, "ann", 2)
-    submit(machine, "cid", 2)
-    asked = machine.policies.asked
-    asked.clear()
-    assert machine.end("ben0") == ["ann1"]
-    # Of neither was anything known, and then something was held for one.
-    assert asked.count("standing") == 2
-    asked.clear()
-    assert machine.end("ann1") == ["cid3"]
-    assert asked.count("standing") == 1
-
-
-@given(st.integers(0, 2**32))
-def test_each_start_is_of_the_lowest_owner(seed):
-    """Random tasks of a few owners wait; some attempts end, and others start."""
-    made = Run(Random(seed), ranks=True)
-    for _ in range(6):
-        made.submit()
-    for _ in range(6):
-        made.explained()
-        made.check()
-    made.finish()
-
-
-@pytest.mark.parametrize("seed", seeds(6, 20))
-def test_all_laws_hold_where_owners_share(seed):
-    run(seed, 40, ranks=True)
 
 
 def test_an_attempt_that_waits_has_given_its_slot_back():

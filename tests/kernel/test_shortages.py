@@ -27,7 +27,7 @@ from taskorch.kernel import (
 from taskorch.kernel._control import heard
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import TOKEN, PoolRow
-from taskorch.model import Agent, Quota, Resources
+from taskorch.model import Agent
 
 #: Of these it is told how much is short: with one less, it still is.
 COUNTED = ("slot", "busy", "too small", "too little", "quota", "scope")
@@ -240,27 +240,6 @@ def test_after_a_dispatch_nothing_waits_that_could_start(seed: int) -> None:
         assert run.runnable() == []
 
 
-def test_an_agent_that_is_busy_is_not_besides_one_that_fails() -> None:
-    """Which agent does better is of no account before there is a slot."""
-    machine = Machine(waits_for_better=True, concurrency=8)
-    machine.agent("good", "x", max_concurrency=1)
-    poor = machine.agent("poor", "x", max_concurrency=1)
-    machine.submit_all("a", "b", requires=("x",))
-    assert machine.states("a", "b") == [S.RUNNING, S.RUNNING]
-    machine.kernel.record(poor, "call").failed = poor.failed = 20
-    machine.submit("c", requires=("x",))
-    assert [blocker.detail for blocker in machine.why("c").blockers] == [
-        "Worker good runs 1 of 1 already.",
-        "Worker poor runs 1 of 1 already.",
-    ]
-    machine.end("b" if machine.agent_of("b") == "poor" else "a")
-    _, poor_one = machine.why("c").blockers
-    assert poor_one.detail == (
-        "Worker poor has failed 20 of 21 such tasks: it waits for worker good, which "
-        "does better."
-    )
-
-
 def test_what_only_an_agent_without_new_work_can_do_is_stuck() -> None:
     """It is said why, and how the agent has work again."""
     machine = Machine()
@@ -274,17 +253,3 @@ def test_what_only_an_agent_without_new_work_can_do_is_stuck() -> None:
     assert (group.kind, group.tasks) == ("agent", ("t",))
     assert group.detail == "Worker a gets no new work: it is cleaned."
     assert group.remedies[0].kind == "agent_back"
-
-
-def test_less_than_nothing_is_never_free() -> None:
-    """There is less of a pool, and of a quota, than is in use: nothing is free."""
-    machine = Machine(pools=Resources(cpu=4), concurrency=8)
-    machine.submit_all("c1", "c2", type="load", resources=Resources(cpu=2))
-    machine.change_pools(cpu=1)
-    machine.change_quotas(Quota(type="load", max_parallel=1))
-    machine.submit("c3", resources=Resources(cpu=1))
-    machine.submit("c4", type="load")
-    (pool,), (quota,) = (machine.why(name).blockers for name in ("c3", "c4"))
-    assert (pool.need, pool.have, pool.remedies[0].amount) == (1, 0, 4)
-    assert pool.detail == "It needs 1 cpu, and 0 of 1 is free."
-    assert (quota.need, quota.have, quota.remedies[0].amount) == (1, 0, 2)

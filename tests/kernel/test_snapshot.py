@@ -24,7 +24,6 @@ from tests.tools.explore import explore
 from taskorch.errors import InternalError
 from taskorch.events import (
     CATALOGUE,
-    TASK_ID,
     AllocationChanged,
     TaskCompleted,
     TaskEvent,
@@ -34,18 +33,15 @@ from taskorch.events import (
 from taskorch.kernel import (
     Kernel,
     Restoration,
-    Spec,
-    TaskRow,
     _state,
     check_invariants,
     differences,
     fold,
     recover,
     take_snapshot,
-    without_tasks,
 )
 from taskorch.kernel._queue import BREAKER, LEASE, RETAINED, is_alive
-from taskorch.model import TERMINAL, Agent, Breaker, Elastic, Quota, Resources
+from taskorch.model import TERMINAL, Agent, Elastic, Quota, Resources
 
 # -- what a driver does --------------------------------------------------------------
 
@@ -307,56 +303,8 @@ def test_what_an_agent_may_get_and_what_is_kept_is_in_a_snapshot(story):
     )
 
 
-def parents_of(kernel, name):
-    links = kernel.row(name).links
-    return [] if links is None else list(links.parents)
-
-
 def restored(machine, state, facts):
     return restore(new_like(machine.kernel), state, Journal(facts))
-
-
-def test_what_has_ended_can_be_left_out_of_a_snapshot_and_counts_all_the_same():
-    """Its facts are gone; of the others, all is as it was."""
-    machine = Machine()
-    for name in ("gone", "kept", "also gone"):
-        machine.submit(name)
-        machine.end(name)
-    machine.submit("late", after=["kept"])
-    state = take_snapshot(machine.kernel, machine.now)
-    ids = {"gone", "also gone"}
-    gone = {(name,) for name in ids}
-    facts = [fact for fact, _ in machine.sink if fact[TASK_ID:][:1] not in gone]
-    short = restored(machine, without_tasks(state, ids), facts)
-    assert list(short.tasks) == ["kept", "late"]
-    assert short.completed == machine.kernel.completed == 3
-    assert sums(short)[:3] == sums(machine.kernel)[:3]
-    assert set(state["tasks"]) == {*ids, "kept", "late"}
-
-
-def test_what_a_later_task_waits_for():
-    """That it had ended before the snapshot is known; one of its batch is still to come."""
-
-    def before(m):
-        m.submit_all("good", "bad")
-        m.end("good")
-        m.fail("bad")
-
-    def after(m):
-        kernel = m.kernel
-        bucket = kernel.bucket(Spec("call"))
-        rows = {n: TaskRow(n, 0, bucket, None, m.now) for n in ("a", "b", "c")}
-        for name, end in (("good", S.COMPLETED), ("bad", S.FAILED)):
-            rows[name] = TaskRow(name, 0, bucket, None, m.now)
-            rows[name].state = end
-        # Those of a batch may name each other in any order.
-        for name, parents in (("a", ("good", "c")), ("b", ("bad",)), ("c", ("good",))):
-            of = [rows[parent] for parent in parents]
-            kernel.accept(kernel.consider(rows[name], m.now, parents=of), m.now)
-        m.settle()
-
-    machine, _, _ = with_snapshot(before, after, keep_finished=0)
-    assert machine.states("a", "b", "c") == [S.PENDING, S.BLOCKED, S.RUNNING]
 
 
 @pytest.mark.parametrize("then", [(), (Quota(type="call"),)])
@@ -382,56 +330,7 @@ def test_an_attempt_that_holds_other_amounts_since_there_is_another_quota(first,
     assert any(fact[0] is AllocationChanged for fact in facts)
 
 
-def test_a_long_line_of_ancestors_is_not_read():
-    """Of what has left memory, only parents of what has not: no grandparents."""
-    machine = Machine(keep_finished=1)
-    machine.submit("t0")
-    for number in range(1, 200):
-        machine.submit(f"t{number}", after=[f"t{number - 1}"])
-        machine.end(f"t{number - 1}")
-    facts = [fact for fact, _ in machine.sink]
-    state = take_snapshot(machine.kernel, machine.now)
-    assert state["tasks"] == ["t198", "t199"]
-
-    journal = Journal(facts)
-    short = restore(new_like(machine.kernel), state, journal)
-    assert_alike(folded(new_like(machine.kernel), facts), short)
-    assert len(facts) > 500
-    # t197, t198 and t199, each of them twice.
-    assert journal.selected <= 18
-    assert dict(short.evicted.items()) == {"t197": S.COMPLETED}
-
-
 # -- other lives, other settings -----------------------------------------------------
-
-
-@pytest.mark.parametrize("keep", [0, 1, 2, 9])
-def test_a_life_that_keeps_another_number_of_finished_tasks(keep):
-    """Fewer than the last one did, or as many; where it is more, they are gone."""
-    machine = Machine(keep_finished=2)
-    machine.submit("parent")
-    machine.fail("parent")
-    machine.submit("child", after=["parent"])
-    machine.submit("sister", after=["parent"])
-    machine.submit("x")
-    machine.end("x")
-    machine.rerun("parent")
-    for name in ("y", "z"):
-        machine.submit(name)
-        machine.end(name)
-    facts = [fact for fact, _ in machine.sink]
-
-    full = folded(new_like(machine.kernel, keep_finished=keep), facts)
-    short = restore(
-        new_like(machine.kernel, keep_finished=keep),
-        take_snapshot(machine.kernel, machine.now),
-        Journal(facts),
-    )
-    both = [name for name in full.tasks if name in short.tasks]
-    assert differences(full, short, both) == []
-    assert [row.id for row in short.finished] == ["y", "z"][-keep:] * (keep > 0)
-    assert parents_of(short, "child") == [short.row("parent~2")]
-    assert parents_of(short, "sister") == [short.row("parent~2")]
 
 
 def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
@@ -449,127 +348,7 @@ def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
     assert short.running == 1
 
 
-def test_a_rerun_that_drives_out_what_it_runs_again():
-    """It fails at once, and only one is kept: then its dependents are given to it."""
-
-    def before(m):
-        m.submit("parent")
-        m.submit("child", after=["parent"])
-        m.fail("parent")
-        row = m.row("parent")
-        again = m.kernel.submit_general(
-            "again", row.bucket, None, m.now, deadline_ns=m.now, rerun_of=row
-        )
-        m.kernel.repoint(row, again, m.now)
-
-    machine, state, _ = with_snapshot(before, keep_finished=1)
-    assert state["tasks"] == ["child", "again"]
-    assert list(machine.extra("child").blocked_by) == ["again"]
-
-
 # -- what a snapshot is --------------------------------------------------------------
-
-
-@given(seed=st.integers(0, 10**6))
-def test_a_snapshot_is_json_and_says_what_the_facts_say(seed):
-    """Taken of the live kernel, or of one that was restored, it is the same."""
-    made = Run(Random(seed))
-    for _ in range(30):
-        made.step()
-    live = made.machine.kernel
-    state = take_snapshot(live, made.machine.now)
-    assert json.loads(json.dumps(state)) == state
-    facts = [fact for fact, _ in made.machine.sink]
-    again = restore(new_like(live), state, Journal(facts))
-    assert take_snapshot(again, made.machine.now) == state
-
-
-def test_a_restoration_says_what_it_is_of():
-    """Which fact it holds for, when it was taken, and what it needs to be told."""
-    machine = Machine(keep_finished=0)
-    machine.submit_all("a", "b")
-    machine.end("a")
-    machine.emit("go", keep=9 * SEC)
-    event = machine.kernel.seq
-    machine.submit("c")
-    machine.after(3 * SEC)
-    restoration = Restoration(
-        new_like(machine.kernel), take_snapshot(machine.kernel, machine.now)
-    )
-    assert restoration.seq == machine.kernel.seq == event + 2
-    assert restoration.at_ns == machine.now == 4 * SEC
-    assert restoration.ids == ["b", "c"]
-    assert restoration.events == [event]
-    assert [restoration.is_kept(name) for name in "abc"] == [False, True, True]
-
-
-def test_a_snapshot_does_not_change_with_the_kernel():
-    machine = Machine()
-    machine.submit("a")
-    state = take_snapshot(machine.kernel, machine.now)
-    before = json.dumps(state)
-    machine.end("a")
-    machine.submit("b")
-    machine.fail("b")
-    assert json.dumps(state) == before
-
-
-def test_agents_are_as_they_joined():
-    """Every field of an agent survives, and so does its record."""
-    infos = [
-        Agent("plain"),
-        Agent(
-            "rich",
-            capabilities=("x", "y"),
-            max_concurrency=3,
-            capacity=Resources(cpu=2.5, gpu=1),
-            request=Resources(cpu=0.1),
-            lease=0.1,
-            breaker=Breaker(failures=3),
-            labels=("platform:linux", "python:3.12"),
-            host="db1",
-        ),
-        Agent("poor", capacity=Resources(), max_concurrency=1),
-    ]
-    assert all(
-        any(getattr(info, field.name) != field.default for info in infos)
-        for field in attrs.fields(Agent)
-    )
-    machine = Machine()
-    for info in infos:
-        machine.kernel.add_agent(info, machine.now)
-    for number in range(5):
-        machine.submit(f"t{number}", requires=("x",))
-        machine.after(10**8 // 3)
-        machine.beat("rich", (f"t{number}", 1))
-        machine.end(f"t{number}", "failed" if number == 3 else "completed")
-    machine.after(9 * SEC)
-
-    short = restored(
-        machine,
-        take_snapshot(machine.kernel, machine.now),
-        [f for f, _ in machine.sink],
-    )
-    agents = list(short.agents.values())[1:]
-    assert [agent.info for agent in agents] == infos
-    assert [agent.lost for agent in agents] == [False, True, False]
-    rich, live = agents[1], machine.kernel.agents["rich"]
-    assert (rich.completed, rich.failed) == (4, 1)
-    assert rich.view.performance("call") == live.view.performance("call")
-
-
-def test_the_place_in_the_queue_is_that_of_the_submission():
-    """Of tasks with like keys, what came first is first, before and after."""
-    machine = Machine(keep_finished=0, concurrency=1)
-    machine.submit_all("a", "b", "c", "d")
-    machine.end("a")
-    machine.prioritise("c", 0)
-    state = take_snapshot(machine.kernel, machine.now)
-    machine.submit("e")
-    machine.prioritise("d", 0)
-    _, short = both_ways(machine.kernel, state, [fact for fact, _ in machine.sink])
-    assert [row.seq for row in short.tasks.values()] == [1, 2, 3, 4]
-    assert [row.id for row in short.row("c").bucket.rows()] == ["c", "d", "e"]
 
 
 # -- what does not fit ---------------------------------------------------------------
@@ -594,31 +373,6 @@ def test_facts_that_do_not_lead_there_are_noticed(kind):
     facts.remove(next(fact for fact in facts[::-1] if fact[0] is kind))
     with pytest.raises((InternalError, KeyError)):
         restore(new_like(machine.kernel), state, Journal(facts))
-
-
-def test_what_only_tasks_that_are_gone_have_waited_for_is_not_read():
-    """Neither from their submission, nor because it was added later."""
-
-    def before(m):
-        m.submit_all("first", "second")
-        m.submit("gone", after=["first"])
-        m.suspend("gone")
-        m.add_parents("gone", "second")
-        m.end("first")
-        m.end("second")
-        m.resume("gone")
-        m.end("gone")
-        m.submit("here")
-
-    machine, state, facts = with_snapshot(before, lambda m: None, keep_finished=0)
-    restoration = Restoration(machine.folded(0), state)
-    assert restoration.ids == ["here"]
-    assert restoration.missing(fact for fact in facts) == []
-    # What has come since the snapshot is known by that, whichever came first.
-    machine.submit("late")
-    machine.submit("later", after=["late", "here"])
-    since = [fact for fact, _ in machine.sink[len(facts) :]]
-    assert restoration.missing(since) == []
 
 
 def test_of_many_types_the_records_are_as_they_were(monkeypatch):

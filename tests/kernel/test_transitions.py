@@ -2,7 +2,6 @@
 
 import pytest
 from tests.kernel.harness import Machine, S
-from tests.kernel.random_run import run
 
 from taskorch.errors import InternalError
 from taskorch.kernel import TRANSITIONS, diagram
@@ -49,19 +48,3 @@ def test_a_move_that_is_not_in_the_table_is_a_fault_of_ours():
     machine.submit("t")
     with pytest.raises(InternalError, match="no transition from running to pending"):
         machine.kernel.move(machine.row("t"), S.PENDING, machine.now)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_every_move_that_is_made_is_in_the_table(seed):
-    """Whatever happens, the histories show only moves of the table."""
-    machine = run(seed, 60)
-    for row in machine.kernel.tasks.values():
-        before = None
-        past = [] if row.extra is None or row.extra.past is None else row.extra.past
-        for state, _, detail in past:
-            if detail.startswith("options changed"):
-                # Its state stays as it is.
-                assert state is before
-                continue
-            assert state in TRANSITIONS[before]
-            before = state

@@ -1,21 +1,18 @@
 """Units that have names, such as GPUs: who has which, and nobody has more than there is."""
 
 import json
-from itertools import combinations
 from random import Random
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings, strategies as st
-from tests.kernel.harness import SEC, Machine, Policies, Twin
+from tests.kernel.harness import Machine, Policies, Twin
 from tests.kernel.random_run import Run
-from tests.tools.examples import examples, seeds
+from tests.tools.examples import seeds
 
 from taskorch.errors import InternalError, UnsatisfiableError
 from taskorch.events import (
     AgentJoined,
     PoolsChanged,
-    ResourcesAllocated,
     TaskStarted,
     make,
 )
@@ -30,9 +27,8 @@ from taskorch.kernel import (
     names_of,
     take_snapshot,
 )
-from taskorch.model import Elastic, NamedUnits, Quota, Resources, TaskState
+from taskorch.model import Elastic, NamedUnits, Resources
 
-S = TaskState
 GPUS = ("0", "1", "2", "3")
 
 
@@ -52,18 +48,6 @@ def units(machine, task_id):
     return names_of(machine.kernel, machine.row(task_id).alloc).get("gpu", ())
 
 
-def test_a_change_of_quotas_changes_no_order_of_units():
-    """Its status names them as they were given, in the next life, too."""
-    machine = machine_of("b", "a")
-    asks(machine, "t", 2)
-    given = units(machine, "t")
-    assert given == ("b", "a")
-    machine.change_quotas(Quota(type="t", max_parallel=9))
-    assert units(machine, "t") == given
-    machine.change_quotas(Quota(type="t"))
-    assert units(machine, "t") == given
-
-
 def why(machine, task_id):
     return explain(machine.kernel, machine.row(task_id), machine.now)
 
@@ -75,22 +59,6 @@ def used(machine, agent=""):
 
 
 # -- who gets which --------------------------------------------------------------------
-
-
-def test_each_attempt_has_units_of_its_own_and_the_fact_names_them():
-    m = machine_of("0", "1", "2")
-    assert asks(m, "two", 2) == ["two"]
-    assert asks(m, "one", 1) == ["one"]
-    assert asks(m, "more", 1) == []
-    assert (units(m, "two"), units(m, "one")) == (("0", "1"), ("2",))
-    facts = {f[3]: make(f) for f, _ in m.sink if f[0] is TaskStarted}
-    assert facts["two"].units == (
-        ("gpu", "0", 1_000_000, False),
-        ("gpu", "1", 1_000_000, False),
-    )
-    assert facts["one"].allocation == (("gpu", 1_000_000),)
-    assert m.end("two") == ["more"]
-    assert units(m, "more") == ("0",)
 
 
 @pytest.mark.parametrize("much", [1.5, 2.5, 1.000001])
@@ -120,90 +88,7 @@ def test_a_retry_keeps_what_can_be_had():
 # -- whatever ends an attempt, gives its units back ------------------------------------
 
 
-@pytest.mark.parametrize("how", ["completed", "failed", "lost", "stopped", "missing"])
-def test_units_come_back_however_an_attempt_ends(how):
-    m = machine_of("0")
-    asks(m, "a", 1)
-    asks(m, "b", 1)
-    m.policies.delays["a"] = [SEC * 99]
-    started = m.end("a", how)
-    if how in ("stopped", "missing", "lost"):
-        # It is the same task again, as it came first.
-        assert started == ["a"]
-    else:
-        assert started == ["b"]
-    assert used(m) == {"0": 1}
-    assert len(units(m, started[0])) == 1
-
-
-def test_by_hand():
-    m = machine_of("0", "1")
-    assert m.allocate("h", gpu=1)
-    assert m.allocate("i", gpu=0.5)
-    assert not m.allocate("j", gpu=1)
-    assert asks(m, "a", 0.6) == []
-    assert "allocation h (of ann)" in str(why(m, "a"))
-    facts = [make(f) for f, _ in m.sink if f[0] is ResourcesAllocated]
-    assert [f.units for f in facts] == [
-        (("gpu", "0", 1_000_000, False),),
-        (("gpu", "1", 500_000, False),),
-    ]
-    # Who waits by hand comes first.
-    assert m.release("h") == []
-    assert list(m.kernel.allocations) == ["i", "j"]
-    assert m.release("i") == ["a"]
-    assert units(m, "a") == ("1",)
-
-
 # -- the units change ------------------------------------------------------------------
-
-
-def test_a_unit_that_goes_away_gets_nothing_new_and_comes_back():
-    m = machine_of("0", "1")
-    asks(m, "a", 1)
-    asks(m, "b", 1)
-    assert m.change_pools(gpu=NamedUnits("1")) == []
-    # What runs there goes on.
-    assert units(m, "a") == ("0",)
-    assert asks(m, "c", 1) == []
-    assert m.end("b") == ["c"]
-    assert units(m, "c") == ("1",)
-    # The name comes back while it is in use: it is not free.
-    assert m.change_pools(gpu=NamedUnits("1", "0")) == []
-    assert asks(m, "d", 0.1) == []
-    assert m.end("a") == ["d"]
-    assert units(m, "d") == ("0",)
-    told = [make(f) for f, _ in m.sink if f[0] is PoolsChanged]
-    assert [(t.totals, t.units, t.before) for t in told[1:]] == [
-        ((("gpu", 1_000_000),), (("gpu", ("1",)),), (("gpu", 2_000_000),)),
-        # It counts as long as somebody holds it.
-        ((("gpu", 2_000_000),), (("gpu", ("1", "0")),), (("gpu", 2_000_000),)),
-    ]
-
-
-def test_a_hung_attempt_on_a_dead_unit_keeps_nobody_from_the_others():
-    m = machine_of("0", "1")
-    asks(m, "hung", 1)
-    m.change_pools(gpu=NamedUnits("1"))
-    assert asks(m, "next", 1) == ["next"]
-    assert units(m, "next") == ("1",)
-    assert m.kernel.pools["gpu"].total == 2_000_000
-    m.end("hung")
-    assert m.kernel.pools["gpu"].total == 1_000_000
-    assert m.kernel.beside.keys() == {
-        row.name for row in m.kernel.pools["gpu"].units.units.values()
-    }
-
-
-def test_new_units_wake_who_waits():
-    m = machine_of("0")
-    asks(m, "a", 1)
-    m.kernel.pause()
-    asks(m, "b", 1)
-    asks(m, "c", 0.5)
-    m.kernel.unpause()
-    assert m.change_pools(gpu=NamedUnits("0", "MIG-1/2", "x y")) == ["b", "c"]
-    assert units(m, "b") == ("MIG-1/2",)
 
 
 def test_no_units_at_all_and_no_names_any_more():
@@ -233,16 +118,6 @@ def test_no_units_at_all_and_no_names_any_more():
     assert m.end("c") == ["e"]
 
 
-def test_a_pool_that_goes_takes_its_names_along():
-    m = machine_of("0", "1")
-    m.change_pools(gone=("gpu",))
-    assert not m.kernel.beside
-    m.change_pools(gpu=NamedUnits("0"))
-    assert asks(m, "a", 1) == ["a"]
-    m.change_pools(gone=("gpu",))
-    assert units(m, "a") == ("0",)
-
-
 def test_the_same_again_is_no_change():
     m = machine_of("0", "1")
     before = len(m.sink)
@@ -257,43 +132,6 @@ def test_the_same_again_is_no_change():
 
 def far(m, name, *names, **options):
     return m.agent(name, "x", capacity=Resources(gpu=NamedUnits(*names)), **options)
-
-
-def test_an_agent_has_its_own():
-    m = Twin(concurrency=50)
-    far(m, "one", "0", "1")
-    far(m, "two", "0")
-    for number in range(3):
-        asks(m, f"t{number}", 1, requires=("x",))
-    where = {(m.row(f"t{n}").agent.name, *units(m, f"t{n}")) for n in range(3)}
-    assert where == {("one", "0"), ("one", "1"), ("two", "0")}
-    assert asks(m, "t3", 0.5, requires=("x",)) == []
-    assert "no unit of worker one has so much free: 0 has 0 and 1 has 0" in str(
-        why(m, "t3")
-    )
-    held = [make(f) for f, _ in m.sink if f[0] is TaskStarted]
-    assert all(f.units[0][3] for f in held)
-    m.end("t0")
-    assert m.row("t3").state is S.RUNNING
-    assert asks(m, "t4", 2, requires=("x",)) == []
-    assert "no units are wholly free on worker one" in str(why(m, "t4"))
-
-
-@pytest.mark.parametrize("rigid", [True, False])
-def test_parts_of_a_pool_do_not_keep_who_has_units_of_its_own(rigid):
-    """Of no unit of the pool so much is free; of its amount there is enough."""
-    m = machine_of("0", "1", policies=Policies(rigid=rigid))
-    m.agent("near", "x", "y", max_concurrency=9)
-    for name in "ab":
-        asks(m, name, 0.6, requires=("y",))
-    assert asks(m, "waits", 0.5, requires=("x",)) == []
-    far(m, "one", "0", max_concurrency=9)
-    assert m.settle() == ["waits"]
-    assert (m.agent_of("waits"), units(m, "waits")) == ("one", ("0",))
-    # Of the amount, 0.3 is left.
-    assert asks(m, "more", 0.4, requires=("x",)) == []
-    assert asks(m, "less", 0.25, requires=("x",)) == ["less"]
-    assert used(m, "one") == {"0": 0.75}
 
 
 def test_an_agent_loses_a_unit():
@@ -317,39 +155,6 @@ def test_an_agent_loses_a_unit():
     assert (units(m, "b"), units(m, "c")) == (("a",), ("b",))
     m.agent("one", "x", lease=9.0)
     assert not agent.units
-
-
-def test_what_is_granted_must_fit_on_an_agent_and_not_all_that_is_asked_for():
-    """Also of its own units; of what no pool has, all must fit."""
-    m = machine_of(*GPUS, policies=Policies(rigid=False))
-    own = Resources(gpu=NamedUnits("a", "b"), licence=2)
-    m.agent("one", "x", capacity=own, max_concurrency=9)
-    whole = m.policies.grants
-
-    def half(row, request):
-        return tuple((name, n // 2) for name, n in request)
-
-    m.policies.grants = half
-    for name in "abc":
-        asks(m, name, 1, requires=("x",))
-    assert used(m, "one") == {"a": 1, "b": 0.5}
-    m.policies.grants = whole
-    assert asks(m, "whole", 1, requires=("x",)) == []
-    (blocker,) = why(m, "whole").blockers
-    assert (blocker.kind, blocker.resource) == ("agent", "gpu")
-    assert "no unit of worker one has so much free: a has 0 and b has 0.5" in str(
-        blocker
-    )
-    m.policies.grants = half
-    assert m.end("c") == ["whole"]
-    assert used(m, "one") == {"a": 1, "b": 0.5}
-    m.end("a")
-    m.end("b")
-    both = Resources(gpu=1, licence=2)
-    assert m.submit("d", requires=("x",), resources=both) == ["d"]
-    assert m.submit("e", requires=("x",), resources=both) == []
-    assert {b.resource for b in why(m, "e").blockers} == {"licence"}
-    assert m.end("d") == ["e"]
 
 
 # -- with the other parts --------------------------------------------------------------
@@ -521,78 +326,6 @@ def test_a_breach_is_seen():
 
 
 # -- laws ------------------------------------------------------------------------------
-
-
-def fits(free, need):
-    """By trying all sets of units."""
-    if need < 1_000_000:
-        return any(one >= need for one in free)
-    many, rest = divmod(need, 1_000_000)
-    return not rest and any(
-        all(one == 1_000_000 for one in some) for some in combinations(free, many)
-    )
-
-
-class Table:
-    """Who holds how much of which unit, and which there are."""
-
-    def __init__(self, names):
-        self.machine = machine_of(*names)
-        self.names = list(names)
-        self.held = {}
-
-    def ask(self, much):
-        if much <= len(self.names):
-            asks(self.machine, f"t{len(self.machine.kernel.tasks)}", much)
-
-    def end(self, number):
-        if self.held:
-            task_id = list(self.held)[number % len(self.held)]
-            del self.held[task_id]
-            self.machine.end(task_id)
-
-    def be(self, names):
-        self.names = names
-        self.machine.change_pools(gpu=NamedUnits(*names))
-
-    def free(self, unit):
-        return 1_000_000 - sum(one.get(unit, 0) for one in self.held.values())
-
-    def check(self):
-        rows = self.machine.kernel.tasks.values()
-        for row in rows:
-            if row.state is S.RUNNING and row.id not in self.held:
-                much, mine = dict(row.alloc)["gpu"], units(self.machine, row.id)
-                assert set(mine) <= set(self.names)
-                share = min(much, 1_000_000)
-                assert len(set(mine)) * share == much
-                self.held[row.id] = dict.fromkeys(mine, share)
-        assert all(self.free(unit) >= 0 for unit in GPUS)
-        free = [self.free(unit) for unit in self.names]
-        waiting = [row for row in rows if row.state is S.QUEUED]
-        needs = [dict(row.bucket.spec.resources)["gpu"] for row in waiting]
-        assert not any(fits(free, need) for need in needs)
-        total = sum(sum(one.values()) for one in self.held.values())
-        assert self.machine.kernel.pools["gpu"].used == total
-
-
-amounts = st.sampled_from([0.1, 0.25, 0.4, 0.5, 0.5, 0.5, 0.6, 0.75, 1, 1, 1, 2, 3])
-some = st.lists(st.sampled_from(GPUS), unique=True)
-steps = st.one_of(
-    amounts.map(lambda much: ("ask", much)),
-    st.integers(0, 30).map(lambda number: ("end", number)),
-    some.map(lambda names: ("be", names)),
-)
-
-
-@settings(max_examples=examples(60), deadline=None)
-@given(names=some.filter(bool), steps=st.lists(steps, max_size=40))
-def test_units_are_accounted_as_a_table_would(names, steps):
-    """Who starts has free units, and for whoever waits there are none."""
-    table = Table(names)
-    for act, value in steps:
-        getattr(table, act)(value)
-        table.check()
 
 
 class UnitsRun(Run):

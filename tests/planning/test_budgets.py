@@ -13,17 +13,15 @@ from taskorch import (
     RetryPolicy,
     Task,
     TaskOrchestrator,
-    Workflow,
     current_context,
 )
-from taskorch.errors import InvalidTaskError, PlanningError, ValidationFailedError
+from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.planning import (
     Domain,
     DrawsOn,
     ExecutionPlan,
     MaxCost,
     TaskRequest,
-    request_schema,
 )
 
 
@@ -186,21 +184,6 @@ def test_a_budget_that_is_not_there_is_named(orch):
         assert codes(other, plan)[0] == "no_budget"
 
 
-def test_documents_say_it(orch):
-    orch.budget("release", cost=25)
-    document = {
-        "id": "r",
-        "type": "ship",
-        "context": {"args": [["a"]]},
-        "constraints": [{"kind": "drawsOn", "budget": "release"}],
-    }
-    plan = orch.planner.plan(document)
-    assert plan.request.to_dict()["constraints"] == document["constraints"]
-    assert "drawsOn" in str(request_schema())
-    with pytest.raises(ValidationFailedError):
-        TaskRequest.from_dict({**document, "constraints": [{"kind": "drawsOn"}]})
-
-
 def test_a_kept_plan_is_not_given_if_less_is_left(orch):
     budget = orch.budget("release", cost=25)
     assert orch.planner.plan(asked("a", "b"), cache=True).cache != "hit"
@@ -216,13 +199,6 @@ def test_a_kept_plan_is_not_given_if_less_is_left(orch):
     budget.raise_to(cost=20)
     with pytest.raises(PlanningError):
         orch.planner.plan(asked("a", "b"), cache=True)
-
-
-def test_a_better_order_reserves_the_same(orch):
-    budget = orch.budget("release", cost=25)
-    plan = orch.planner.optimize(orch.planner.plan(asked("a", "b")), seconds=0.05)
-    orch.workflows.start(plan).result(timeout=PATIENCE)
-    assert budget.usage.spent == {"cost": 20}
 
 
 def fails_once(amount):
@@ -294,16 +270,3 @@ def test_a_plan_is_made_exactly_if_enough_is_left(total, spent, costs):
         plan = orch.planner.plan(asked())
         orch.workflows.start(plan).result(timeout=PATIENCE)
         assert budget.usage.spent["cost"] == spent + sum(costs)
-
-
-def test_a_simulation_says_what_is_not_left():
-    with TaskOrchestrator() as orch:
-        orch.budget("whole", tokens=25)
-        orch.budget("release", parent="whole", tokens=1_000)
-        flow = Workflow("flow")
-        for _ in range(3):
-            flow.task(len, "x", budget="release", resources={"tokens": 10})
-        text = "Of budget whole, 25 tokens are left, and the tasks reserve 30"
-        assert text in str(orch.simulate(flow, durations=1))
-        orch.resources.raise_budget("whole", {"tokens": 30})
-        assert "budget" not in str(orch.simulate(flow, durations=1))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.planning import Domain, GtpyhopDomain, State, read_hddl
+from taskorch.planning import Domain, GtpyhopDomain, read_hddl
 from taskorch.planning._domain import interference
 
 
@@ -40,16 +40,6 @@ def test_goals_are_reached_one_after_another():
     goals = {("done", 1): True, ("done", 2): True}
 
     assert first(d, ("achieve", goals), {("done", 2): True}) == [("do", 1)]
-
-
-def test_a_deep_domain_needs_no_stack():
-    d = Domain("d")
-    d.operator(lambda s, n: s.set("n", n), name="count")
-    d.method("to")(
-        lambda _s, n, end: [] if n == end else [("count", n), ("to", n + 1, end)]
-    )
-
-    assert len(first(d, ("to", 0, 3_000), max_seconds=60)) == 3_000
 
 
 @pytest.mark.parametrize(
@@ -105,21 +95,6 @@ def test_methods_that_were_never_used_are_named():
     first(d, ("go",))
 
     assert d.unused == ("two",)
-
-
-@given(
-    st.lists(
-        st.dictionaries(st.integers(0, 5), st.integers(0, 3), max_size=3), max_size=60
-    )
-)
-def test_a_state_is_what_was_set_in_it(changes):
-    state, model, kept = State(), {}, []
-    for change in changes:
-        state = state.changed(change)
-        model = {**model, **change}
-        kept.append((state, model))
-
-    assert [dict(s) for s, _ in kept] == [m for _, m in kept]
 
 
 def test_a_step_that_looks_which_variables_there_are_waits_for_each():

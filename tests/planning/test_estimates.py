@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 from tests.planning.tools import do
 
-from taskorch import Task, TaskOrchestrator, Workflow
+from taskorch import TaskOrchestrator, Workflow
 from taskorch.planning import Estimator, TaskRequest
 
 
@@ -75,27 +75,6 @@ def test_a_drift_is_noticed_and_what_was_before_is_left():
     assert words[3:] == ["runs", "since", "it", "drifted"]
     assert 12 <= int(words[2]) <= 35
     assert float(found.duration("build")) == pytest.approx(40, rel=0.15)
-
-
-def test_a_plan_takes_what_was_measured_here_and_in_an_earlier_life(tmp_path):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        for n in range(5):
-            orch.submit_task(Task.call(do, n, type="build")).result()
-        here = orch.planner.estimator
-        wf = Workflow("w")
-        wf.task(do, 1, id="x", type="build")
-        orch.planner.template("w")(lambda: wf)
-        (task,) = orch.planner.plan(TaskRequest("r", "w")).tasks
-        assert task.duration.source == "history of 5 runs"
-    with TaskOrchestrator(journal=path) as later:
-        later.planner.template("w")(lambda: wf)
-        (again,) = later.planner.plan(TaskRequest("r", "w")).tasks
-
-    assert again.duration.source == "history of 5 runs"
-    assert float(again.duration) == pytest.approx(
-        float(here.duration("build")), rel=0.5
-    )
 
 
 def off(amount, said, share):
@@ -172,27 +151,6 @@ def test_the_p90_is_no_less_than_the_p50_and_both_are_near_what_was_measured(run
         said = found.duration("t", {"size": size})
         assert min(seen) / 2.8 <= float(said) <= max(said.p90, float(said))
         assert float(said) <= said.p90 <= max(seen) * 2.8
-
-
-def test_few_runs_of_a_type_are_widened_by_what_others_were_off():
-    lonely, among = Estimator(), Estimator()
-    random = Random(5)
-    for n in range(300):
-        among.observe(f"kind {n % 3}", random.lognormvariate(2, 1))
-    for found in (lonely, among):
-        for seconds in (10, 11, 12):
-            found.observe("build", seconds)
-        assert float(found.duration("build")) == pytest.approx(11)
-    assert lonely.duration("build").p90 < 13
-    assert among.duration("build").p90 > 15
-    for seconds in range(90, 101):
-        among.observe("build", seconds / 9)
-    assert among.duration("build").p90 < 20
-    for found in (lonely, among):
-        for n in range(30):
-            found.observe("build", 10 + n % 3)
-        assert found.duration("build").p90 < 13
-    assert lonely.duration("build").source == "history of 33 runs"
 
 
 def test_a_stated_duration_that_all_runs_contradict_is_scaled_by_them():

@@ -203,30 +203,6 @@ def test_a_pool_of_workers_has_as_many_as_it_may_have():
             told()
 
 
-def test_nobody_is_at_work_while_something_is_waited_for():
-    orch = TaskOrchestrator(concurrency=1)
-
-    @orch.planner.template("go")
-    def go():
-        flow = Workflow("w")
-        flow.add(Task.wait_for("news", id="wait", expected=10))
-        flow.task(do, 1, id="work", expected=10)
-        return flow
-
-    assert float(orch.planner.plan(asked(Deadline(15))).estimated_duration) == 10
-
-
-def test_times_below_a_unit_add_up_to_no_refusal():
-    orch = TaskOrchestrator()
-    domain = orch.planner.domain("d")
-    domain.operator(
-        lambda state, part: state.set("x", part), name="step", duration=0.0006, run=do
-    )
-    domain.method("go", name="all")(lambda _state: [("step", n) for n in range(50)])
-    plan = orch.planner.plan(asked(Deadline(0.035)))
-    assert float(plan.estimated_duration) == pytest.approx(0.03)
-
-
 def test_a_plan_of_the_same_shape_keeps_its_own_deadline():
     """Three on two workers: no bound says that it is late, only the order does."""
     orch = TaskOrchestrator(concurrency=2)

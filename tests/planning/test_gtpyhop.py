@@ -311,20 +311,6 @@ def put(state, key, value):
     return state
 
 
-def test_steps_that_have_nothing_in_common_do_not_wait():
-    def move(state, key):
-        state.deep[key]["n"] = state.at[key] + 1
-        state.at.pop(key)
-        return state
-
-    plan = GtpyhopDomain(domain_of(put, move)).solve(
-        [("put", "a", 5), ("put", "b", 6), ("move", "a"), ("move", "b")], begin()
-    )
-
-    waits = [sorted(each) for each in interference(plan.steps)]
-    assert waits == [[], [], [0], [1]]
-
-
 def test_who_makes_a_table_or_a_variable_anew_comes_between():
     def look(state):
         state.other["seen"] = hasattr(state, "fresh")
@@ -397,22 +383,6 @@ def test_a_value_that_cannot_be_compared_lets_steps_wait():
     )
 
     assert interference(plan.steps)[1].keys() == {0}
-
-
-def test_a_state_is_of_the_class_that_was_given():
-    class Yard(gtpyhop.State):
-        def is_free(self, key):
-            return key not in self.at
-
-    def park(state, key):
-        if state.is_free(key):
-            state.at[key] = "parked"
-            return state
-        return None
-
-    plan = GtpyhopDomain(domain_of(park)).solve([("park", "x")], Yard("y", at={}))
-
-    assert names(plan) == [("park", "x")]
 
 
 @pytest.mark.parametrize(

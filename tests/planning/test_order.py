@@ -138,21 +138,6 @@ def planned(solver):
     return orch, orch.planner.plan(TaskRequest("w", "w"))
 
 
-@pytest.mark.parametrize("solver", [False, None])
-def test_a_task_waits_where_it_is_worth_it(solver):
-    orch, plan = planned(solver)
-
-    better = orch.planner.optimize(plan, seconds=0.5)
-
-    assert float(plan.estimated_duration) == orch.simulate(plan).makespan == 35
-    assert float(better.estimated_duration) == orch.simulate(better).makespan == 26
-    assert [d.needs for d in better.dependencies if d.reason == "the order"] != []
-    without = orch.planner.optimize(plan, seconds=0.1, waits=False)
-    assert float(without.estimated_duration) <= 35
-    with orch:
-        assert len(orch.workflows.start(better).result()) == 4
-
-
 @st.composite
 def shops(draw):
     """Tasks that have a machine for themselves; a few need none, or slots besides."""
@@ -188,16 +173,6 @@ def test_a_way_along_the_critical_path_is_the_best_of_a_small_shop(problem):
 
     assert found.makespan <= other.makespan
     assert found.makespan >= bound
-
-
-def test_slots_that_do_not_suffice_make_no_shop():
-    needs = [[1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0], [1, 0, 0]]
-    problem = Problem([3] * 5, [[]] * 5, needs, [2, 1, 1])
-
-    found, _ = best_order(problem, 3_600, stop=after(30))
-
-    check(problem, found.starts, found.ends)
-    assert found.makespan == 9
 
 
 @st.composite

@@ -148,31 +148,6 @@ def test_it_can_be_planned_anew_more_than_once():
     assert did == [("walk", "station"), ("taxi", "station", "hotel"), ("check_in",)]
 
 
-def test_what_still_runs_goes_on_and_the_rest_waits_for_it():
-    domain = Domain("d")
-    for name in ("slow", "bad", "good", "last"):
-        domain.operator(
-            lambda s, name=name: (
-                s.changed({name: True, "n": s.get("slow", 0)})
-                if name == "last"
-                else s.set(name, True)
-            ),
-            name=name,
-        )
-    domain.method("all", cost=1)(lambda _s: [("slow",), ("bad",), ("last",)])
-    domain.method("all", cost=2)(lambda _s: [("slow",), ("good",), ("last",)])
-    go_on, did = threading.Event(), []
-    with halted(domain, "bad", go_on, did) as (orch, run):
-        plan = orch.planner.replan(run)
-        assert {task.type for task in plan.tasks} == {"good"}
-        second = orch.workflows.start(plan)
-        second.result(60)
-        assert did == ["good"]
-        go_on.set()
-        run.handles["last"].result(60)
-    assert did == ["good", "slow", "last"]
-
-
 def test_the_rest_waits_for_what_it_needs_of_what_runs():
     domain = Domain("d")
     domain.operator(lambda s: s.set("base", 1), name="slow")

@@ -142,12 +142,6 @@ def test_a_moment_is_the_deadline(moment, text):
     assert request.deadline == datetime.fromisoformat(f"2026-11-27T{moment}")
 
 
-@pytest.mark.parametrize(("text", "day"), [("tomorrow 9:00", 28), ("midnight", 28)])
-def test_a_moment_is_of_another_day(text, day):
-    hour = 9 if "9" in text else 0
-    assert asked(f"by {text}").deadline == datetime(2026, 11, day, hour, tzinfo=UTC)
-
-
 @pytest.mark.parametrize(("priority", "text"), each(PRIORITIES))
 def test_a_priority_is_that_of_the_request(priority, text):
     request = asked(text)
@@ -176,17 +170,6 @@ def test_what_may_be_a_limit_and_is_not_understood_is_refused(text):
 def test_all_else_is_description(text):
     request = asked(text)
     assert (request.constraints, request.deadline, request.priority) == ((), None, 0)
-
-
-def test_several_limits_of_a_text_all_hold():
-    request = asked("it within 10 s, for at most 5, max 2 cpu, by 17:00 and priority 3")
-    assert request.constraints == (Deadline(10), MaxCost(5), MaxPeak("cpu", 2))
-    assert (request.priority, request.deadline.hour) == (3, 17)
-
-
-def test_words_of_the_type_are_no_limit():
-    for kind in ("within-10-s", "priority report", "tomorrow"):
-        assert RuleParser().parse(f"do the {kind} now", [kind]).constraints == ()
 
 
 def test_a_time_that_the_clock_shows_twice_is_refused(monkeypatch):

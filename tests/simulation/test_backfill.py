@@ -4,12 +4,10 @@ import pytest
 from hypothesis import example, given, strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, S
 from tests.simulation.disasters import run_through_disasters
-from tests.tools.examples import seeds
 
 from taskorch.kernel._backfill import reservation
-from taskorch.model import Resources, Task
+from taskorch.model import Resources
 from taskorch.policies import PriorityQueue
-from taskorch.testing import Simulation
 
 #: What a task takes at the most, and what is expected of it at the most.
 LONGEST = 20
@@ -126,12 +124,6 @@ class Track:
             assert now <= self.bound
 
 
-@given(st.lists(job(exact=True), max_size=14))
-def test_where_lengths_are_exact_the_first_starts_when_it_was_expected_to(jobs):
-    """Or before: what passes never puts it off. So nobody waits for ever, either."""
-    Track(jobs, exact=True).run()
-
-
 @given(st.lists(job(exact=False), max_size=14))
 @example(
     [
@@ -146,47 +138,6 @@ def test_where_lengths_are_exact_the_first_starts_when_it_was_expected_to(jobs):
 def test_where_they_are_not_it_starts_once_all_that_ran_at_its_time_has_ended(jobs):
     """And so within the bound of the docs, whoever else comes."""
     Track(jobs, exact=False).run()
-
-
-def stream(seed, *, backfill):
-    """A large task with a high priority, and small ones that come and come."""
-    simulation = Simulation(
-        seed=seed,
-        check=False,
-        resources=Resources(slots=12),
-        concurrency=64,
-        queue=PriorityQueue(backfill=backfill),
-    )
-    simulation.agent("here", capabilities={"x"}, max_concurrency=64)
-    simulation.work("x", lambda task, attempt, random: random.uniform(2, LONGEST))
-
-    def small(number):
-        name = f"s/{number}"
-        simulation.submit_task(
-            Task("x", id=name, resources={"slots": 1}, expected=MOST)
-        )
-
-    for number in range(250):
-        simulation.at(number * 1.0, lambda number=number: small(number))
-    large = Task("x", id="large", resources={"slots": 10}, priority=1, expected=MOST)
-    simulation.at(40.5, lambda: simulation.submit_task(large))
-    simulation.run()
-    starts = {one.task_id: one.start for one in simulation.attempts}
-    return starts["large"] - starts["s/0"] - 40.5
-
-
-@pytest.mark.parametrize("seed", seeds(2, 5))
-def test_a_large_task_is_not_starved_by_a_stream_of_small_ones(seed):
-    """
-    A task that needs ten of twelve slots, and small ones that need one each.
-
-    In apache/airflow#29474 the small ones take each slot that comes free, whatever the
-    priority of the large one. Here it starts within the bound of the docs: the longest
-    that is expected of what runs, and the longest that an attempt really takes.
-    """
-    assert stream(seed, backfill=True) <= MOST + LONGEST
-    # As long as the small ones keep coming.
-    assert stream(seed, backfill=False) > 190
 
 
 @pytest.mark.parametrize("seed", range(4))

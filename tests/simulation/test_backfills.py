@@ -256,15 +256,6 @@ def test_a_clock_that_is_set_back_holds_none_up():
     assert sim.schedules.backfill_status(filled.backfill_id).done == 10
 
 
-def test_other_times_of_the_schedule_change_nothing_of_what_was_asked():
-    sim = world(1.0)
-    filled = sim.schedules.backfill("h", *SPAN)
-    sim.schedules.add("h", "30 12 * * *", Task("job"))
-    sim.crash()
-    sim.run(until=60)
-    assert [status.task_id for status in sim.tasks("completed")] == filled
-
-
 def test_hundreds_of_ticks_that_have_their_runs_are_passed_quickly():
     """And others begin behind them."""
     sim = world(0.1)

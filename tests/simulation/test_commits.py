@@ -32,55 +32,10 @@ def test_a_group_is_all_that_is_pending():
     assert commits.committed == 0
 
 
-def test_one_group_is_in_hand_at_a_time():
-    commits = Commits()
-    commits.pending += entries(1)
-    commits.begin()
-    commits.pending += entries(2)
-
-    assert commits.begin() is None
-    commits.succeeded(1)
-    assert numbers(commits.begin()) == [2]
-
-
-def test_who_waits_is_released_in_order_and_not_before():
-    commits = Commits()
-    told = []
-    for number in (3, 1, 2):
-        commits.when(number, lambda number=number: told.append(number))
-    commits.when(2, lambda: told.append("2 again"))
-    commits.pending += entries(1, 2)
-    commits.begin()
-
-    assert told == []
-    for release in commits.succeeded(2):
-        release()
-    assert told == [1, 2, "2 again"]
-    assert commits.committed == 2
-
-
 def test_who_waits_for_what_is_kept_is_released_at_once():
     told = []
     Commits(committed=7).when(7, lambda: told.append(7))
     assert told == [7]
-
-
-def test_a_group_that_failed_stays_in_hand_as_it_is():
-    """Nothing that comes later joins it, and no other is begun."""
-    commits = Commits()
-    commits.pending += entries(1, 2)
-    group = commits.begin()
-    commits.failed()
-    commits.pending += entries(3)
-
-    assert commits.degraded
-    assert commits.begin() is None
-    assert commits.in_hand is group
-    assert numbers(commits.in_hand) == [1, 2]
-    commits.succeeded(2)
-    assert not commits.degraded
-    assert commits.in_hand == []
-    assert numbers(commits.begin()) == [3]
 
 
 # -- journals --------------------------------------------------------------------------

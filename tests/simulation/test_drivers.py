@@ -61,28 +61,6 @@ def ids(sim):
     return [status.task_id for status in sim.tasks()]
 
 
-def test_a_driver_is_asked_when_it_said_and_its_commands_are_carried_out():
-    sim = simulation()
-    sim.drivers.add(Hourly())
-
-    sim.run(until=3 * 3600 + 10)
-
-    assert ids(sim) == [f"hour/{hour}" for hour in range(4)]
-
-
-def test_what_was_done_for_an_hour_is_not_done_again_in_the_next_life():
-    sim = simulation()
-    sim.drivers.add(Hourly())
-    sim.run(until=3600 + 10)
-    sim.crash(downtime=2 * 3600)
-
-    sim.run(until=4 * 3600 + 10)
-
-    # The driver says what hours it has missed: this one asks for the present one only.
-    assert ids(sim) == ["hour/0", "hour/1", "hour/3", "hour/4"]
-    assert len([a for a in sim.attempts if a.task_id == "hour/1"]) == 1
-
-
 def test_all_ordinary_commands():
     sim = simulation(resources=Resources(cpu=1))
     sim.work("slow", 100.0)

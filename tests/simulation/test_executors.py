@@ -109,13 +109,6 @@ def test_what_is_stopped_ends_soon_and_what_cannot_be_goes_on(scene: Scene) -> N
     assert len(scene.ends) == 1
 
 
-def test_what_is_stubborn_comes_to_its_own_end(scene: Scene) -> None:
-    begun = scene.start(Task("x", id="t"), Outcome(5.0, stubborn=True))
-    scene.executor.stop(begun, GRACE)
-    scene.simulation.run(until=6.0)
-    assert scene.ends == [("completed", 5.0)]
-
-
 def test_one_that_cannot_hold_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(monkeypatch, "remotes")
     begun = scene.start(Task("x", id="t"), Outcome(5.0))
@@ -135,14 +128,6 @@ def test_what_is_held_stands_where_it_is(near: Scene) -> None:
     near.executor.resume(begun)
     near.simulation.run(until=200.0)
     assert near.ends == [("completed", 104.0)]
-
-
-def test_what_is_held_can_be_stopped(near: Scene) -> None:
-    begun = near.start(Task.program(["true"], id="t"), Outcome(5.0))
-    near.executor.hold(begun)
-    near.executor.stop(begun, GRACE)
-    near.simulation.run(until=50.0)
-    assert near.ends == [("stopped", 1.0)]
 
 
 def test_an_attempt_says_what_any_attempt_says(near: Scene) -> None:

@@ -18,12 +18,6 @@ from taskorch.testing import Faults, Simulation
 from taskorch.testing._faults import KINDS, Dice
 
 S = TaskState
-#: Faults that are asked about only where others happen.
-WITH = {
-    "torn_commit": {"crash": 0.3},
-    "crash_in_recovery": {"crash": 0.3},
-    "clock_jump": {"crash": 0.3},
-}
 
 
 def workload(simulation):
@@ -39,38 +33,11 @@ def workload(simulation):
     return simulation
 
 
-def stop_and_go(simulation):
-    """Tasks are put aside while they run, and go on later."""
-    for n in range(10):
-        task_id = f"a{n}"
-        simulation.at(0.5, lambda i=task_id: simulation.suspend_task(i))
-        simulation.at(4.0, lambda i=task_id: simulation.resume_task(i))
-
-
 def ended(simulation):
     return {status.task_id: status.state for status in simulation.tasks()}
 
 
 ALL_WELL = {f"{wave}{n}": S.COMPLETED for wave in "ab" for n in range(10)}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_fault_happens_and_everything_still_comes_to_its_end(kind):
-    """What was lost is done again; the guarantees are checked after every step."""
-    faults = Faults(**{kind: 0.3}, **WITH.get(kind, {}), for_ever=0.0)
-    simulation = workload(Simulation(seed=5, faults=faults))
-    if kind == "late_effect":
-        stop_and_go(simulation)
-
-    simulation.run(until=30.0)
-    simulation.nature.on = False
-    simulation.run()
-
-    assert simulation.schedule.kinds()[kind] > 0
-    assert dict.fromkeys(ended(simulation)) == dict.fromkeys(ALL_WELL)
-    expected = {S.COMPLETED, S.FAILED} if kind == "agent_death" else {S.COMPLETED}
-    assert set(ended(simulation).values()) <= expected
-    simulation.check()
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5, "often", None])

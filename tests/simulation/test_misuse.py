@@ -7,8 +7,6 @@ import pytest
 
 from taskorch.errors import (
     InvalidTaskError,
-    NotRunningError,
-    TaskFailedError,
     UsageError,
 )
 from taskorch.model import Task
@@ -130,30 +128,9 @@ def test_what_is_no_collection_of_tasks_is_refused(tasks):
         world().submit_tasks(tasks)
 
 
-@pytest.mark.parametrize("seconds", [-1, "x", math.nan, math.inf])
-def test_times_are_numbers_of_seconds(seconds):
-    simulation = world()
-    for use in (
-        lambda: simulation.run(until=seconds),
-        lambda: simulation.at(seconds, simulation.crash),
-        lambda: simulation.crash(seconds),
-        lambda: simulation.crash_at(1, "made", seconds),
-    ):
-        with pytest.raises(InvalidTaskError, match="seconds"):
-            use()
-    assert simulation.is_up
-
-
 def test_what_cannot_be_called_is_refused_when_it_is_said():
     with pytest.raises(InvalidTaskError, match="not 5"):
         world().at(1.0, 5)
-
-
-@pytest.mark.parametrize(("fact", "stage"), [(0, "made"), ("x", "made"), (9, "never")])
-def test_a_crash_that_could_never_be_is_refused(fact, stage):
-    """Else a test of crashes would pass, for there is none."""
-    with pytest.raises(InvalidTaskError):
-        world().crash_at(fact, stage)
 
 
 @pytest.mark.parametrize(
@@ -252,17 +229,6 @@ def test_what_breaks_a_step_does_not_break_the_next():
 # -- calls of functions ----------------------------------------------------------------
 
 
-def test_a_function_that_wants_to_end_the_program_fails():
-    simulation = Simulation()
-    task_id = simulation.submit_task(Task.call(exit))
-
-    simulation.run()
-
-    error = simulation.get_task_status(task_id).error
-    assert isinstance(error, TaskFailedError)
-    assert "SystemExit" in str(error)
-
-
 def test_an_async_function_fails_and_says_what_to_do():
     async def fetch():
         await asyncio.sleep(0)
@@ -280,12 +246,3 @@ def test_an_async_function_fails_and_says_what_to_do():
 
 
 # -- while it is down ------------------------------------------------------------------
-
-
-def test_what_is_asked_of_the_dead_says_how_to_go_on():
-    simulation = world()
-    simulation.crash(downtime=5.0)
-
-    for ask in (simulation.crash, simulation.get_stats, simulation.check):
-        with pytest.raises(NotRunningError, match=r"let time pass with run\(\)"):
-            ask()

@@ -131,16 +131,6 @@ def test_what_is_paused_makes_nothing_and_says_what_it_has_skipped():
     assert skipped(sim) == [(3, "it was paused: the disk is full")]
 
 
-def test_an_edit_keeps_what_was_done_and_says_what_it_passes_over():
-    sim = simulation()
-    sim.schedules.add("h", "0 * * * *", Task("job"), catch_up="all")
-    sim.run(until=1.5 * HOUR)
-    sim.schedules.add("h", "30 * * * *", Task("job"), catch_up="all")
-    sim.run(until=3 * HOUR)
-
-    assert made(sim) == ["h/2026-01-01T0100Z", "h/2026-01-01T0230Z"]
-
-
 def test_trigger_backfill_next_list_and_remove():
     sim = simulation()
     status = sim.schedules.add("h", "0 * * * *", Task("job"), zone="Asia/Tokyo")
@@ -280,19 +270,6 @@ def test_each_skipped_tick_says_whether_it_was_refused_or_nobody_was_here(
         if slot not in raised:
             why = "nobody was here when they came"
         assert reason == why, slot
-
-
-def test_a_tick_that_came_while_another_was_tried_again_was_refused_with_it():
-    sim = simulation()
-
-    @written_by
-    def flow() -> None:
-        raise SystemExit("no rows")
-
-    sim.schedules.add("m", "every 10s", flow)
-    sim.run(until=75)
-    assert skipped(sim) == [(3, "it was refused: flow raises SystemExit: no rows")] * 2
-    assert "The tick 2026-01-01T00:01:10Z was refused" in sim.schedules.explain("m")
 
 
 @pytest.mark.parametrize(
@@ -451,21 +428,6 @@ def test_a_run_that_waits_while_it_is_paused_is_not_forgotten(crash):
     assert (minutes, skip[0]) == ([1, 2, 4, 5], 1)
 
 
-def test_a_run_that_waits_is_not_forgotten_if_later_slots_are_skipped():
-    sim = simulation(162.0)
-    flow = Workflow("etl")
-    flow.add(Task("job", id="a"))
-    options = {"catch_up": "all", "end": "2026-01-01T00:03"}
-    sim.schedules.add("m", "every 1m", flow, overlap="queue", **options)
-    sim.run(until=130)
-    sim.schedules.add("m", "every 1m", flow, overlap="skip", **options)
-    sim.run(until=190)
-    assert skipped(sim) == [(1, "m-2026-01-01T0001Z has not ended")]
-    sim.crash(downtime=1)
-    sim.run(until=1_200)
-    assert "m-2026-01-01T0002Z" in made_runs(sim)
-
-
 def made_runs(sim):
     """The runs of which something was begun, in the order in which they were."""
     return list(dict.fromkeys(name.partition("/")[0] for name in made(sim)))
@@ -503,25 +465,6 @@ def test_all_that_came_while_it_was_paused_is_counted_however_many():
     sim.run(until=20_001.5)
     assert skipped(sim) == [(20_000, "it was paused: away")]
     assert made(sim) == ["s/2026-01-01T053321Z"]
-
-
-@pytest.mark.parametrize("kind", ["task", "workflow"])
-def test_all_is_caught_up_with_and_filled_however_many_slots_these_are(kind):
-    sim = simulation(0.001)
-    flow = Workflow("etl")
-    flow.add(Task("job", id="a"))
-    work = {"task": Task("job"), "workflow": flow}[kind]
-    options = {"catch_up": "all", "overlap": "queue", "end": "2026-01-01T00:01:30"}
-    sim.schedules.add("s", "every 1s", work, **options)
-    sim.run(until=0.5)
-    sim.crash(downtime=90)
-    sim.run(until=300)
-    assert len(sim.tasks("completed")) == 90
-    assert skipped(sim) == []
-    filled = sim.schedules.backfill("s", "2025-12-31T23:50", "2025-12-31T23:51:30")
-    assert len({*filled}) == 91
-    sim.run(until=400)
-    assert len(sim.tasks("completed")) == 90 + 91
 
 
 def test_with_none_what_jitter_puts_off_is_not_late():
@@ -611,18 +554,6 @@ def test_a_run_that_ends_as_it_begins_holds_nobody_up():
     assert made_runs(sim) == [name for _, name in minutes(1, 2, 3, 4)]
 
 
-def test_runs_of_a_backfill_begin_at_the_moment_at_which_others_end():
-    sim = simulation(90.0)
-    sim.schedules.add("h", "0 * * * *", workflow(), end="2026-01-01T00:00")
-    sim.run(until=6 * HOUR)
-    sim.schedules.backfill("h", "2025-12-31T19:00", "2026-01-01T00:00", limit=2)
-    sim.run(until=7 * HOUR)
-
-    begun = [each.start - 6 * HOUR for each in sim.attempts]
-    assert len(begun) == 6
-    assert max(begun) < 2 * 90.0 + 0.02
-
-
 @pytest.mark.parametrize("catch_up", ["all", "last", "none"])
 @pytest.mark.parametrize("crash", [None, 190])
 def test_a_slot_that_was_skipped_behind_one_that_waits_stays_skipped(catch_up, crash):
@@ -664,17 +595,6 @@ def test_what_waits_when_a_life_ends_is_made_and_only_what_was_missed_is_caught_
             "none": [*minutes(1), ("skipped", 2, 5, nobody), *minutes(2, 3, 6)],
         }[catch_up]
     )
-
-
-def test_what_waits_is_made_though_it_is_a_task_from_now_on():
-    sim = simulation(250.0)
-    options = {"overlap": "queue", "end": "2026-01-01T00:03"}
-    sim.schedules.add("m", "every 1m", workflow(), **options)
-    sim.run(until=190)
-    sim.schedules.add("m", "every 1m", Task("job"), **options)
-    sim.run(until=1_200)
-    names = [status.task_id for status in sim.tasks("completed")]
-    assert names == ["m-2026-01-01T0001Z/a", "m/2026-01-01T0002Z", "m/2026-01-01T0003Z"]
 
 
 def test_a_schedule_that_is_removed_says_what_of_it_will_not_come():

@@ -120,11 +120,6 @@ def held(trials, percent):
     return sum(end <= quantile(ends, percent) for ends, end in sure) / len(sure)
 
 
-def test_of_ten_promises_of_nine_in_ten_nine_hold_though_attempts_fail(trials):
-    doubt = 0.02 if len(trials) < FEW else 0
-    assert 0.86 - doubt <= held(trials, 90) <= 0.95 + doubt
-
-
 def test_of_two_promises_of_one_in_two_one_holds_though_attempts_fail(trials):
     doubt = 0.02 if len(trials) < FEW else 0
     assert 0.42 - doubt <= held(trials, 50) <= 0.6 + doubt

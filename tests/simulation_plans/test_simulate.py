@@ -20,17 +20,12 @@ from taskorch import (
     Workflow,
 )
 from taskorch.errors import ComponentError
-from taskorch.model import Agent
 from taskorch.policies import (
-    DeadlineQueue,
     LeastLoadedRouter,
-    PerformanceRouter,
     PriorityQueue,
-    QuotaRetryHandler,
     SourceRegistry,
 )
 from taskorch.protocols import Route
-from taskorch.runtime._attempts import AgentRunner
 from taskorch.workflows import Approval
 
 
@@ -41,32 +36,12 @@ def spans(report):
 # -- what is simulated -------------------------------------------------------------
 
 
-def test_a_workflow_and_a_list_of_tasks_come_to_the_same():
-    wf = Workflow("w")
-    for task in chain("a", "b", "c"):
-        wf.add(task)
-    orch = TaskOrchestrator()
-    one, other = orch.simulate(wf, 2), orch.simulate(chain("a", "b", "c"), 2)
-    assert one.schedule == other.schedule
-    assert one.makespan == 6.0
-    assert spans(one) == {"a": (0, 2), "b": (2, 4), "c": (4, 6)}
-    assert {(one.agent_id, one.attempt, one.outcome) for one in one.schedule} == {
-        ("local", 1, "completed")
-    }
-
-
 def test_tasks_are_found_by_id_by_object_and_as_arguments():
     first = Task.call(work)
     second = Task.call(len, first, id="second")
     third = Task.call(work, id="third", after=["second", first])
     report = TaskOrchestrator().simulate([third, second, first], 1)
     assert spans(report) == {"work": (0, 1), "second": (1, 2), "third": (2, 3)}
-
-
-def test_tasks_without_ids_are_named_after_what_they_call():
-    tasks = [Task.call(work), Task.call(work), Task.call(work, id="work-2")]
-    report = TaskOrchestrator().simulate(tasks, 1)
-    assert sorted(spans(report)) == ["work", "work-2", "work-3"]
 
 
 def test_what_is_outside_of_the_plan_is_taken_to_have_completed():
@@ -141,33 +116,6 @@ def test_nothing_takes_no_time():
 # -- on the kernel -----------------------------------------------------------------
 
 
-def test_priorities_pools_and_slots_count():
-    tasks = [
-        Task.call(work, id="low", resources=Resources(cpu=1)),
-        Task.call(work, id="high", priority=5, resources=Resources(cpu=1)),
-        Task.call(work, id="free"),
-    ]
-    orch = TaskOrchestrator(concurrency=2, resources={"cpu": 1})
-    report = orch.simulate(tasks, 1)
-    assert spans(report) == {"high": (0, 1), "free": (0, 1), "low": (1, 2)}
-    assert report.peak.resources == {"cpu": 1.0}
-    assert report.mean.resources == {"cpu": 1.0}
-    assert report.total.resources == {"cpu": 1.0}
-    assert (report.peak.slots, report.mean.slots, report.total.slots) == (2, 1.5, 2)
-
-
-def test_agents_do_what_they_can():
-    orch = TaskOrchestrator(router=LeastLoadedRouter())
-    for name in ("a", "b"):
-        orch.agent(name, capabilities={"review"})(lambda task, context: None)
-    report = orch.simulate([Task("review") for _ in range(3)], 10)
-    assert sorted(one.agent_id for one in report.schedule) == ["a", "a", "b"]
-    assert report.makespan == 20.0
-    assert report.peak.agents == {"local": 0, "a": 1, "b": 1}
-    assert report.mean.agents == {"local": 0, "a": 1, "b": 0.5}
-    assert report.total.agents["local"] == float("inf")
-
-
 def test_dates_delays_timeouts_and_deadlines_count():
     begin = datetime.now(UTC)
     tasks = [
@@ -192,17 +140,6 @@ def test_dates_delays_timeouts_and_deadlines_count():
     assert "deadline" in report.never["never"]
     assert report.critical_path == ("dated",)
     assert report.incomplete == 1
-
-
-def test_a_date_is_where_a_critical_path_begins():
-    tasks = [
-        Task.call(work, id="a"),
-        Task.call(work, id="b", after=["a"], not_before=10),
-        Task.call(work, id="c", after=["b"]),
-    ]
-    report = TaskOrchestrator().simulate(tasks, 1)
-    assert report.critical_path == ("b", "c")
-    assert report.critical_length == report.makespan == 12.0
 
 
 def test_joins_of_other_kinds_are_the_kernels():
@@ -261,15 +198,6 @@ def test_a_bounded_queue_refuses_what_it_would_refuse():
     report = TaskOrchestrator(max_queued=2).simulate(chain("a", "b", "c"), 1)
     assert list(report.never) == ["c"]
     assert "max_queued" in report.never["c"]
-
-
-def test_a_queue_of_another_order_and_one_that_expires():
-    tasks = [Task.call(work, id="b", deadline=90), Task.call(work, id="a", deadline=50)]
-    orch = TaskOrchestrator(concurrency=1, queue=DeadlineQueue())
-    assert spans(orch.simulate(tasks, 5)) == {"a": (0, 5), "b": (5, 10)}
-    orch = TaskOrchestrator(concurrency=1, queue=PriorityQueue(max_age=3))
-    report = orch.simulate([Task.call(work), Task.call(work)], 5)
-    assert "longer than it may" in report.never["work-2"]
 
 
 def test_a_policy_that_raises_is_named():
@@ -425,19 +353,6 @@ def test_another_seed_is_another_chance_and_a_changed_plan_keeps_the_rest():
 # -- what stays as it is -----------------------------------------------------------
 
 
-def test_nothing_of_the_orchestrator_or_of_the_tasks_changes():
-    handler = QuotaRetryHandler(tokens=1, refill_per_second=0)
-    orch = TaskOrchestrator(retry_handler=handler, seed=3)
-    task = Task.call(work, retry=RetryPolicy(9, base=0))
-    before = (orch.get_stats(), dict(handler._buckets), orch._rt._random.getstate())
-    report = orch.simulate([task], 1, failures={"work": 1})
-    assert [one.attempt for one in report.schedule] == [1, 2]
-    assert (orch.get_stats(), handler._buckets, orch._rt._random.getstate()) == before
-    assert task.id is None
-    assert task._submitted_as is None
-    assert not orch._rt.started
-
-
 def test_a_policy_that_cannot_be_copied_is_asked_itself():
     class Router:
         def __init__(self):
@@ -482,32 +397,6 @@ def test_a_source_of_agents_is_not_read_again():
     report = orch.simulate([Task("review"), Task("review")], 60)
     assert {one.agent_id for one in report.schedule} == {"a"}
     assert len(reads) == 1
-
-
-def test_the_router_knows_what_the_orchestrator_has_measured():
-    orch = TaskOrchestrator(router=PerformanceRouter(exploration=0.0))
-
-    @orch.agent("bad", capabilities={"x"})
-    def bad(task, context):
-        raise ValueError
-
-    @orch.agent("good", capabilities={"x"})
-    def good(task, context):
-        return None
-
-    with orch:
-        for _ in range(4):
-            orch.submit_task(Task("x"))
-            orch.wait()
-        report = orch.simulate([Task("x")], 1)
-    assert report.schedule[0].agent_id == "good"
-
-
-def test_an_agent_with_a_lease_is_never_lost_here():
-    orch = TaskOrchestrator()
-    info = Agent("far", ("x",), lease=5.0)
-    orch._rt.add_agent(info, AgentRunner("far", work, orch._rt.threads))
-    assert orch.simulate([Task("x")], 3_600).makespan == 3_600
 
 
 def test_it_is_awaitable_too():
@@ -603,64 +492,3 @@ def test_a_wait_that_takes_too_long_fails():
     assert spans(report)["late"] == (0, 3)
     assert "did not come within 3 s" in report.failed["late"]
     assert "d" in report.never
-
-
-def test_one_event_lets_go_all_who_wait_for_it():
-    tasks = [
-        Task.wait_for("go", id="first"),
-        Task.wait_for("go", id="second"),
-        Task.call(work, id="a"),
-        Task.wait_for("go", id="third", after=["a"]),
-    ]
-    lengths = {"first": 5, "second": 9, "third": 4, "a": 3}
-    report = TaskOrchestrator().simulate(tasks, lengths)
-    assert spans(report) == {
-        "first": (0, 5),
-        "second": (0, 5),
-        "third": (3, 5),
-        "a": (0, 3),
-    }
-
-
-def test_waits_that_are_over_at_once_stand_in_the_schedule_and_the_path():
-    timers = [
-        Task.wait_for(None, timeout=1, default=1, id="a"),
-        Task.wait_for(None, timeout=0, default=1, id="b", after=["a"]),
-        Task.call(work, id="z", after=["b"]),
-    ]
-    report = TaskOrchestrator().simulate(timers, {"work": 1})
-    assert spans(report) == {"a": (0, 1), "b": (1, 1), "z": (1, 2)}
-    assert report.critical_path == ("a", "b", "z")
-
-    # The second one begins to wait as the event comes.
-    events = [
-        Task.call(work, id="t"),
-        Task.wait_for("go", id="first"),
-        Task.wait_for("go", id="second", after=["t"]),
-        Task.call(work, id="z", after=["second"]),
-    ]
-    lengths = {"work": 2, "first": 2, "second": 5}
-    report = TaskOrchestrator().simulate(events, lengths)
-    assert {"first", "second"} <= spans(report).keys()
-    assert report.critical_path == ("t", "second", "z")
-
-
-def test_a_timer_counts_with_its_time_in_the_order_of_starts():
-    def tasks():
-        return [
-            Task.call(work, id="a", expected=2),
-            Task.call(work, id="b", after=["a"], expected=4),
-            Task.call(work, id="t", expected=2),
-            Task.wait_for(None, timeout=20, default=1, id="w", after=["t"]),
-        ]
-
-    orch = TaskOrchestrator(concurrency=1)
-    report = orch.simulate(tasks(), {"a": 2, "b": 4, "t": 2})
-    assert report.makespan == 22
-
-    started = []
-    orch.signals.task_started.connect(lambda event: started.append(event.task_id))
-    orch.submit_tasks(tasks())
-    with orch:
-        pass
-    assert started[0] == min(("a", "b", "t"), key=spans(report).__getitem__) == "t"

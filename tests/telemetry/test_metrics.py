@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 
-import attrs
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -13,11 +12,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from tests.integration.tools import eventually
 from tests.telemetry.tools import run
 
-import taskorch
-from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow
+from taskorch import Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError
 from taskorch.telemetry import _metrics
-from taskorch.telemetry.prometheus import exposition
 
 PATIENCE = 60.0
 
@@ -105,61 +102,6 @@ def test_tasks_pools_and_agents_are_told_as_they_are_now(measuring):
         assert measuring.values("taskorch.queue.age") == {(): 0.0}
         assert measuring.values("taskorch.slots.leaked") == {(): 0}
         assert measuring.values("taskorch.events.lost") == {(): 0}
-
-
-def test_limits_of_a_phase_are_one_for_all_runs_and_of_a_known_version(measuring):
-    began, go = threading.Barrier(3), threading.Event()
-
-    def hold() -> None:
-        began.wait(PATIENCE)
-        go.wait(PATIENCE)
-
-    workflow = Workflow("nightly")
-    workflow.phase("tests", max_parallel=2).task(hold, id="x")
-    with measuring.orchestrator() as orch:
-        for run_id in ("one", "two"):
-            orch.workflows.start(workflow, id=run_id)
-        began.wait(PATIENCE)
-        try:
-            used = measuring.values("taskorch.pool.usage")
-            assert measuring.values("taskorch.pool.limit")["phase/tests",] == 4.0
-            text = exposition(orch.get_stats(), None).decode()
-        finally:
-            go.set()
-    assert used["phase/tests",] == 2.0
-    assert not [name for (name,) in used if ":" in name]
-    assert 'taskorch_pool_usage{taskorch_resource="phase/tests"} 2.0' in text
-    assert measuring.scopes() == {("taskorch", taskorch.__version__)}
-
-
-def test_what_has_ended_is_counted_by_outcome_and_by_cause(measuring):
-    with measuring.orchestrator() as orch:
-        orch.map(double, range(3))
-        retry = RetryPolicy(2, wait="fixed", base=0.001)
-        orch.submit_task(Task.call(fail, retry=retry)).exception()
-        late = Task.call(threading.Event().wait, 0.2, timeout=0.01, type="late")
-        orch.submit_task(late).exception()
-    assert measuring.values("taskorch.tasks.ended") == {
-        ("completed",): 3,
-        ("failed",): 2,
-        ("cancelled",): 0,
-    }
-    assert measuring.values("taskorch.failures") == {("error",): 1, ("timeout",): 1}
-    assert measuring.values("taskorch.retries") == {
-        ("scheduled",): 1,
-        ("recovered",): 0,
-        ("exhausted",): 1,
-        ("repaired",): 0,
-    }
-    attempts = {
-        tuple(p.attributes.values()): p.count
-        for p in measuring.points("taskorch.attempt.duration")
-    }
-    assert attempts == {
-        ("double", "success"): 3,
-        ("fail", "failure"): 2,
-        ("late", "timeout"): 1,
-    }
 
 
 def test_how_long_attempts_took_has_buckets_of_seconds(measuring):
@@ -359,10 +301,3 @@ def test_the_api_alone_is_none():
 def test_a_provider_is_one():
     with pytest.raises(InvalidTaskError, match="MeterProvider"):
         TaskOrchestrator(meter_provider="otel")
-
-
-def test_a_name_from_before_names_were_checked_is_escaped():
-    with TaskOrchestrator(resources={"gpu": 2}) as orch:
-        stats = orch.get_stats()
-    stats = attrs.evolve(stats, resources={"\ud800": stats.resources["gpu"]})
-    assert rb'{taskorch_resource="\\ud800"} 2.0' in exposition(stats, None)

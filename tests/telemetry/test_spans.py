@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from opentelemetry import baggage, context, trace
+from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.integration.tools import eventually
 from tests.telemetry.tools import Tracing, is_child, linked, run
@@ -91,56 +88,6 @@ def test_a_task_has_a_span_for_its_submission_its_attempt_and_each_decision(trac
         "cicd.worker.name": "local",
         "taskorch.reason": "the only candidate",
     }
-
-
-def test_spans_have_the_times_of_their_events(tracing):
-    seen = []
-    with tracing.orchestrator() as orch:
-        for name in ("task_submitted", "task_started", "task_completed"):
-            getattr(orch.signals, name).connect(seen.append)
-        orch.submit(double).result()
-
-    submitted, started, completed = (event.at_ns for event in seen)
-    attempt = tracing.only("double")
-    assert tracing.only("submit").end_time == submitted
-    assert (attempt.start_time, attempt.end_time) == (started, completed)
-    assert tracing.only("submit").start_time <= submitted
-
-
-def test_what_comes_after_is_linked_to_what_it_waited_for(tracing):
-    with tracing.orchestrator() as orch:
-        first, second = orch.submit(double, 1), orch.submit(double, 2)
-        orch.submit(max, first, second).result()
-
-    waited = [span.context.span_id for span in tracing.named("double")]
-    after = tracing.only("max")
-    assert linked(after)[0] == after.parent.span_id
-    assert sorted(linked(after)[1:]) == sorted(waited)
-
-
-def test_a_batch_is_one_submission(tracing):
-    with tracing.orchestrator() as orch:
-        assert list(orch.map(double, range(3))) == [0, 2, 4]
-
-    submit = tracing.only("submit")
-    assert sorted(tracing.under(submit)) == ["double"] * 3 + ["validate"] * 3
-
-
-def test_what_an_attempt_does_is_inside_of_it_and_so_is_what_it_submits(tracing):
-    orch = tracing.orchestrator()
-
-    def outer() -> int:
-        with tracing.tracer.start_as_current_span("of the user's"):
-            return orch.submit(double, 4).result()
-
-    with orch:
-        assert orch.submit(outer).result() == 8
-
-    inner = tracing.only("of the user's")
-    assert is_child(inner, tracing.only(call_type(outer)))
-    assert [s.parent.span_id for s in tracing.named("submit") if s.parent] == [
-        inner.context.span_id
-    ]
 
 
 # -- failures ----------------------------------------------------------------------
@@ -254,66 +201,6 @@ def test_what_is_done_to_a_task_that_never_ran_is_below_its_submission(tracing):
 
 
 # -- every way of running ----------------------------------------------------------
-
-
-def test_the_span_of_an_attempt_is_current_in_threads_coroutines_and_pools(tracing):
-    async def coroutine() -> trace.SpanContext:
-        await asyncio.sleep(0)
-        return here()
-
-    with ThreadPoolExecutor(1) as pool:
-        orch = tracing.orchestrator(executors={"pool": pool})
-
-        @orch.agent("asker", capabilities={"ask"})
-        def ask(task, context):
-            return here()
-
-        with orch:
-            found = {
-                "thread": orch.submit_task(Task.call(here, type="thread")).result(),
-                "loop": orch.submit_task(Task.call(coroutine, type="loop")).result(),
-                "pool": orch.submit_task(
-                    Task.call(here, type="pool", executor="pool")
-                ).result(),
-                "ask": orch.submit_task(Task("ask")).result(),
-            }
-    for name, seen in found.items():
-        assert seen.span_id == tracing.only(name).context.span_id, name
-
-
-def test_context_variables_and_baggage_come_along(tracing):
-    word = contextvars.ContextVar("word", default="")
-
-    def ask() -> tuple[object, str]:
-        return baggage.get_baggage("tenant"), word.get()
-
-    with tracing.orchestrator() as orch:
-        word.set("said")
-        token = context.attach(baggage.set_baggage("tenant", "acme"))
-        handle = orch.submit(ask)
-        context.detach(token)
-        assert handle.result() == ("acme", "said")
-
-
-def test_the_callers_own_context_stays_as_it_was(tracing):
-    with tracing.orchestrator() as orch:
-        orch.submit(double).result()
-        assert here() == trace.INVALID_SPAN_CONTEXT
-
-
-def test_a_program_has_its_attempt_as_traceparent(tracing):
-    code = "import os; print(os.environ['TRACEPARENT'])"
-    with tracing.orchestrator() as orch:
-        done = orch.submit_task(Task.program([sys.executable, "-c", code])).result()
-        own = Task.program(
-            [sys.executable, "-c", code], env={"TRACEPARENT": "mine"}, id="own"
-        )
-        assert orch.submit_task(own).result().stdout_tail == "mine\n"
-
-    found = tracing.named("program")[0].context
-    assert parsed(done.stdout_tail.rstrip()) == trace.SpanContext(
-        found.trace_id, found.span_id, is_remote=True, trace_flags=found.trace_flags
-    )
 
 
 def remote_context() -> tuple[int, int]:
@@ -437,37 +324,6 @@ def test_steps_in_a_worker_process_are_spans_of_the_orchestrator(tracing):
 # -- workflows ---------------------------------------------------------------------
 
 
-def test_a_workflow_and_its_phases_have_spans(tracing):
-    wf = Workflow("release")
-    tests = wf.phase("tests")
-    for name in ("unit", "style"):
-        tests.task(double, id=name)
-    wf.phase("publish").task(double, id="upload")
-
-    with tracing.orchestrator() as orch:
-        orch.workflows.start(wf, id="v1").result()
-
-    run = tracing.only("RUN release")
-    first, second = tracing.only("phase tests"), tracing.only("phase publish")
-    assert run.kind is SpanKind.SERVER
-    assert dict(run.attributes) == {
-        "cicd.pipeline.action.name": "RUN",
-        "cicd.pipeline.name": "release",
-        "cicd.pipeline.run.id": "v1",
-        "cicd.pipeline.result": "success",
-    }
-    assert tracing.under(run) == ["submit", "phase tests", "phase publish"]
-    assert first.end_time <= second.start_time
-    assert second.end_time == run.end_time
-    began = [span.start_time for span in tracing.named("double")]
-    assert first.start_time == min(began)
-    assert second.start_time == max(began)
-    for span in tracing.named("double"):
-        assert span.attributes["cicd.pipeline.name"] == "release"
-        assert span.attributes["cicd.pipeline.run.id"] == "v1"
-        assert span.context.trace_id == run.context.trace_id
-
-
 def test_a_slash_in_an_id_makes_no_pipeline(tracing):
     with tracing.orchestrator() as orch:
         orch.submit_task(Task.call(double, 2, id="v1/unit")).result()
@@ -578,15 +434,6 @@ def test_a_journal_keeps_the_trace_through_a_snapshot(tmp_path, keep):
     assert after.only("durable_task").parent.span_id in submits
 
 
-def test_without_an_sdk_the_fact_says_nothing_of_a_trace():
-    seen = []
-    with TaskOrchestrator() as orch:
-        orch.signals.task_submitted.connect(seen.append)
-        orch.submit(double).result()
-    assert [event.trace for event in seen] == [None]
-    assert TaskSubmitted(1, 1, "a", "b", 0).trace is None
-
-
 # -- hostile surroundings ----------------------------------------------------------
 
 
@@ -666,39 +513,6 @@ def test_events_that_come_late_begin_no_second_span(tracing):
     assert spans._open == {}
 
 
-def test_who_looks_at_its_span_before_any_event_is_told_has_the_one_that_is_told(
-    tracing,
-):
-    """Receivers lag: those that it was linked to have no event yet, nor theirs."""
-    told = threading.Event()
-    orch = tracing.orchestrator()
-    orch._rt.publisher.slow_after = 2 * PATIENCE
-    orch.signals.task_submitted.connect(lambda _: told.wait(PATIENCE))
-    try:
-        with orch:
-            before = orch.submit(double, 0)
-            for _ in range(400):
-                before = orch.submit(double, before)
-            look = Task.call(here, type="look", after=[before])
-            seen = orch.submit_task(look).result()
-            assert tracing.named("look") == []
-            told.set()
-    finally:
-        told.set()
-
-    last = tracing.only("look")
-    assert last.context.span_id == seen.span_id
-    assert last.attributes["cicd.worker.name"] == "local"
-    attempts = tracing.named("double")
-    chain = {span.context.span_id: linked(span)[1:] for span in attempts}
-    assert len(chain) == len(attempts) == 401
-    following, followed = linked(last)[1:], []
-    while following:
-        followed += following
-        following = chain[following[0]]
-    assert len(followed) == 401
-
-
 def test_what_a_task_says_to_the_current_span_is_in_the_span_of_its_attempt(tracing):
     left = []
 
@@ -722,42 +536,6 @@ def test_what_a_task_says_to_the_current_span_is_in_the_span_of_its_attempt(trac
     assert span.links[-1].context.trace_id == 1
     assert not left[0].is_recording()
     left[0].set_attribute("late", 1)
-
-
-def test_what_looks_inside_may_have_processors_that_look_too():
-    class Looks(SpanProcessor):
-        def on_start(self, span, parent_context=None):
-            seen.append(here().is_valid)
-
-    seen: list[bool] = []
-    tracing = Tracing()
-    tracing.provider.add_span_processor(Looks())
-    with tracing.orchestrator() as orch:
-        assert orch.submit(here).result(PATIENCE).is_valid
-    assert len(seen) == 5
-
-
-def test_what_outlives_its_attempt_has_its_context_still(tracing):
-    left = []
-
-    def leaves() -> None:
-        left.append(contextvars.copy_context())
-
-    with tracing.orchestrator() as orch:
-        orch.submit_task(Task.call(leaves, type="leaves")).result()
-        orch.wait()
-        assert left[0].run(here) == tracing.only("leaves").context
-    assert orch._rt.spans._open == {}
-
-
-def test_an_attempt_whose_start_was_lost_has_a_span(tracing):
-    orch = tracing.orchestrator()
-    with orch:
-        orch.signals.task_started.disconnect(orch._rt.spans.take)
-        orch.submit(double).result()
-    attempt = tracing.only("double")
-    assert attempt.attributes["cicd.pipeline.task.run.result"] == "success"
-    assert tracing.under(attempt) == []
 
 
 def test_each_attempt_of_a_plain_function_is_inside_its_own_span(tracing):
@@ -814,13 +592,6 @@ def test_what_was_lost_is_forgotten():
     for n in range(5):
         kept[n] = n
     assert list(kept) == [3, 4]
-
-
-def test_what_is_not_sampled_is_not_exported():
-    tracing = Tracing(sampler=ALWAYS_OFF)
-    with tracing.orchestrator() as orch:
-        assert orch.submit(double).result() == 2
-    assert tracing.spans == []
 
 
 # -- whether there is an SDK -------------------------------------------------------

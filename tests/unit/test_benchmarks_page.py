@@ -36,18 +36,6 @@ def test_a_page_that_does_not_say_where_is_left_alone(tmp_path):
     assert page.read_text() == "above\n"
 
 
-def test_a_run_names_the_peers_that_are_not_there(tmp_path, capsys, monkeypatch):
-    page = tmp_path / "page.md"
-    page.write_text(f"{BEGIN}{END}")
-    monkeypatch.setattr(
-        "benchmarks._registry.importlib.util.find_spec", lambda name: None
-    )
-    assert _cli.main(["--quick", "--only", "peers-ray", "--page", str(page)]) == 0
-    assert "[peers-ray] skipped: needs ray" in page.read_text()
-    assert page.read_text().count("\n") < 40
-    assert "[peers-ray] skipped: needs ray" in capsys.readouterr().out
-
-
 def test_the_page_of_the_documentation_names_every_case():
     page = (_cli.Path(__file__).parents[2] / "docs/reference/benchmarks.md").read_text()
     cases, left_out = load()

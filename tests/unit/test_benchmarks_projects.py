@@ -2,15 +2,11 @@
 
 import importlib.util
 
-import attrs
 import pytest
-from benchmarks import _cli
 from benchmarks._projects import (
-    deviation,
     faults,
     job_shop,
     plan,
-    plan_fifo,
     read_folder,
     read_patterson,
 )
@@ -68,51 +64,6 @@ def test_what_is_no_project_is_refused(tmp_path, text):
     (tmp_path / "bad.txt").write_text(text)
     with pytest.raises(ValueError, match="bad"):
         read_patterson(tmp_path / "bad.txt", 1)
-
-
-def test_the_default_order_finds_the_optimum_where_fifo_does_not(folder):
-    for project, late in zip(read_folder(folder), (6, 11), strict=True):
-        report, fifo = plan(project), plan_fifo(project)
-        assert faults(project, report) == faults(project, fifo) == []
-        assert deviation(project, report) == 0
-        assert fifo.makespan == late
-
-
-def test_a_schedule_that_is_wrong_is_found_out(folder):
-    project = next(read_folder(folder))
-    report = plan(project)
-    runs = report.schedule
-
-    def without(*changes, **fields):
-        changed = list(runs)
-        for number, change in changes:
-            changed[number] = attrs.evolve(changed[number], **change)
-        return attrs.evolve(report, schedule=tuple(changed), **fields)
-
-    places = {run.task_id: number for number, run in enumerate(runs)}
-    some, last = places["1"], places["6"]
-    assert faults(project, attrs.evolve(report, schedule=runs[1:])) == [
-        "not every activity runs once"
-    ]
-    assert faults(project, without((some, {"end": 9.0})))[0].startswith("activity 1 t")
-    assert "activity 6 starts before 1 has ended" in faults(
-        project, without((last, {"start": 0.0, "end": 0.0}))
-    )
-    together = [(places[name], {"start": 0.0, "end": 1.0}) for name in "123"]
-    assert " resource_1 in use, of 2" in "; ".join(faults(project, without(*together)))
-    assert faults(project, without(makespan=3.0)) == ["it ends at 4, and says 3"]
-    better = project.__class__(project.name, project.activities, project.capacities, 5)
-    assert faults(better, report) == ["it takes 4, less than the optimum 5"]
-
-
-def test_the_command_takes_a_folder(folder, capfd):
-    assert _cli.main(["--only", "psplib"]) == 0
-    assert "[psplib] skipped: needs --psplib FOLDER" in capfd.readouterr().out
-    assert _cli.main(["--only", "psplib", "--psplib", str(folder)]) == 0
-    said = " ".join(capfd.readouterr().out.split())
-    assert "mean deviation" in said
-    assert "2 projects, each feasible" in said
-    assert "first in, first out: 53.57 %" in said
 
 
 @pytest.mark.skipif(

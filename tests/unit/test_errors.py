@@ -3,24 +3,15 @@
 import copy
 import inspect
 import pickle
-from typing import Any
 
 import pytest
 
 from taskorch import errors
 from taskorch.errors import (
-    NotRunningError,
     TaskFailedError,
     WorkflowFailedError,
     leaves,
 )
-
-
-def test_one_that_does_not_run_is_a_runtime_error_too():
-    """As an executor that was shut down raises."""
-    with pytest.raises(RuntimeError, match="stopped"):
-        raise NotRunningError("it has stopped")
-
 
 # -- a group of errors -----------------------------------------------------------------
 
@@ -31,27 +22,6 @@ NESTED = ExceptionGroup("nested", [INNER, ValueError("three")])
 def failed() -> WorkflowFailedError:
     failures = {"a": ONE, "b": TWO, "c": NESTED}
     return WorkflowFailedError("3 failed", failures=failures, hint="h", task_id="w")
-
-
-def test_a_workflow_that_failed_is_a_group_of_its_failures():
-    assert failed().exceptions == (ONE, TWO, NESTED)
-    caught: list[Any] = []
-
-    def handle() -> None:
-        try:
-            raise failed()
-        except* ValueError as group:
-            caught.append(group)
-
-    with pytest.raises(WorkflowFailedError) as rest:
-        handle()
-    assert list(rest.value.failures) == ["b", "c"]
-    assert rest.value.failures["b"] is TWO
-    assert rest.value.failures["c"].exceptions == (INNER,)
-    assert isinstance(caught[0], WorkflowFailedError)
-    assert list(caught[0].failures) == ["a", "c"]
-    assert (caught[0].hint, caught[0].task_id) == ("h", "w")
-    assert [str(leaf) for leaf in leaves(caught[0])] == ["one", "three"]
 
 
 def test_a_group_survives_pickling_and_copying():
@@ -66,19 +36,6 @@ def test_a_group_survives_pickling_and_copying():
         assert repr(read.exceptions) == repr(failed().exceptions)
 
 
-def test_of_failures_that_are_the_same_object_none_is_lost():
-    error = WorkflowFailedError("failed", failures={"a": ONE, "b": TWO, "c": ONE})
-    assert list(error.subgroup(ValueError).failures) == ["a", "c"]
-    assert error.derive([KeyError()]).failures.keys() == {"#0"}
-
-
-def test_it_is_caught_as_a_whole_as_ever():
-    with pytest.raises(errors.TaskFailure) as caught:
-        raise failed()
-    assert caught.value.failures["a"] is ONE
-    assert str(caught.value) == "3 failed (h)"
-
-
 def test_what_is_no_error_is_wrapped_in_the_group_and_keeps_its_name():
     """A group of errors may hold no KeyboardInterrupt."""
     interrupt = KeyboardInterrupt()
@@ -89,14 +46,6 @@ def test_what_is_no_error_is_wrapped_in_the_group_and_keeps_its_name():
     match, rest = error.split(TaskFailedError)
     assert list(match.failures) == ["a"]
     assert list(rest.failures) == ["b"]
-
-
-def test_one_without_failures_is_a_group_all_the_same():
-    error = WorkflowFailedError("failed")
-    assert error.failures == {}
-    assert [str(each) for each in error.exceptions] == ["failed"]
-    assert error.subgroup(ValueError) is None
-    assert error.subgroup(errors.TaskFailure) is error
 
 
 def test_the_leaves_of_a_group_are_what_it_holds_however_deep():

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import UnionType
 
 import attrs
-import pytest
 from tests.packaging.public_names import public_values
 
 import taskorch
@@ -129,26 +128,3 @@ def test_what_a_real_orchestrator_says_can_be_pickled(tmp_path):
         again = pickle.loads(pickle.dumps(value))
         assert str(again) == str(value)
         assert type(again) is type(value)
-
-
-def test_a_copy_of_a_completion_has_its_result():
-    seen = []
-    with TaskOrchestrator() as orch:
-        orch.signals.task_completed.connect(seen.append)
-        orch.submit(divmod, 7, 2).result()
-        orch.wait(PATIENCE)
-    (event,) = seen
-    again = pickle.loads(pickle.loads(pickle.dumps(pickle.dumps(event))))
-    assert again == event
-    assert again.result == (3, 1)
-
-
-def test_the_mappings_of_a_copy_cannot_be_changed_either():
-    with TaskOrchestrator() as orch:
-        orch.submit(int).result()
-        stats = pickle.loads(pickle.dumps(orch.get_stats()))
-    with pytest.raises(TypeError):
-        stats.types["other"] = None
-    assert stats.types["int"].completed == 1
-    assert stats.types == dict(stats.types)
-    assert repr(stats.failures) == "{}"

@@ -274,28 +274,6 @@ def test_names_of_many_tasks_that_add(orch):
 # ----------------------------------------------------------------- before others
 
 
-def test_what_is_added_may_come_before_what_waits(orch):
-    """And what waits for it is told its result."""
-
-    def adder() -> None:
-        first = inside().task(step, "first")
-        inside().task(step, "second", id="second", after=[first], before=["c"])
-        inside().task(step, "second", id="second", after=[first], before=["c"])
-
-    def last() -> dict:
-        return dict(current_context().results)
-
-    wf = one(adder)
-    wf.task(step, "b", wf["a"], id="b")
-    wf.task(last, after=["b"], id="c")
-    run = orch.workflows.start(wf, id="x")
-    assert run.result(PATIENCE)["c"] == {"x/b": "b(None)", "x/second": "second()"}
-    assert CALLS.index("second") < 3
-    assert run._needs("c") == ("b", "second")
-    del run
-    assert orch.workflows.get("x")._needs("c") == ("b", "second")
-
-
 def test_a_ring_is_refused_the_moment_it_would_appear(orch):
     """Nothing was added then."""
 
@@ -739,31 +717,6 @@ def test_a_run_whose_gate_ran_again_is_the_same_run(tmp_path, is_durable):
             again = orch.workflows.start(wf, id="x")
             assert again.result(PATIENCE).keys() == {"a", "added", "one/gate"}
     assert again.handles["one/gate"].task_id == "x/one/gate~2"
-
-
-def test_a_rerun_is_the_same_task_without_what_was_added(orch):
-    """But with another dependency that nobody has added, it is another one."""
-    hold = Hold()
-    first = orch.submit_task(Task.call(hold, id="first"))
-    orch.submit_task(Task.call(zero, id="late"))
-    orch.submit_task(Task.call(zero, id="other"))
-    task = Task.call(step, "last", id="last", after=["first"])
-    BROKEN.add("last")
-    orch.submit_task(task)
-    orch._rt.add_parents("last", ["late"])
-    hold.release()
-    assert first.exception(PATIENCE) is None
-    assert orch.handle("last").exception(PATIENCE) is not None
-    BROKEN.clear()
-    again = orch.rerun_task("last")
-    assert again.result(PATIENCE) == "last()"
-    same = Task.call(step, "last", id="last", after=["first"])
-    assert orch.submit_task(same) is again
-    both = Task.call(step, "last", id="last", after=["first", "late"])
-    assert orch.submit_task(both) is again
-    for after in (["late"], ["first", "other"], []):
-        with pytest.raises(DuplicateTaskError, match="after was"):
-            orch.submit_task(Task.call(step, "last", id="last", after=after))
 
 
 def is_mended(results: dict) -> bool:

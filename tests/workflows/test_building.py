@@ -1,12 +1,9 @@
 """Writing a workflow down: nodes, ids, groups, chains, and workflows in workflows."""
 
-import functools
 import itertools
-import pickle
 from inspect import signature
 from types import SimpleNamespace
 
-import attrs
 import pytest
 from tests.workflows.functions import add, echo, total, zero
 
@@ -14,7 +11,6 @@ from taskorch import (
     CycleError,
     DuplicateTaskError,
     InvalidTaskError,
-    Program,
     Task,
     TaskOrchestrator,
     Workflow,
@@ -54,19 +50,6 @@ def test_nodes_are_equal_if_they_are_the_same_task():
     assert {a, wf["a"], wf.task(zero, id="b")} == {wf["a"], wf["b"]}
 
 
-def test_a_run_is_of_the_workflow_as_it_was():
-    wf = Workflow("w")
-    wf.chain(wf.task(zero, id="a"), wf.task(zero, id="b"))
-    with TaskOrchestrator() as orch:
-        run = orch.workflows.start(wf)
-        wf.chain("b", wf.task(zero, id="c"), wf.task(zero, id="d", after=["a"]))
-        again = orch.workflows.start(wf)
-        assert list(run.result(60)) == ["a", "b"]
-        assert [work.task_id.partition("/")[2] for work in run.last] == ["b"]
-        assert list(again.result(60)) == ["a", "b", "c", "d"]
-        assert [work.task_id.partition("/")[2] for work in again.last] == ["d"]
-
-
 def test_after_takes_nodes_ids_and_tasks_with_repeats():
     wf = Workflow("w")
     a = wf.task(zero, id="a")
@@ -78,77 +61,12 @@ def test_after_takes_nodes_ids_and_tasks_with_repeats():
     assert node.after == ("a", "b")
 
 
-def test_a_task_that_is_added_stays_as_it_is():
-    """It is the user's, and may be added elsewhere."""
-    task = Task("kind", {"n": 1})
-    for name in ("one", "two"):
-        wf = Workflow(name)
-        first = wf.task(zero, id="first")
-        wf.add(task)
-        phase = wf.phase("later")
-        phase.add(task)
-        wf.phase("last").add(task)
-        assert phase.add(attrs.evolve(task, id="own", after=[first])).id == "own"
-        assert (task.id, list(task.after)) == (None, [])
-        assert {*wf} >= {"first", "kind", "kind-2", "kind-3", "own"}
-
-
 def test_a_task_that_was_added_can_be_an_argument():
     wf = Workflow("w")
     task = Task.call(zero, id="a")
     wf.add(task)
 
     assert wf.task(echo, task).after == ("a",)
-
-
-def test_generated_ids_are_readable_and_the_same_every_time():
-    """A program that is run again means the same tasks."""
-
-    class Doer:
-        def __call__(self) -> None: ...
-
-        def act(self) -> None: ...
-
-    def build() -> list[str]:
-        wf = Workflow("w")
-        wf.task(zero)
-        wf.task(zero, id="zero-2")
-        wf.task(zero)
-        wf.task(lambda: 0)
-        wf.task(functools.partial(add, 1))
-        wf.task(Doer())
-        wf.task(Doer().act)
-        wf.program(["/usr/bin/py.test", "-q"])
-        wf.add(Task("code review/größe"))
-        wf.add(Task("..."))
-        return list(wf)
-
-    assert build() == [
-        "zero",
-        "zero-2",
-        "zero-3",
-        "lambda",
-        "add",
-        "Doer",
-        "act",
-        "py-test",
-        "code-review-gr-e",
-        "task",
-    ]
-    assert build() == build()
-
-
-def test_options_and_programs_arrive_in_the_task():
-    wf = Workflow("w")
-    a = wf.task(add, 1, id="a", priority=4, timeout=3, executor="thread")
-    held = {"limits": {"memory_mb": 9}, "reads": ["/usr"], "network": False}
-    held["enforce"] = "if possible"
-    b = wf.program(["true"], env={"X": "1"}, check=False, **held, after=[a], id="b")
-
-    assert (a.task.type, a.task.priority, a.task.timeout) == ("add", 4, 3)
-    assert a.task.payload.executor == "thread"
-    assert b.task.payload == Program(["true"], env={"X": "1"}, check=False, **held)
-    assert b.after == ("a",)
 
 
 @pytest.mark.parametrize("way", ["call", "program", "wait_for"])
@@ -168,41 +86,6 @@ def test_what_is_not_said_is_as_for_a_task(way):
         assert defaults(inside) == {**known, "before": ()}
 
 
-def test_a_chain_of_nodes_groups_and_ids():
-    wf = Workflow("w")
-    a, b, _c, d = (wf.task(zero, id=name) for name in "abcd")
-
-    wf.chain(a, [b, "c"], [], d)
-    wf.chain(a, b)
-
-    assert edges(wf) == {("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")}
-    wf.chain()
-    wf.chain(a)
-    wf.chain([], [a])
-    assert len(edges(wf)) == 4
-
-
-def test_an_included_workflow_has_its_names_in_a_folder():
-    inner = Workflow("inner")
-    x = inner.task(zero, id="x")
-    inner.task(zero, id="y")
-    inner.task(total, [x], id="z")
-    wf = Workflow("w")
-    first = wf.task(zero, id="first")
-
-    last = wf.include(inner, after=[first])
-    again = wf.include(inner, name="more", after=last)
-    end = wf.task(total, last, id="end")
-
-    assert [node.id for node in last] == ["inner/y", "inner/z"]
-    assert [node.id for node in again] == ["more/y", "more/z"]
-    assert end.after == ("inner/y", "inner/z")
-    assert wf["inner/x"].after == ("first",)
-    assert wf["inner/z"].after == ("inner/x",)
-    assert wf["more/x"].after == ("inner/y", "inner/z")
-    assert "first" in wf["inner/y"].after
-
-
 def test_including_is_a_copy_of_what_was_there():
     inner = Workflow("inner")
     x = inner.task(zero, id="x")
@@ -213,39 +96,6 @@ def test_including_is_a_copy_of_what_was_there():
 
     assert list(wf) == ["inner/x"]
     assert list(wf.include(wf, name="self")) == [wf["self/inner/x"]]
-
-
-def test_an_empty_workflow_inside_a_chain_lets_the_order_through():
-    wf = Workflow("w")
-    a, b = wf.task(zero, id="a"), wf.task(zero, id="b")
-
-    wf.chain(wf.include(Workflow("nothing"), after=[a]), b)
-
-    assert b.after == ("a",)
-    assert wf.include(Workflow("nothing")) == []
-
-
-def test_the_tasks_of_a_run_are_plain_and_name_each_other_by_their_full_ids():
-    wf = Workflow("w")
-    a = wf.task(zero, id="a")
-    wf.task(total, [a, 5], id="b")
-
-    first, second = wf.tasks("run-1")
-
-    assert (first.id, first.after) == ("run-1/a", ())
-    assert (second.id, second.after) == ("run-1/b", ("run-1/a",))
-    assert wf.tasks("run-1") == wf.tasks("run-1")
-    assert pickle.loads(pickle.dumps(wf)).tasks("run-1") == wf.tasks("run-1")
-
-
-def test_a_repr_is_short():
-    wf = Workflow("w")
-    a = wf.task(zero)
-    wf.task(echo, a)
-
-    assert repr(wf) == "<Workflow 'w': 2 tasks, 1 dependency>"
-    assert repr(a) == "<Node 'zero' of 'w'>"
-    assert bool(Workflow("empty"))
 
 
 # ------------------------------------------------------------------- bad input
@@ -586,19 +436,3 @@ def test_what_only_looks_like_a_run_is_refused(name):
     thing = SimpleNamespace(**{name: "x"})
     with pytest.raises(InvalidTaskError, match="which is no node, id or handle"):
         wf.task(zero, id="a", after=[thing])
-
-
-def test_an_edge_that_comes_after_a_start_is_not_of_that_run():
-    wf = Workflow("w")
-    for name in "ab":
-        wf.task(zero, id=name)
-    with TaskOrchestrator() as orch:
-        run = orch.workflows.start(wf, id="r")
-        wf.chain("a", "b")
-        assert run.dependencies == {"a": (), "b": ()}
-        assert {each.task_id for each in run.last} == {"r/a", "r/b"}
-        assert run.result(60) == {"a": 0, "b": 0}
-        again = orch.workflows.start(wf, id="again")
-        assert again.dependencies == {"a": (), "b": ("a",)}
-        assert [each.task_id for each in again.last] == ["again/b"]
-        again.result(60)

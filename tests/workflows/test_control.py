@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, in_loop, pass_time
-from tests.workflows.functions import BROKEN, add, echo, step, total, zero
+from tests.workflows.functions import add, step, zero
 
 from taskorch import (
     InvalidTaskError,
@@ -15,7 +15,6 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
     Workflow,
-    WorkflowFailedError,
     current_context,
 )
 from taskorch.errors import WouldBlockError
@@ -77,27 +76,6 @@ def test_a_pause_says_when_what_was_running_has_drained(orch):
     assert run.status().pause == ""
     assert not orch.workflows.pause("x")
     assert run.wait_paused()
-
-
-def test_a_run_whose_tasks_were_resumed_by_hand_is_paused_until_it_is_resumed(orch):
-    run = orch.workflows.start(later("w"), id="x")
-    assert orch.workflows.pause("x")
-    for work in run.handles.values():
-        assert orch.resume_task(work.task_id)
-    assert orch.workflows.resume("x")
-    assert not orch.workflows.resume("x")
-
-
-def test_what_does_not_reach_a_checkpoint_drains_by_its_end(orch):
-    hold = Hold()
-    wf = Workflow("w")
-    wf.task(hold, 1, id="a")
-    run = orch.workflows.start(wf, id="x")
-    hold.wait()
-    assert orch.workflows.pause("x")
-    threading.Timer(0.01, hold.release).start()
-    assert run.wait_paused(PATIENCE)
-    assert run.result(PATIENCE) == {"a": 1}
 
 
 def test_many_runs_by_a_pattern(orch):
@@ -177,18 +155,6 @@ def test_a_phase_is_a_part_of_its_run(orch):
     assert run.status().counts[TaskState.CANCELLED] == 2
 
 
-def test_a_pause_that_finds_nothing_to_put_aside_is_none(orch):
-    BROKEN.add("a")
-    wf = Workflow("w")
-    wf.task(echo, wf.task(step, "a", id="a"), id="b")
-    run = orch.workflows.start(wf, id="x")
-    with pytest.raises(WorkflowFailedError):
-        run.result(PATIENCE)
-    assert not orch.workflows.pause("x")
-    assert run.status().pause == ""
-    assert not orch.workflows.resume("x")
-
-
 def test_what_was_put_aside_by_hand_is_no_pause(tmp_path: Path):
     with TaskOrchestrator(journal=tmp_path / "runs.db", durability="process") as orch:
         orch.workflows.start(later("w"), id="x")
@@ -257,20 +223,6 @@ def test_the_same_for_many_tasks(orch):
     assert len(change("cancel")) == 2
 
 
-def test_what_is_not_allowed_is_left_out_of_many():
-    BROKEN.add("a")
-    with TaskOrchestrator() as orch:
-        wf = Workflow("w")
-        a = wf.task(step, "a", id="a")
-        wf.task(echo, a, id="b")
-        wf.task(zero, id="c", not_before=3600)
-        run = orch.workflows.start(wf, id="x")
-        assert run.handles["a"].exception(PATIENCE) is not None
-        # What is blocked cannot be suspended.
-        assert orch.change_tasks("suspend") == ["x/c"]
-        assert sorted(orch.change_tasks("cancel")) == ["x/b", "x/c"]
-
-
 def test_those_that_were_run_again_are_not_run_again_by_many(orch):
     """What has only completed is: one of many makes no difference to the others."""
     wf = Workflow("w")
@@ -319,40 +271,7 @@ def test_misuse_of_many(orch):
             orch.change_tasks(action, **which)
 
 
-def test_many_tasks_are_changed_in_slices_and_durably(tmp_path: Path):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path, durability="process") as orch:
-        orch.submit_tasks([Task.call(zero, not_before=3600) for _ in range(1_100)])
-        assert len(orch.change_tasks("suspend")) == 1_100
-    with TaskOrchestrator(journal=path, durability="process") as orch:
-        assert len(orch.change_tasks("cancel", state="suspended")) == 1_100
-
-
 # ---------------------------------------------------------------------- finding
-
-
-def test_a_run_of_an_earlier_life_has_its_last_tasks_too(tmp_path: Path):
-    """Leaf tasks, which nobody waits for, are found although they left memory."""
-    path = tmp_path / "runs.db"
-
-    def build() -> Workflow:
-        wf = Workflow("w")
-        a = wf.task(add, 1, id="a")
-        wf.task(add, a, 1, id="b")
-        wf.task(total, [a, a], id="c")
-        return wf
-
-    with TaskOrchestrator(journal=path, durability="process") as orch:
-        orch.workflows.start(build(), id="x").result(PATIENCE)
-        orch.workflows.start(build(), id="x-2").result(PATIENCE)
-    for _ in range(2):
-        options = {"journal": path, "durability": "process", "keep_finished": 0}
-        with TaskOrchestrator(**options) as orch:
-            run = orch.workflows.get("x")
-            assert run.result(0) == {"a": 1, "b": 2, "c": 2}
-            assert orch.workflows.start(build(), id="x") is run
-            with pytest.raises(UnknownTaskError):
-                orch.workflows.get("x-")
 
 
 # -------------------------------------------------------------------- estimates
@@ -419,16 +338,3 @@ def test_what_runs_has_less_left(orch):
     run.result(PATIENCE)
     assert run.status().eta == 0
     assert "estimate" not in str(run.status())
-
-
-def test_a_run_that_has_ended_is_paused_no_more(orch):
-    wf = Workflow("w")
-    wf.task(zero, id="a", not_before=3600)
-    run = orch.workflows.start(wf, id="x")
-    assert orch.workflows.pause("x")
-    assert run.wait_paused(PATIENCE)
-    assert run.status().pause == "paused"
-    orch.workflows.cancel("x")
-    orch.wait(PATIENCE)
-    assert run.status().pause == ""
-    assert not orch.workflows.pause("x")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import (
     Approval,
     Program,
     Task,
-    TaskOrchestrator,
     Workflow,
     task,
     workflow,
@@ -49,18 +47,6 @@ def night(day: str = "monday", ask: bool = True):
     with flow.phase("loading", gate=Approval()):
         load.options(id="load")(doubled)
         assert current_workflow() is flow
-
-
-def test_calls_maps_programs_questions_waits_phases_and_parameters_in_one():
-    with TaskOrchestrator() as orch:
-        run = orch.workflows.start(night("tuesday"), id="tuesday")
-        for _ in range(2):
-            eventually(orch.questions)
-            orch.answer(orch.questions()[0].id, "approve", by="ada")
-        results = run.result(PATIENCE)
-    assert results["load"] == 16
-    assert {"list", "ask", "told", "loading/gate"} <= set(results)
-    assert {"ask", "told"}.isdisjoint(night(ask=False))
 
 
 def test_it_is_the_workflow_of_a_block_too():

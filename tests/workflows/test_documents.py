@@ -10,7 +10,7 @@ import jsonschema
 import networkx as nx
 import pytest
 import yaml
-from tests.workflows.functions import FUNCTIONS, add, echo, total, zero
+from tests.workflows.functions import FUNCTIONS, add, echo, zero
 
 from taskorch import (
     CycleError,
@@ -92,35 +92,6 @@ def test_what_a_document_can_say_comes_back():
     SCHEMA.validate(document)
 
 
-def test_a_document_runs():
-    document = {
-        "workflow": "sums",
-        "tasks": {
-            "end": {
-                "call": "total",
-                "args": [[{"$result": "one"}, {"$result": "two"}, 3]],
-            },
-            "one": {"call": "add", "args": [1], "after": ["two"]},
-            "two": {"call": "add", "args": [1, 1]},
-        },
-    }
-    SCHEMA.validate(document)
-    wf = Workflow.from_dict(document, FUNCTIONS)
-    with TaskOrchestrator() as orch:
-        assert orch.workflows.start(wf).result(60) == {"end": 6, "one": 1, "two": 2}
-
-
-def test_a_document_is_not_shared_with_the_workflow():
-    document = {"tasks": {"a": {"type": "kind", "payload": {"x": [1]}}}}
-    wf = Workflow.from_dict(document)
-    document["tasks"]["a"]["payload"]["x"].append(2)
-    assert wf["a"].task.payload == {"x": [1]}
-    assert Workflow.from_dict({"tasks": {}}).to_dict() == {
-        "workflow": "workflow",
-        "tasks": {},
-    }
-
-
 #: What is refused, in JSON; the paths of its faults; and whether the schema sees one, too.
 REFUSED = [
     re.split(" (→|⇢) ", line)
@@ -146,15 +117,6 @@ NO_JSON = [
 ]
 
 
-def test_a_number_of_attempts_is_a_retry_policy():
-    """As it is wherever else a policy is taken."""
-    document = {"tasks": {"a": {"type": "x", "retry": 3}}}
-
-    assert SCHEMA.is_valid(document)
-    (task,) = Workflow.from_dict(document).tasks("run")
-    assert task.retry == RetryPolicy(3)
-
-
 def faults(document):
     """The paths of the faults of a document, each with a text."""
     with pytest.raises(ValidationFailedError) as caught:
@@ -177,24 +139,6 @@ def test_so_is_one_that_json_cannot_say(document, path, seen):
     assert faults(document) == [path]
     if seen is not None:
         assert SCHEMA.is_valid(document) is not seen
-
-
-def test_all_faults_are_named_at_once():
-    document = {
-        "tasks": {
-            "a": {"type": "x", "timeout": -1, "after": ["c"]},
-            "b": {"call": "ad", "retry": {"base": -1}},
-        }
-    }
-    with pytest.raises(ValidationFailedError, match="did you mean 'add'") as caught:
-        Workflow.from_dict(document, FUNCTIONS)
-    paths = [path for path, _ in caught.value.findings]
-    assert paths == [
-        "tasks.a.after[0]",
-        "tasks.a.timeout",
-        "tasks.b.call",
-        "tasks.b.retry.base",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -292,19 +236,6 @@ def test_functions_are_a_mapping_of_names_to_functions(functions):
         Workflow.from_dict({"tasks": {}}, functions)
 
 
-def test_a_ring_in_a_document_is_named():
-    tasks = {
-        "a": {"type": "x", "after": ["b"]},
-        "b": {"call": "echo", "args": [{"$result": "a"}]},
-    }
-    with pytest.raises(CycleError) as caught:
-        Workflow.from_dict({"tasks": tasks}, FUNCTIONS)
-    assert set(caught.value.cycle) == {"a", "b"}
-    with pytest.raises(CycleError) as caught:
-        Workflow.from_dict({"tasks": {"a": {"type": "x", "after": ["a"]}}})
-    assert caught.value.cycle == ("a",)
-
-
 def test_a_deep_document_is_refused():
     payload = deep = {}
     for _ in range(5_000):
@@ -337,13 +268,6 @@ def test_what_a_document_cannot_say_is_refused_with_its_place(match, build):
         wf.to_dict(FUNCTIONS)
 
 
-def test_a_function_without_a_name_is_refused_where_no_name_is_given():
-    wf = Workflow("w")
-    wf.task(zero)
-    with pytest.raises(InvalidTaskError, match="functions="):
-        wf.to_dict()
-
-
 def test_what_waits_for_the_outside_cannot_be_written_down():
     wf = Workflow("w")
     with TaskOrchestrator() as orch:
@@ -362,47 +286,6 @@ def test_yaml_says_the_same():
     for given in (text, text.encode()):
         back = Workflow.from_yaml(given, FUNCTIONS, programs=True)
         assert back.to_dict(FUNCTIONS) == wf.to_dict(FUNCTIONS)
-
-
-def payload_of(text: str):
-    return Workflow.from_yaml(f"tasks:\n  a: {{type: x, payload: {text}}}")[
-        "a"
-    ].task.payload
-
-
-def test_yaml_is_that_of_1_2():
-    """No is a country, 1:30 a time, 010 ten, and a date is text."""
-    assert payload_of("[no, 1:30, 010, 2001-01-01, 1_000, 0x1f, 0o17, -7]") == [
-        "no",
-        "1:30",
-        10,
-        "2001-01-01",
-        "1_000",
-        31,
-        15,
-        -7,
-    ]
-    assert payload_of("[true, False, null, ~, '5', 1e3, .5, -1.5E-3, <<, =]") == [
-        True,
-        False,
-        None,
-        None,
-        "5",
-        1000.0,
-        0.5,
-        -0.0015,
-        "<<",
-        "=",
-    ]
-    assert payload_of("{1: 2, true: 3, <<: {a: b}}") == {
-        "1": 2,
-        "true": 3,
-        "<<": {"a": "b"},
-    }
-    with pytest.raises(ValidationFailedError, match="finite"):
-        payload_of("[.inf]")
-    with pytest.raises(ValidationFailedError, match="finite"):
-        payload_of("[-.INF, .nan]")
 
 
 @pytest.mark.parametrize(
@@ -540,14 +423,6 @@ def test_a_workflow_becomes_a_graph_and_comes_back():
     assert set(graph.predecessors("k")) == set(wf["k"].after)
     assert back.to_dict(FUNCTIONS) == wf.to_dict(FUNCTIONS)
     assert [back[name].task for name in back] == [wf[name].task for name in wf]
-
-
-def test_a_multigraph_has_each_edge_once():
-    graph = nx.MultiDiGraph()
-    graph.add_node("a", task=zero)
-    graph.add_node("b", task=total)
-    graph.add_edges_from([("a", "b"), ("a", "b")])
-    assert Workflow.from_networkx(graph)["b"].after == ("a",)
 
 
 @pytest.mark.parametrize(

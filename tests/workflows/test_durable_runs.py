@@ -4,13 +4,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually, in_loop
-from tests.workflows.functions import BROKEN, CALLS, add, echo, step, total
+from tests.integration.tools import PATIENCE, eventually
+from tests.workflows.functions import BROKEN, CALLS, add, echo, step
 from tests.workflows.tools import failures
 
 from taskorch import (
     DuplicateTaskError,
-    NotRunningError,
     RetryPolicy,
     Task,
     TaskOrchestrator,
@@ -20,7 +19,6 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
-from taskorch.errors import WouldBlockError
 from taskorch.model import Reference
 from taskorch.policies import PerformanceRouter
 from taskorch.reading import JournalReader
@@ -41,36 +39,6 @@ def build() -> Workflow:
     b = wf.task(step, "b", a, id="b")
     wf.task(step, "c", [b, a], id="c", kwargs={})
     return wf
-
-
-def build_sum() -> Workflow:
-    wf = Workflow("sums")
-    parts = [wf.task(add, n, id=f"part{n}") for n in range(5)]
-    wf.task(total, parts, id="sum", not_before=0)
-    return wf
-
-
-@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
-def test_a_program_that_is_run_again_does_nothing_twice(path, keep_finished):
-    for _ in range(3):
-        with life(path, keep_finished=keep_finished) as orch:
-            run = orch.workflows.start(build(), id="x")
-            assert run.result(PATIENCE)["b"] == "b(a())"
-    assert CALLS == ["a", "b", "c"]
-
-
-def test_what_was_left_goes_on(path):
-    """The next life has the run, and the same program finds it."""
-    orch = life(path)
-    run = orch.workflows.start(build_sum(), id="x")
-    orch.stop()
-    with pytest.raises(NotRunningError, match="workflow x has not ended"):
-        run.result(0)
-    with life(path) as orch:
-        left = orch.workflows.get("x")
-        run = orch.workflows.start(build_sum(), id="x")
-        assert run is left
-        assert run.result(PATIENCE)["sum"] == 10
 
 
 @pytest.mark.parametrize("keep_finished", [100, 1], ids=["in memory", "in the journal"])
@@ -142,23 +110,6 @@ def test_the_router_of_the_next_life_sees_the_tasks_as_they_were_submitted(
     ]
 
 
-@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
-def test_a_map_that_has_failed_in_this_life_is_restarted(path, keep_finished):
-    """With what it was to call, and for how many at once, wherever that is kept."""
-    BROKEN.add("b")
-    wf = Workflow("w")
-    wf.map(step, wf.task(list, "ab", id="names"), id="m", max_parallel=1)
-    with life(path, keep_finished=keep_finished) as orch:
-        run = orch.workflows.start(wf, id="x")
-        assert list(failures(run)) == ["m/1"]
-        if not keep_finished:
-            eventually(lambda: not orch._rt.kernel.tasks)
-        BROKEN.clear()
-        orch.workflows.restart("x")
-        assert run.result(PATIENCE)["m"] == ["a()", "b()"]
-    assert CALLS == ["a", "b", "b"]
-
-
 def test_another_workflow_under_the_id_of_an_earlier_life_is_refused(path):
     with life(path) as orch:
         orch.workflows.start(build(), id="x").result(PATIENCE)
@@ -180,47 +131,6 @@ def test_another_workflow_under_the_id_of_an_earlier_life_is_refused(path):
         with pytest.raises(UnknownTaskError):
             orch.workflows.get("y")
     assert CALLS == ["a", "b", "c"]
-
-
-@in_loop
-async def test_on_a_running_loop(tmp_path: Path):
-    BROKEN.add("b")
-    async with life(tmp_path / "runs.db") as orch:
-        with pytest.raises(WouldBlockError):
-            orch.workflows.start(build(), id="x")
-        run = await orch.aio.workflows.start(build(), id="x")
-        with pytest.raises(WorkflowFailedError):
-            await run
-        BROKEN.clear()
-        with pytest.raises(WouldBlockError):
-            orch.workflows.restart("x")
-        await orch.aio.workflows.restart("x")
-        assert (await run)["b"] == "b(a())"
-        assert not await orch.aio.workflows.cancel("x")
-
-
-@pytest.mark.parametrize(
-    ("keep_finished", "downstream", "asked_for"),
-    [(100, None, True), (0, None, False), (0, True, True), (0, False, True)],
-)
-def test_a_re_run_takes_its_run_along_in_each_life(
-    path, keep_finished, downstream, asked_for
-):
-    with life(path) as orch:
-        assert orch.workflows.start(build(), id="x").result(PATIENCE)
-    with life(path, keep_finished=keep_finished) as orch:
-        if asked_for:
-            orch.workflows.get("x")
-        orch.rerun_task("x/a", downstream=downstream)
-        assert orch.wait(PATIENCE)
-        run = orch.workflows.get("x")
-        expected = {"a": "a~2", "b": "b", "c": "c"}
-        if downstream is not False:
-            expected |= {"b": "b~2", "c": "c~2"}
-        latest = {name: work.task_id for name, work in run.handles.items()}
-        assert latest == {name: f"x/{again}" for name, again in expected.items()}
-        stale = {name for name, work in run.handles.items() if work.status.stale}
-        assert stale == ({"b", "c"} if downstream is False else set())
 
 
 def with_clean_up(**terms) -> Workflow:
@@ -294,18 +204,6 @@ def test_what_ran_without_a_blocked_task_is_stale_once_that_goes_on(
         orch.workflows.restart("x")
         result = orch.workflows.get("x").result(PATIENCE)["last"]
         assert result == "last(sum(middle(first())))"
-
-
-def test_it_is_so_for_what_a_person_completes(path):
-    """Nothing is run again but what ran without that."""
-    BROKEN.add("first")
-    with life(path) as orch:
-        run = orch.workflows.start(with_clean_up(join="finished"), id="x")
-        run.handles["last"].result(PATIENCE)
-        orch.decide("x/middle", "complete", result="by hand")
-        assert orch.get_task_status("x/sum").stale
-        orch.rerun_task("x/sum")
-        assert orch.handle("x/last").result(PATIENCE) == "last(sum(by hand))"
 
 
 @pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])

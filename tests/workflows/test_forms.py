@@ -93,25 +93,6 @@ def read_text(text, form=CART):
     return value, list(faults.findings)
 
 
-def test_a_document_becomes_its_class():
-    text = """
-name: one
-wheels: [{size: 2}, {diameter: 3, spokes: 8}]
-front: {size: 1}
-color: green
-max_load: 1.5 KB
-note: null
-is_new: true
-parts: {bell: brass}
-"""
-    cart, faults = read_text(text)
-    assert not faults
-    assert cart.wheels == [Wheel(2), Wheel(3, 8)]
-    assert cart.front.get("size") == 1
-    assert (cart.name, cart.color, cart.load, cart.note) == ("one", "green", 1500, None)
-    assert (cart.is_new, cart.parts) == (True, {"bell": "brass"})
-
-
 def test_all_that_is_wrong_is_said_at_once_with_its_place_and_the_nearest_word():
     text = """\
 nme: one
@@ -166,13 +147,6 @@ def test_what_stands_in_no_file_has_paths_for_places():
         faults.refuse()
 
 
-def test_very_many_faults_are_counted():
-    faults = FaultList()
-    CART.read(located({"name": "x", "wheels": [1] * 60}), "", faults)
-    assert len(faults.findings) == 60
-    assert faults.lines[-1] == "and 10 more"
-
-
 def test_what_is_nested_without_end_is_refused():
     value = {}
     for _ in range(100_000):
@@ -214,16 +188,6 @@ def test_a_size_is_in_bytes(text, size):
     assert Size().read(located(text), "size", FaultList()) == size
 
 
-def test_a_whole_number_has_no_fraction():
-    faults = FaultList()
-    form = Number(is_whole=True)
-    assert form.read(located(2.0), "n", faults) == 2
-    assert form.read(located(2.5), "n", faults) is WRONG
-    # Whoever looks at it again finds nothing new.
-    form.read(located(2.5), "n", faults)
-    assert faults.findings == (("n", "a whole number from 0 is needed, not 2.5"),)
-
-
 @pytest.mark.parametrize(
     ("form", "value", "needed"),
     [
@@ -254,12 +218,6 @@ def test_what_is_made_of_a_form_is_read():
     assert Moment().read(located(0), "it", faults) == 0
     assert not faults
     assert made.schema() == made.form.schema()
-
-
-def test_a_schema_has_all_words_for_a_key():
-    jsonschema.validate({"diameter": 1, "size": 1}, DocumentOf(Wheel).schema())
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"diametre": 1, "size": 1}, DocumentOf(Wheel).schema())
 
 
 def test_what_has_no_value_may_count_as_not_said():

@@ -1,11 +1,9 @@
 """Running tasks of a workflow meet: at a barrier, and to swap a value."""
 
 import asyncio
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
 from random import Random
 
 import pytest
@@ -17,7 +15,6 @@ from tests.workflows.tools import failures, inside
 from taskorch import (
     InvalidTaskError,
     NotRunningError,
-    Resources,
     RetryPolicy,
     Task,
     TaskCancelledError,
@@ -28,11 +25,8 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import WouldBlockError, WouldDeadlockError
-from taskorch.events import TaskNoted
 from taskorch.kit.extension import Extension, Short
 from taskorch.model import NamedUnits, Quota
-from taskorch.policies import DeadlineQueue, FifoQueue, SourceRegistry
-from taskorch.reading import JournalReader
 
 
 @pytest.fixture
@@ -49,38 +43,11 @@ def wait_for_parties(orch, count: int = 1) -> None:
     )
 
 
-def test_more_meet_than_there_are_slots(orch):
-    """Twice at the same barrier: those who wait need no slot."""
-
-    def meet() -> tuple[int, int]:
-        return inside().barrier("b", 6), inside().barrier("b", 6)
-
-    wf = Workflow("w")
-    for n in range(6):
-        wf.task(meet, id=f"t{n}")
-    results = orch.workflows.start(wf).result(PATIENCE).values()
-    assert sorted(first for first, _ in results) == list(range(6))
-    assert sorted(second for _, second in results) == list(range(6))
-
-
 def test_two_swap_values(orch):
     wf = Workflow("w")
     for n in range(2):
         wf.task(lambda n=n: inside().exchange("x", n), id=f"t{n}")
     assert orch.workflows.start(wf).result(PATIENCE) == {"t0": 1, "t1": 0}
-
-
-def test_runs_do_not_meet_each_other(orch):
-    def meet() -> int:
-        return inside().barrier("b", 2)
-
-    for name in ("x", "y"):
-        wf = Workflow("w")
-        wf.task(meet, id="a")
-        wf.task(meet, id="b")
-        orch.workflows.start(wf, id=name)
-    results = [orch.workflows.get(n).result(PATIENCE) for n in ("x", "y")]
-    assert [sorted(r.values()) for r in results] == [[0, 1], [0, 1]]
 
 
 def test_alone_one_is_enough_at_a_barrier_for_one(orch):
@@ -247,20 +214,6 @@ def test_a_swap_counts_for_a_later_attempt(orch):
     assert result == {"a": ("b", "b"), "b": ("a", "a")}
 
 
-@pytest.mark.parametrize("fails", ["a", "ab"])
-def test_a_meeting_that_was_held_counts_for_those_who_run_again(orch, fails):
-    """While one who met has not run again, a new meeting would never be held."""
-    failing = Failing(*fails)
-    wf = Workflow("w")
-    for name in "abc":
-        wf.task(failing, name, id=name)
-    run = orch.workflows.start(wf, id="x")
-    assert sorted(failures(run)) == list(fails)
-    for name in fails:
-        result = orch.rerun_task(f"x/{name}").result(PATIENCE)
-        assert [(name, *result)] * 2 == [m for m in failing.met if m[0] == name]
-
-
 def test_all_who_met_count_it_again_if_one_of_their_re_runs_did(orch):
     """The first that runs again cannot know whether the others will."""
     failing = Failing(*"abc")
@@ -317,21 +270,6 @@ def test_another_value_is_not_swapped_with_what_the_other_gave_before(orch):
     assert isinstance(error, OSError)
     error = orch.rerun_task("x/a").exception(PATIENCE)
     assert isinstance(error, threading.BrokenBarrierError)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda run: run.barrier("a/b", 2),
-        lambda run: run.barrier("b", 0),
-        lambda run: run.barrier("b", 2, timeout=-1),
-        lambda run: run.exchange("", 2),
-    ],
-)
-def test_misuse(orch, call):
-    wf = Workflow("w")
-    wf.task(lambda: call(inside()), id="a")
-    assert isinstance(failures(orch.workflows.start(wf))["a"], InvalidTaskError)
 
 
 def test_a_meeting_does_not_keep_a_pause_from_being_complete(orch):
@@ -402,28 +340,6 @@ async def test_a_coroutine_that_has_met_has_a_slot_of_its_own_again():
         assert max(most) == 1
 
 
-@in_loop
-async def test_a_coroutine_that_is_cancelled_calls_it_off():
-    async with TaskOrchestrator() as orch:
-        came = asyncio.Event()
-
-        async def meet() -> int:
-            came.set()
-            return await current_context().aio.workflow.barrier("b", 3)
-
-        wf = Workflow("w")
-        wf.task(meet, id="a")
-        wf.task(lambda: inside().barrier("b", 3), id="b")
-        wf.task(asyncio.Event().wait, id="c", timeout=0.05)
-        run = await orch.aio.workflows.start(wf, id="x")
-        await came.wait()
-        orch.cancel_task("x/a")
-        with pytest.raises(WorkflowFailedError) as caught:
-            await run
-        assert isinstance(caught.value.failures["b"], threading.BrokenBarrierError)
-        assert isinstance(caught.value.failures["a"], TaskCancelledError)
-
-
 def test_who_is_there_already_and_who_is_over(orch):
     """A task comes once; an attempt that is over does not come at all."""
     kept = []
@@ -456,20 +372,6 @@ def test_who_is_there_already_and_who_is_over(orch):
     others[0].join(PATIENCE)
     with pytest.raises(NotRunningError):
         kept[0].barrier("b", 2)
-
-
-def test_times_may_be_timedeltas(orch):
-    second = timedelta(seconds=PATIENCE)
-    wf = Workflow("w")
-    phase = wf.phase("p", gate_timeout=second)
-    assert phase.gate_timeout == PATIENCE
-    phase.task(lambda: inside().barrier("b", 1, timeout=second), id="a")
-    run = orch.workflows.start(wf)
-    assert run.result(timeout=second)["a"] == 0
-    assert run.wait_paused(timeout=second)
-    assert DeadlineQueue(second, max_age=second).default == PATIENCE
-    assert FifoQueue(max_age=second).max_age == PATIENCE
-    assert SourceRegistry({}, max_age=second).max_age == PATIENCE
 
 
 # -- meetings that can never be held -----------------------------------------------
@@ -541,30 +443,6 @@ def test_a_budget_that_those_who_have_come_reserve_is_told(orch):
     orch.workflows.cancel("x")
 
 
-def test_a_phase_of_which_too_few_run_at_once_is_told(orch):
-    wf = Workflow("w")
-    phase = wf.phase("p", max_parallel=2)
-    for n in range(3):
-        phase.task(meet, 3, id=f"t{n}")
-    assert_told(orch.workflows.start(wf), 3)
-
-
-def test_workers_of_which_one_too_few_have_room_are_told():
-    with TaskOrchestrator(concurrency=10) as orch:
-        for name in "ab":
-
-            @orch.agent(
-                name, capabilities={"read"}, max_concurrency=5, capacity={"cpu": 1}
-            )
-            def work(task, context):
-                return context.workflow.barrier("read", 3)
-
-        wf = Workflow("w")
-        for n in range(3):
-            wf.add(Task("read", id=f"t{n}", resources=Resources(cpu=1)))
-        assert_told(orch.workflows.start(wf), 3)
-
-
 def test_two_who_swap_and_have_room_for_one_are_told():
     with TaskOrchestrator(resources={"cpu": 1}) as orch:
         wf = Workflow("w")
@@ -576,31 +454,6 @@ def test_two_who_swap_and_have_room_for_one_are_told():
         assert "1 of 2 tasks cannot come" in str(error)
 
 
-def meets_or_not() -> None:
-    with suppress(threading.BrokenBarrierError):
-        inside().barrier("b", 2)
-
-
-def test_a_meeting_that_was_given_up_is_told_though_its_tasks_go_on(caplog, tmp_path):
-    """By a warning, an event of each who had come, and its explanation."""
-    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
-        wf = Workflow("w")
-        wf.task(meets_or_not, id="one")
-        orch.workflows.start(wf, id="x").result(PATIENCE)
-        text = (
-            "The meeting 'b' of x was given up: 2 tasks are to come, and only 1 of "
-            "workflow x have not ended."
-        )
-        assert text in str(orch.explain("x/one"))
-    assert caplog.messages.count(text) == 1
-    notes = [
-        (each.task_id, each.extension, json.loads(each.note))
-        for each in JournalReader(tmp_path / "j.db").events("x/one")
-        if isinstance(each, TaskNoted)
-    ]
-    assert notes == [("x/one", "meetings", text)]
-
-
 def test_who_waits_for_a_task_that_waits_for_its_end_is_told(orch):
     """Nothing is held: the other task comes after the one that waits for it."""
     wf = Workflow("w")
@@ -609,36 +462,6 @@ def test_who_waits_for_a_task_that_waits_for_its_end_is_told(orch):
     error = failures(orch.workflows.start(wf, id="x"))["first"]
     assert isinstance(error, WouldDeadlockError)
     assert error.holders == ("x/first",)
-
-
-def test_two_meetings_that_wait_for_each_other_are_told(orch):
-    """As in a ring: each is at the meeting to which the other would come next."""
-
-    def both(first: str, second: str) -> None:
-        inside().barrier(first, 2)
-        inside().barrier(second, 2)
-
-    wf = Workflow("w")
-    wf.task(both, "a", "b", id="one")
-    wf.task(both, "b", "a", id="other")
-    errors = failures(orch.workflows.start(wf)).values()
-    assert any(isinstance(error, WouldDeadlockError) for error in errors)
-
-
-def test_a_task_that_waits_for_one_at_a_meeting_with_it_is_told(orch):
-    """Its own wait is refused, as a wait in a ring is; then it may still come."""
-
-    def other() -> int:
-        wait_for_parties(orch)
-        with pytest.raises(WouldDeadlockError, match="in its turn"):
-            orch.handle("x/first").result(PATIENCE)
-        return meet(2)
-
-    wf = Workflow("w")
-    wf.task(meet, 2, id="first")
-    wf.task(other, id="other")
-    run = orch.workflows.start(wf, id="x")
-    assert sorted(run.result(PATIENCE).values()) == [0, 1]
 
 
 @pytest.mark.parametrize("later", ["pool", "quota", "worker"])
@@ -869,28 +692,6 @@ def test_those_whose_slots_wait_for_their_threads_go_on():
 def nap() -> None:
     current_context().sleep(0.01)
     current_context().sleep(0.01, name="more")
-
-
-@pytest.mark.parametrize("cpu", [2, 4])
-def test_children_that_meet_are_held_or_told(cpu):
-    """Children of each party meet in a run of their own, while the parties keep cpus."""
-    with TaskOrchestrator(resources={"cpu": cpu}) as orch:
-
-        def part() -> int:
-            inner = Workflow("inner")
-            for n in range(2):
-                inner.task(meet, 2, id=f"i{n}", resources={"cpu": 1})
-            orch.workflows.start(inner).result(PATIENCE)
-            return meet(2)
-
-        wf = Workflow("w")
-        for n in range(2):
-            wf.task(part, id=f"t{n}", resources={"cpu": 1})
-        run = orch.workflows.start(wf)
-        if cpu == 4:
-            assert sorted(run.result(PATIENCE).values()) == [0, 1]
-        else:
-            assert sorted(failures(run)) == ["t0", "t1"]
 
 
 def test_workers_of_one_slot_each_meet(orch):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE
 from tests.workflows.functions import echo
 
 from taskorch import (
@@ -43,13 +42,6 @@ def test_a_task_with_a_slash_in_its_id_is_part_of_no_workflow(
         orch.workflows.get("etl")
     with pytest.raises(UnknownTaskError):
         orch.workflows.pause("etl")
-
-
-def test_another_run_changes_nothing_of_that(orch: TaskOrchestrator) -> None:
-    assert orch.workflows.start(asking(), id="day").result(PATIENCE) == {"x": "day"}
-    alone = Task.call(of_run, id="day-2/x")
-    assert orch.submit_task(alone).result(PATIENCE) is None
-    assert [run.workflow_id for run in orch.workflows.find()] == ["day"]
 
 
 def test_a_run_may_have_the_id_that_ids_of_tasks_begin_with(
@@ -114,24 +106,6 @@ def test_what_earlier_lives_have_submitted_alone_is_part_of_no_run(
         assert orch.handle("etl/load").result(PATIENCE) is None
 
 
-def test_what_a_task_adds_is_of_its_run_in_later_lives_too(tmp_path: Path) -> None:
-    path = tmp_path / "journal.db"
-    wf = Workflow("w")
-    wf.task(adding, id="first")
-    with TaskOrchestrator(journal=path) as orch:
-        run = orch.workflows.start(wf, id="night")
-        assert run.result(PATIENCE)["added"] == "night"
-    with TaskOrchestrator(journal=path) as orch:
-        assert {*orch.workflows.get("night").handles} == {"first", "added"}
-        assert orch.rerun_task("night/added").result(PATIENCE) == "night"
-
-
-def adding() -> None:
-    run = current_context().workflow
-    assert run is not None
-    run.task(of_run, id="added")
-
-
 def test_a_run_takes_over_no_task_that_is_of_none(orch: TaskOrchestrator) -> None:
     orch.submit_task(Task.call(of_run, id="etl/x")).result(PATIENCE)
     with pytest.raises(DuplicateTaskError, match="of no workflow"):
@@ -164,49 +138,3 @@ def test_a_quota_of_a_run_holds_for_nothing_beside_it(orch: TaskOrchestrator) ->
     assert orch.submit_task(alone).result(PATIENCE) is None
     assert not orch.handle("night/x").done()
     orch.workflows.cancel("night")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"priority": 2},
-        {"deadline": 600},
-        {"not_before": 0.01},
-        {"on_parent_failure": "skip"},
-    ],
-    ids=str,
-)
-def test_a_task_of_a_run_is_of_it_with_whatever_options(
-    orch: TaskOrchestrator, options: dict[str, Any]
-) -> None:
-    wf = Workflow("w")
-    wf.task(of_run, id="x", **options)
-    assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": "night"}
-    assert orch.rerun_task("night/x").result(PATIENCE) == "night"
-
-
-def of_run_once(path: str) -> str | None:
-    """`of_run`, once there is a file at *path*."""
-    if not Path(path).exists():
-        raise FileNotFoundError(path)
-    return of_run()
-
-
-def test_what_is_run_again_is_of_the_same_run(tmp_path: Path) -> None:
-    path, flag = tmp_path / "journal.db", tmp_path / "flag"
-    wf = Workflow("w")
-    wf.task(of_run_once, str(flag), id="x")
-    alone = Task.call(of_run_once, str(flag), id="night/alone")
-    with TaskOrchestrator(journal=path) as orch:
-        run = orch.workflows.start(wf, id="night")
-        eventually(lambda: run.status().state.is_terminal)
-        orch.submit_task(alone).exception(PATIENCE)
-    flag.touch()
-    with TaskOrchestrator(journal=path, rerun_failed=True) as orch:
-        assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": "night"}
-        assert orch.submit_task(alone).result(PATIENCE) is None
-    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
-        assert orch.rerun_task("night/x").result(PATIENCE) == "night"
-        assert orch.rerun_task("night/alone").result(PATIENCE) is None
-        assert [*orch.workflows.get("night").handles] == ["x"]

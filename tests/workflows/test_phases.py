@@ -2,14 +2,11 @@
 
 import json
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
-from tests.integration.tools import PATIENCE, Hold, in_loop
-from tests.tools.examples import examples
-from tests.workflows.functions import BROKEN, CALLS, add, echo, step, zero
+from tests.integration.tools import PATIENCE, Hold
+from tests.workflows.functions import BROKEN, CALLS, echo, step, zero
 from tests.workflows.tools import failures
 
 from taskorch import (
@@ -19,23 +16,18 @@ from taskorch import (
     InvalidTaskError,
     NotRunningError,
     Resources,
-    RetryPolicy,
     Task,
     TaskOrchestrator,
     TaskState,
     UnknownTaskError,
     Workflow,
-    WorkflowFailedError,
     current_context,
 )
 from taskorch.errors import (
     GateFailedError,
-    InvalidTransitionError,
     TaskCancelledError,
 )
-from taskorch.policies import StandardStateMachine
-from taskorch.protocols import Permit
-from taskorch.runs import _gates, _reruns
+from taskorch.runs import _gates
 from taskorch.workflows import _steps
 
 
@@ -99,43 +91,6 @@ def test_phases_come_one_after_another(orch):
     assert phases["integration"].total == 7
     assert phases["integration"].percent == 100
     assert str(phases["unit"]) == "unit: passed, 4 of 4 tasks completed"
-
-
-def test_a_task_that_is_called_like_an_approval_is_none():
-    wf = Workflow("w")
-    first = wf.phase("first")
-    wf.task(zero, id="first/approval")
-
-    second = wf.phase("second")
-
-    assert first.end.id == "first/gate"
-    assert second.gate.after == ("first/gate",)
-
-
-def test_an_empty_phase_passes(orch):
-    wf = Workflow("w")
-    for name in ("one", "two", "three"):
-        wf.phase(name)
-    wf.phases["three"].task(zero, id="z")
-    results = orch.workflows.start(wf).result(PATIENCE)
-    assert results["one/gate"]["checks"] == [["all completed", True, "0 tasks"]]
-    assert results["z"] == 0
-
-
-@settings(max_examples=examples(20), deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=4))
-def test_no_task_begins_before_the_gate_of_the_phase_before(sizes):
-    """Whatever the sizes of the phases are."""
-    order: list[int] = []
-    wf = Workflow("w")
-    for number, size in enumerate(sizes):
-        phase = wf.phase(f"p{number}")
-        for _ in range(size):
-            phase.task(order.append, number)
-    with TaskOrchestrator(concurrency=3) as orch:
-        orch.workflows.start(wf).result(PATIENCE)
-    assert order == sorted(order)
-    assert len(order) == sum(sizes)
 
 
 def test_a_limit_holds_and_nothing_else_is_held_up(orch):
@@ -222,15 +177,6 @@ def test_a_file_must_be_there(orch, tmp_path: Path):
     orch.workflows.restart("x")
     assert run.result(PATIENCE)["b"] == 0
     assert run.status().phases["first"].verdict == "passed"
-
-
-def test_a_function_of_the_results_says_so(orch):
-    wf = Workflow("w")
-    first = wf.phase("first", gate=at_least_two)
-    first.task(zero)
-    first.task(zero)
-    results = orch.workflows.start(wf).result(PATIENCE)
-    assert results["first/gate"]["checks"][1] == ["at_least_two", True, ""]
 
 
 @pytest.mark.parametrize(
@@ -336,59 +282,6 @@ def test_a_gate_may_not_be_called_alone():
 # --------------------------------------------------------------------- failures
 
 
-def test_a_failure_stops_what_comes_after_it_until_a_restart(orch):
-    BROKEN.add("A2")
-    run = orch.workflows.start(suite(), id="x")
-    assert list(failures(run)) == ["A2"]
-    assert CALLS == ["A1", "A2", "A3"] or sorted(CALLS) == ["A1", "A2", "A3"]
-    status = run.status()
-    assert status.counts[TaskState.BLOCKED] == 10
-    assert status.eta is None
-    BROKEN.clear()
-    CALLS.clear()
-    orch.workflows.restart("x")
-    run.result(PATIENCE)
-    assert CALLS[0] == "A2"
-    assert len(CALLS) == 7
-
-
-def test_a_failure_that_does_not_matter(orch):
-    """The verdict says so, and the next phase begins."""
-    BROKEN.add("A2")
-    run = orch.workflows.start(suite(on_failure="continue", gate=at_least_two), id="x")
-    assert list(failures(run)) == ["A2"]
-    assert CALLS[-1] == "C1"
-    verdict = run.handles["unit/gate"].result()
-    assert verdict["passed"] is False
-    assert verdict["checks"] == [
-        ["all completed", False, "1 of 3 tasks did not complete (A2 failed)"],
-        ["at_least_two", True, ""],
-    ]
-    assert run.status().phases["unit"].verdict == "failed"
-    assert run.status().phases["performance"].verdict == "passed"
-
-
-def test_a_failure_that_skips_the_rest(orch):
-    """Nothing is left that waits."""
-    BROKEN.add("A2")
-    run = orch.workflows.start(suite(on_failure="skip"), id="x")
-    found = failures(run)
-    assert list(found) == ["A2"]
-    status = run.status()
-    assert status.counts == {
-        TaskState.COMPLETED: 2,
-        TaskState.FAILED: 1,
-        TaskState.CANCELLED: 10,
-    }
-    assert status.phases["integration"].verdict == "skipped"
-    report = run.report()
-    assert [task.name for task in report.failures] == ["A2"]
-    assert {task.root_causes for task in report.held_up} == {("A2",)}
-    BROKEN.clear()
-    orch.workflows.restart("x")
-    assert run.result(PATIENCE)["C1"] == "C1()"
-
-
 def test_a_phase_that_goes_on_does_not_go_on_over_one_that_stops(orch):
     BROKEN.add("a")
     wf = Workflow("w")
@@ -434,30 +327,6 @@ def test_a_gate_that_asks_while_a_restart_comes_asks_again(orch):
     assert run.handles["first/gate"].task_id == "x/first/gate~2"
 
 
-def asking(orch, asks: Hold, after=()):
-    """The run of a phase with one task, whose gate is asking."""
-    wf = Workflow("w")
-    first = wf.phase("first", gate=lambda results: asks(True), on_failure="continue")
-    first.task(step, "a", id="a", after=after)
-    run = orch.workflows.start(wf, id="x")
-    asks.wait()
-    BROKEN.clear()
-    return run
-
-
-def test_a_gate_asks_on_if_nothing_runs_again_that_it_asks_about(orch):
-    """Its task is blocked by one that is of no run."""
-    BROKEN.add("other")
-    other = orch.submit_task(Task.call(step, "other", id="other"))
-    assert isinstance(other.exception(PATIENCE), RuntimeError)
-    asks = Hold()
-    run = asking(orch, asks, after=[other])
-    orch.workflows.restart("x")
-    asks.release()
-    assert run.handles["first/gate"].result(PATIENCE)["passed"] is False
-    assert run.handles["first/gate"].task_id == "x/first/gate"
-
-
 def test_what_runs_with_what_has_failed_begins_anew_after_a_restart(orch):
     """It would end with what is not so any more: it is cancelled, and runs again."""
     BROKEN.add("a")
@@ -479,56 +348,6 @@ def test_what_runs_with_what_has_failed_begins_anew_after_a_restart(orch):
     assert run.result(PATIENCE)["clean"] == 2
     assert seen == [[], ["x/a"]]
     assert run.handles["clean"].task_id == "x/clean~2"
-
-
-def test_a_gate_that_has_answered_before_a_restart_asks_again(orch):
-    """Its answer was about what has run again since."""
-    BROKEN.add("a")
-    asks = Hold()
-    run = asking(orch, asks)
-    asks.release()
-    assert run.handles["first/gate"].result(PATIENCE)["passed"] is False
-    BROKEN.clear()
-    orch.workflows.restart("x")
-    assert run.result(PATIENCE)["first/gate"]["passed"] is True
-    assert run.handles["first/gate"].task_id == "x/first/gate~2"
-    assert not any(run.status().stale)
-
-
-def test_of_two_restarts_at_once_the_later_one_runs_nothing_again(orch, monkeypatch):
-    """Though what the first has run again has failed once more."""
-    BROKEN.add("a")
-    wf = Workflow("w")
-    wf.phase("first").task(step, "a", id="a")
-    run = orch.workflows.start(wf, id="x")
-    assert list(failures(run)) == ["a"]
-
-    def slices(chosen):
-        monkeypatch.undo()
-        orch.workflows.restart("x")
-        assert list(failures(run)) == ["a"]
-        return (chosen,)
-
-    monkeypatch.setattr(_reruns, "slices", slices)
-    orch.workflows.restart("x")
-    assert run.handles["a"].task_id == "x/a~2"
-
-
-def test_a_gate_that_may_not_be_cancelled_asks_on_for_nobody():
-    class Stern(StandardStateMachine):
-        def check(self, transition, context):
-            return Permit(transition.after is not TaskState.CANCELLED, "never")
-
-    asks = Hold()
-    BROKEN.add("a")
-    with TaskOrchestrator(state_machine=Stern()) as orch:
-        run = asking(orch, asks)
-        old = run.handles["first/gate"]
-        orch.workflows.restart("x")
-        asks.release()
-        assert run.result(PATIENCE)["a"] == "a()"
-        assert old.result(PATIENCE)["passed"] is False
-        assert run.handles["first/gate"].result()["passed"] is True
 
 
 @pytest.mark.parametrize(("many", "end"), [(5, "s4 failed)"), (8, "and 3 more)")])
@@ -609,36 +428,6 @@ def test_what_is_taken_is_refused():
 # ---------------------------------------------------------------------- durable
 
 
-def test_phases_outlive_the_process(tmp_path: Path):
-    """Their limits too: what was left goes on, so many at once."""
-    path = tmp_path / "runs.db"
-
-    def build() -> Workflow:
-        wf = Workflow("w")
-        one = wf.phase("one", max_parallel=2, gate=[at_least_two, Path(__file__)])
-        for n in range(5):
-            one.task(step, f"a{n}", id=f"a{n}")
-        wf.phase("two", max_parallel=1).task(step, "b", id="b")
-        return wf
-
-    orch = TaskOrchestrator(journal=path, durability="process")
-    orch.workflows.start(build(), id="x")
-    orch.stop()
-    with TaskOrchestrator(journal=path, durability="process") as orch:
-        run = orch.workflows.get("x")
-        run.result(PATIENCE)
-        assert {"x/one:2", "x/two:1"} <= set(orch.get_stats().resources)
-        assert orch.workflows.start(build(), id="x") is run
-        text = str(run.report())
-    assert CALLS[-1] == "b"
-    with TaskOrchestrator(journal=path, durability="process", keep_finished=0) as orch:
-        report = orch.workflows.get("x").report()
-        assert [phase.name for phase in report.phases] == ["one", "two"]
-        assert [v.passed for p in report.phases for v in p.verdicts] == [True, True]
-        assert str(report).splitlines()[1:] == text.splitlines()[1:]
-        assert {task.attempts for task in report.tasks} == {1}
-
-
 # ----------------------------------------------------------------------- report
 
 
@@ -704,11 +493,6 @@ def test_a_verdict_of_a_gate_says_when_and_why(orch):
     assert str(run.report()).count("never said no") == 2
 
 
-def test_context_of_a_task_on_its_own(orch):
-    assert orch.submit(lambda: current_context().workflow).result(PATIENCE) is None
-    assert orch.submit(echo, add).result(PATIENCE) is add
-
-
 # -------------------------------------------------------------------- approvals
 
 
@@ -765,31 +549,6 @@ def test_an_approval_that_is_decided_by_hand_has_no_verdict(orch, result):
     assert run.status().phases["one"].verdict == "passed"
 
 
-def test_an_approval_is_that_of_one_run(orch):
-    """Nothing that is said to one run is heard by another, and the advice says to whom."""
-    asked(orch, asks())
-    other = asked(orch, asks(), "y")
-    for blocker in orch.explain("x/one/approval").blockers:
-        words = [remedy.detail for remedy in blocker.remedies]
-        assert words == ["Call orch.workflows.approve('x', 'one', by=…)."]
-    told = {words for s in orch.stuck() for words in [r.detail for r in s.remedies]}
-    assert "Call orch.workflows.approve('x', 'one', by=…)." in told
-    assert not any("emit" in words for words in told)
-    assert orch.workflows.approve("x", "one", by="Ada")
-    assert orch.workflows.get("x").result(PATIENCE)["c"] == 0
-    assert other.status().asks == ("one/approval",)
-
-
-def test_an_approval_of_a_workflow_that_was_included(orch):
-    wf = Workflow("outer")
-    wf.include(asks(), name="inner")
-    run = asked(orch, wf)
-    (blocker,) = orch.explain("x/inner/one/approval").blockers
-    assert "approve('x', 'inner/one', by=…)" in blocker.remedies[0].detail
-    assert orch.workflows.approve("x", "inner/one", by="Ada")
-    assert run.result(PATIENCE)["inner/c"] == 0
-
-
 @pytest.mark.parametrize("on_failure", ["stop", "skip", "continue"])
 def test_somebody_may_reject(orch, on_failure):
     run = asked(orch, asks(on_failure=on_failure))
@@ -817,70 +576,6 @@ def test_nobody_approves_in_time(orch, on_failure):
     assert (verdict.passed, verdict.by) == (False, "nobody")
     assert "within 0.02 s" in verdict.note
     assert "    not passed at 20" in str(run.report())
-
-
-def test_a_restart_asks_again(orch):
-    run = asked(orch, asks())
-    assert orch.workflows.reject("x", "one", by="Ada")
-    failures(run)
-    orch.workflows.restart("x")
-    assert orch.wait(PATIENCE)
-    with pytest.raises(InvalidTransitionError, match="asked 2 times"):
-        orch.workflows.approve("x", "one", by="Bob")
-    assert orch.workflows.approve("x", "one~2", by="Bob")
-    run.result(PATIENCE)
-    assert [v.by for v in run.report().phases[0].verdicts] == ["gate", "Bob"]
-
-
-def test_approving_what_cannot_be(orch):
-    hold = Hold()
-    wf = Workflow("w")
-    wf.phase("one", gate=Approval()).task(hold, id="a")
-    wf.phase("two")
-    orch.workflows.start(wf, id="x")
-    hold.wait()
-    with pytest.raises(InvalidTransitionError, match="nobody is asked for it yet"):
-        orch.workflows.approve("x", "one", by="Ada")
-    for run_id, gate in (("x", "two"), ("x", "three"), ("y", "one")):
-        with pytest.raises(UnknownTaskError):
-            orch.workflows.approve(run_id, gate, by="Ada")
-    for by, note in (("", ""), ("a:b", ""), (5, ""), ("Ada", 5), ("A\n", "")):
-        with pytest.raises(InvalidTaskError):
-            orch.workflows.reject("x", "one", by=by, note=note)
-    hold.release()
-    orch.wait(PATIENCE)
-    assert orch.workflows.approve("x", "one", by="Ada")
-
-
-def test_an_approval_is_kept(tmp_path: Path):
-    """It is asked for in a later life, and given in yet another."""
-    path = tmp_path / "runs.db"
-    for life in range(4):
-        with TaskOrchestrator(journal=path, durability="process") as orch:
-            run = orch.workflows.start(asks(), id="x")
-            orch.wait(PATIENCE)
-            done = life == 3
-            assert (run.status().state is TaskState.COMPLETED) is done
-            if life == 2:
-                assert orch.workflows.approve("x", "one", by="Ada", note="at last")
-            if done:
-                verdict = run.report().phases[0].verdicts[1]
-                assert (verdict.by, verdict.note) == ("Ada", "at last")
-                assert not orch.workflows.approve("x", "one", by="Bob")
-
-
-@in_loop
-async def test_approvals_from_a_coroutine():
-    async with TaskOrchestrator() as orch:
-        aio = orch.aio.workflows
-        for run_id in ("x", "y"):
-            await aio.start(asks(), id=run_id)
-        await orch.aio.wait()
-        assert await aio.approve("x", "one", by="Ada")
-        assert await aio.reject("y", "one", by="Ada", note="no")
-        await (await aio.get("x"))
-        with pytest.raises(WorkflowFailedError):
-            await (await aio.get("y"))
 
 
 def test_an_approval_stands_behind_its_phase():
@@ -914,67 +609,8 @@ def test_other_runs_are_waited_for(orch):
     assert run.result(PATIENCE) == {"z": "z()"}
 
 
-def test_a_report_counts_the_attempts_of_all_runs(orch):
-    """Also of those before a restart."""
-    BROKEN.add("a")
-    wf = Workflow("w")
-    wf.task(step, "a", retry=RetryPolicy(2, base=0), id="a")
-    run = orch.workflows.start(wf, id="x")
-    failures(run)
-    assert [task.attempts for task in run.report().tasks] == [2]
-    for attempts in (4, 6):
-        orch.workflows.restart("x")
-        failures(run)
-        assert [task.attempts for task in run.report().tasks] == [attempts]
-    BROKEN.clear()
-    orch.workflows.restart("x")
-    assert run.result(PATIENCE) == {"a": "a()"}
-    assert [task.attempts for task in run.report().tasks] == [7]
-
-
 #: That a task of a phase is to fail, that another one has begun, and that it may end.
 FAIL, BEGUN, END = threading.Event(), threading.Event(), threading.Event()
-
-
-def fails_when_told() -> None:
-    assert FAIL.wait(PATIENCE)
-    step("first")
-
-
-def takes_the_slot() -> None:
-    BEGUN.set()
-    assert END.wait(PATIENCE)
-
-
-@pytest.mark.parametrize("lives", [1, 2])
-def test_a_gate_that_is_about_to_look_waits_for_what_runs_again(tmp_path, lives):
-    """It goes on in any case, and has been let go: it looks at the runs that count."""
-    for event in (FAIL, BEGUN, END):
-        event.clear()
-    journal = {"journal": tmp_path / "runs.db"} if lives > 1 else {}
-    wf = Workflow("w")
-    wf.phase("one", on_failure="continue").task(fails_when_told, id="first")
-    BROKEN.add("first")
-    with ExitStack() as stack:
-        orch = stack.enter_context(TaskOrchestrator(concurrency=1, **journal))
-        run = orch.workflows.start(wf, id="x")
-        orch.submit_task(Task.call(takes_the_slot, id="busy", priority=9))
-        FAIL.set()
-        assert BEGUN.wait(PATIENCE)
-        assert run.status().tasks["one/gate"] is TaskState.QUEUED
-        BROKEN.clear()
-        if lives > 1:
-            orch.stop(drain=False, timeout=0)
-            orch = TaskOrchestrator(concurrency=1, **journal)
-            orch.cancel_task("busy")
-        run = orch.workflows.restart("x")
-        assert run.status().tasks["one/gate"] is TaskState.PENDING
-        END.set()
-        if lives > 1:
-            stack.enter_context(orch)
-        verdict = run.result(PATIENCE)["one/gate"]
-    assert verdict["checks"] == [["all completed", True, "1 task"]]
-    assert verdict["passed"] is True
 
 
 def test_what_comes_after_a_gate_that_says_no_may_be_skipped(orch, tmp_path):

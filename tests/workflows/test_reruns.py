@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +11,12 @@ from tests.workflows.tools import failures, inside
 
 from taskorch import (
     DependencyFailedError,
-    DuplicateTaskError,
-    RetryPolicy,
     Task,
     TaskOrchestrator,
     TaskState,
     Workflow,
-    current_context,
 )
 from taskorch.errors import AnswerRefusedError
-from taskorch.reading import JournalReader
 
 #: By what numbers are multiplied, and which there are.
 NOW: dict[str, Any] = {}
@@ -153,53 +147,6 @@ def test_a_map_that_failed_makes_again_what_failed_and_nothing_else(orch):
     assert CALLED == [2, 2, 2]
 
 
-def test_a_failed_map_names_the_error_and_the_line(orch):
-    BROKEN.add("scale 2")
-    run = orch.workflows.start(scaled(), id="r")
-    assert failures(run)
-    error = run.handles["scale"].exception()
-    assert "1 of its 3 calls did not: r/scale/1 (ValueError: 2)" in str(error)
-    assert "orch.workflows.restart('r')" in str(error)
-    status = orch.get_task_status("r/scale")
-    assert status.where.endswith("in scale")
-    assert Path(__file__).name in status.where
-
-
-@pytest.mark.parametrize("name", ["scale", "source"])
-def test_what_was_to_be_made_again_is_by_the_next_life(tmp_path, name):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        orch.workflows.start(scaled(), id="r").result(PATIENCE)
-        orch.hold_starts("until the next incarnation")
-        orch.rerun_task(f"r/{name}")
-        orch.stop(drain=False)
-    NOW["factor"] = 100
-    with TaskOrchestrator(journal=path) as orch:
-        orch.release_starts()
-        assert value(orch, "r/all") == [100, 200, 300]
-        assert not stale(orch)
-
-
-def squares() -> Workflow:
-    wf = Workflow("w")
-    first = wf.map(scale, wf.task(source, id="source"), id="first")
-    second = wf.map(scale, first, id="second", max_parallel=2)
-    wf.reduce(max, second, id="largest")
-    return wf
-
-
-def test_maps_of_maps_and_what_is_joined_follow(orch):
-    orch.workflows.start(squares(), id="r").result(PATIENCE)
-    NOW["factor"] = 10
-    orch.rerun_task("r/first/2")
-    assert value(orch, "r/second") == [20, 40, 300]
-    assert value(orch, "r/largest") == 300
-    NOW["items"] = [5]
-    orch.rerun_task("r/source")
-    assert value(orch, "r/second") == [500]
-    assert value(orch, "r/largest") == 500
-
-
 # ------------------------------------------------------------------------- questions
 
 
@@ -251,18 +198,6 @@ def test_who_has_approved_is_asked_again_by_a_re_run(orch, ask, name):
     assert not stale(orch)
 
 
-def test_so_is_who_had_approved_what_failed_then(orch):
-    """Nobody knows whether what is asked now is what was asked then."""
-    NOW["fails"] = True
-    run = orch.workflows.start(approved(), id="r")
-    answer(orch)
-    assert isinstance(failures(run)["gate"], OSError)
-    NOW["fails"] = False
-    orch.workflows.restart("r")
-    assert answer(orch).id == "r/sign-off~2"
-    assert run.result(PATIENCE)["load"] == "loaded 6"
-
-
 def test_a_question_about_old_data_is_taken_back(orch):
     """What is open when its data change is not answered any more."""
     orch.workflows.start(approved(), id="r")
@@ -277,20 +212,6 @@ def test_a_question_about_old_data_is_taken_back(orch):
         old.answer("approve", by="ada")
     answer(orch)
     assert value(orch, "r/load") == "loaded 5"
-
-
-def test_it_is_taken_back_before_the_new_data_are_there(orch):
-    hold = NOW["hold"] = Hold()
-    hold.release()
-    orch.workflows.start(approved(), id="r")
-    eventually(orch.questions)
-    NOW["hold"] = hold = Hold()
-    orch.rerun_task("r/extract")
-    hold.wait()
-    assert orch.questions() == []
-    hold.release()
-    answer(orch)
-    assert value(orch, "r/load") == "loaded 6"
 
 
 def test_an_attempt_asks_nobody_again(tmp_path):
@@ -351,71 +272,6 @@ def test_what_a_task_adds_is_made_again_with_it(orch):
     assert stale(orch) == {"r/inner~3", "r/adds~3"}
 
 
-def test_what_came_of_an_old_result_is_stale(orch):
-    orch.workflows.start(adding(), id="r").result(PATIENCE)
-    orch.rerun_task("r/n", downstream=False)
-    assert orch.wait(PATIENCE)
-    assert stale(orch) == {"r/adds", "r/part", "r/inner", "r/inner/scale"}
-
-
-def test_an_attempt_finds_what_was_added_by_the_one_before(orch):
-    """In the first run of a task, and in a later one."""
-    orch.workflows.start(adding(retry=RetryPolicy(2, wait="fixed", base=0)), id="r")
-    assert value(orch, "r/adds") == [12, 14]
-    BROKEN.add("adds")
-    CALLED.clear()
-    orch.rerun_task("r/adds")
-    assert isinstance(orch.handle("r/adds").exception(PATIENCE), OSError)
-    assert sorted(CALLED) == [6, 7]
-    # It goes on where it failed: nothing that completed is done twice.
-    BROKEN.clear()
-    orch.rerun_task("r/adds")
-    assert value(orch, "r/adds") == [12, 14]
-    assert sorted(CALLED) == [6, 7]
-
-
-def adds_two() -> None:
-    inside().task(scale, 1, id="one")
-    if NOW.get("two"):
-        inside().task(scale, 2, id="one")
-
-
-def test_two_tasks_of_one_name_are_refused_in_a_re_run_too(orch):
-    wf = Workflow("w")
-    wf.task(adds_two, id="a")
-    orch.workflows.start(wf, id="r").result(PATIENCE)
-    NOW["two"] = True
-    orch.rerun_task("r/a")
-    assert isinstance(orch.handle("r/a").exception(PATIENCE), DuplicateTaskError)
-
-
-def adds_after() -> int:
-    found = inside().task(doubled, id="doubled", after=["n"]).result()
-    if "adds" in BROKEN:
-        raise OSError
-    return found
-
-
-def doubled() -> int:
-    return 2 * sum(current_context().results.values())
-
-
-def test_what_stays_of_a_task_that_failed_is_not_stale(orch):
-    """What completed is kept, but for what came of something that was run again."""
-    wf = Workflow("w")
-    wf.task(total, id="n")
-    wf.task(adds_after, id="adds")
-    BROKEN.add("adds")
-    run = orch.workflows.start(wf, id="r")
-    assert list(failures(run)) == ["adds"]
-    BROKEN.clear()
-    NOW["items"] = [10]
-    orch.rerun_task("r/n", downstream=False)
-    assert orch.wait(PATIENCE)
-    orch.rerun_task("r/adds")
-    assert run.result(PATIENCE)["adds"] == 20
-
-
 def test_a_map_that_runs_collects_the_latest_run_of_each_call(orch):
     hold = NOW["hold"] = Hold()
     BROKEN.add("scale 1")
@@ -429,19 +285,6 @@ def test_a_map_that_runs_collects_the_latest_run_of_each_call(orch):
     hold.release()
     assert run.result(PATIENCE)["m"] == [2, 4]
     assert not stale(orch)
-
-
-def test_a_call_that_was_cancelled_is_made_again_with_its_map(orch):
-    hold = NOW["hold"] = Hold()
-    wf = Workflow("w")
-    wf.map(held, [1, 2], id="m")
-    run = orch.workflows.start(wf, id="r")
-    hold.wait()
-    orch.cancel_task("r/m/1")
-    hold.release()
-    assert set(failures(run)) == {"m/1"}
-    orch.rerun_task("r/m")
-    assert run.result(PATIENCE)["m"] == [2, 4]
 
 
 def held(n: int) -> int:
@@ -468,32 +311,6 @@ def test_two_that_add_the_same_come_to_rest(orch):
         assert value(orch, "r/a") == value(orch, "r/b") == value(orch, "r/shared")
         assert value(orch, f"r/{name}") == factor
         assert not run.status().stale
-
-
-@pytest.mark.parametrize("keep_finished", [100, 0])
-def test_an_earlier_life_has_added_it(tmp_path, keep_finished):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        orch.workflows.start(adding(), id="r").result(PATIENCE)
-        NOW["factor"] = 10
-        orch.rerun_task("r/inner/scale", downstream=False)
-        orch.wait(PATIENCE)
-        assert stale(orch) == {"r/inner", "r/adds"}
-    names = ("n", "adds", "part", "inner", "inner/scale")
-
-    def are_stale(there: Any) -> list[str]:
-        return [n for n in names if there.get_task_status(f"r/{n}").stale]
-
-    assert are_stale(JournalReader(path)) == ["adds", "inner"]
-    with TaskOrchestrator(journal=path, keep_finished=keep_finished) as orch:
-        assert are_stale(orch) == ["adds", "inner"]
-        orch.rerun_task("r/n", downstream=False)
-        orch.wait(PATIENCE)
-        assert are_stale(orch) == list(names[1:])
-        orch.rerun_task("r/adds", downstream=False)
-        assert value(orch, "r/adds") == [60, 70]
-        assert are_stale(orch) == []
-    assert are_stale(JournalReader(path)) == []
 
 
 def test_what_an_earlier_taskorch_has_added_is_made_again(tmp_path):
@@ -593,28 +410,3 @@ def test_what_others_have_submitted_is_found_as_ever(orch):
 
 
 # -------------------------------------------------------------------------- of many
-
-
-def test_the_status_of_a_run_costs_the_same_however_many_there_are():
-    """Nobody keeps the runs: each is found anew."""
-    wf = Workflow("w")
-    wf.task(int, id="a")
-    with TaskOrchestrator() as orch:
-
-        def cost() -> float:
-            best = float("inf")
-            for _ in range(5):
-                began = time.thread_time()
-                for n in range(40):
-                    orch.workflows.status(f"r{n}")
-                best = min(best, time.thread_time() - began)
-            return best
-
-        for n in range(40):
-            orch.workflows.start(wf, id=f"r{n}")
-        few = cost()
-        for n in range(40, 600):
-            orch.workflows.start(wf, id=f"r{n}")
-        assert cost() < 5 * few
-        assert orch.wait(PATIENCE)
-        assert orch.workflows.status("r599").state is TaskState.COMPLETED

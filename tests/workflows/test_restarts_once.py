@@ -106,21 +106,6 @@ def test_a_run_that_is_started_again_runs_each_task_once(
     assert BEGUN == {"i-1": 1, "mail": 1}
 
 
-@pytest.mark.parametrize("is_mended", [True, False])
-def test_a_call_that_runs_again_does_so_once(*, is_mended: bool) -> None:
-    FAILING.update({"i-1", "mail"})
-    with TaskOrchestrator() as orch:
-        run = orch.workflows.start(mailed(), id="r")
-        orch.wait()
-        FAILING.clear()
-        FAILING.update([] if is_mended else ["i-1"])
-        BEGUN.clear()
-        orch.rerun_task("r/m/1")
-        orch.wait()
-        assert BEGUN == {"i-1": 1, "mail": 1}
-        assert run.handles["mail"].result() == (0 if is_mended else 1)
-
-
 def random_workflow(random: Random) -> tuple[Workflow, list[str]]:
     """Return a workflow of maps and tasks, and the names of all bodies."""
     workflow = Workflow("w")

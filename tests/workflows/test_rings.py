@@ -9,38 +9,6 @@ from hypothesis import given, strategies as st
 from taskorch import CycleError
 from taskorch.workflows import _graph
 
-#: Acyclic graphs: what each node waits for.
-ORDERS = {
-    "nothing": {},
-    "one": {"a": []},
-    "two apart": {"a": [], "b": []},
-    "line": {"a": [], "b": ["a"], "c": ["b"]},
-    "line, written backwards": {"c": ["b"], "b": ["a"], "a": []},
-    "diamond": {"d": ["b", "c"], "b": ["a"], "c": ["a"], "a": []},
-    "fan out": {"a": [], "b": ["a"], "c": ["a"], "d": ["a"]},
-    "fan in": {"d": ["a", "b", "c"], "a": [], "b": [], "c": []},
-    "two components": {"b": ["a"], "a": [], "y": ["x"], "x": []},
-    "a shortcut": {"a": [], "b": ["a"], "c": ["a", "b"]},
-    "a ladder": {
-        "a1": [],
-        "b1": [],
-        "a2": ["a1", "b1"],
-        "b2": ["a1", "b1"],
-        "a3": ["a2", "b2"],
-        "b3": ["a2", "b2"],
-    },
-    "numbers as in a paper": {
-        "2": ["11"],
-        "9": ["11", "8"],
-        "10": ["11", "3"],
-        "11": ["7", "5"],
-        "8": ["7", "3"],
-        "7": [],
-        "5": [],
-        "3": [],
-    },
-}
-
 #: Graphs with rings, and the length of the shortest.
 RINGS = {
     "itself": ({"a": ["a"]}, 1),
@@ -70,25 +38,6 @@ RINGS = {
         7,
     ),
 }
-
-
-@pytest.mark.parametrize("parents", ORDERS.values(), ids=ORDERS)
-def test_an_order_has_every_task_once_and_after_what_it_waits_for(parents):
-    found = _graph.order(parents)
-
-    place = {name: i for i, name in enumerate(found)}
-    assert sorted(found) == sorted(parents)
-    assert all(place[p] < place[name] for name, above in parents.items() for p in above)
-    assert found == _graph.order(parents)
-    _graph.refuse_rings(parents)
-
-
-@pytest.mark.parametrize("parents", ORDERS.values(), ids=ORDERS)
-def test_layers_are_the_generations_of_the_graph(parents):
-    layers = [sorted(layer) for layer in _graph.layers(parents)]
-
-    graph = _graph.digraph(parents)
-    assert layers == [sorted(layer) for layer in nx.topological_generations(graph)]
 
 
 @pytest.mark.parametrize(("parents", "length"), RINGS.values(), ids=RINGS)
@@ -155,25 +104,3 @@ def test_the_longest_chain_is_one_and_is_as_long_as_networkx_finds_it(parents, a
     assert set(chain) <= among
     assert all(a in parents[b] for a, b in itertools.pairwise(chain))
     assert len(chain) == len(nx.dag_longest_path(left))
-
-
-@given(
-    edges=st.sets(
-        st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde")).filter(
-            lambda edge: edge[0] != edge[1]
-        ),
-        max_size=12,
-    )
-)
-def test_no_ring_is_shorter_than_the_one_that_is_named(edges):
-    parents = {name: [] for name in "abcde"}
-    for child, parent in sorted(edges):
-        parents[child].append(parent)
-    lengths = [len(ring) for ring in nx.simple_cycles(nx.DiGraph(edges))]
-    if not lengths:
-        _graph.refuse_rings(parents)
-        return
-    with pytest.raises(CycleError) as caught:
-        _graph.refuse_rings(parents)
-    assert len(caught.value.cycle) == min(lengths)
-    assert_ring(parents, caught.value.cycle)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from tests.integration.tools import PATIENCE
-from tests.workflows.functions import add, echo, zero
+from tests.workflows.functions import add, echo
 from tests.workflows.tools import failures
 
 from taskorch import (
@@ -87,16 +87,6 @@ def test_a_wide_phase():
         assert orch.workflows.start(wf).result(PATIENCE)["sum"] == sum(range(500))
 
 
-def test_large_results_are_passed_on_and_kept(tmp_path):
-    size = 3_000_000
-    path = tmp_path / "runs.db"
-    for _ in range(2):
-        with TaskOrchestrator(journal=path, durability="process") as orch:
-            wf = Workflow("w")
-            wf.task(len, wf.task(large, size, id="large"), id="n")
-            assert orch.workflows.start(wf, id="x").result(PATIENCE)["n"] == size
-
-
 def test_recursion_by_names_comes_to_an_end():
     """Each adds one below itself: an id may be only so long."""
 
@@ -110,17 +100,3 @@ def test_recursion_by_names_comes_to_an_end():
         (error,) = failures(run).values()
     assert isinstance(error, ValidationFailedError)
     assert "at most 200 characters" in str(error)
-
-
-def test_empty_things():
-    wf = Workflow("w")
-    wf.phase("empty")
-    wf.gather([], id="gather")
-    wf.reduce(add, [], 7, id="reduce")
-    wf.map(add, [], id="map")
-    wf.include(Workflow("nothing"))
-    with TaskOrchestrator() as orch:
-        results = orch.workflows.start(wf).result(PATIENCE)
-    assert results.pop("empty/gate")["passed"]
-    assert results == {"gather": [], "reduce": 7, "map": []}
-    assert zero() == 0

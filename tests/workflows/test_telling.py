@@ -2,13 +2,11 @@
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.workflows.functions import zero
 
-from taskorch import TaskOrchestrator, TaskState, Workflow
-from taskorch.kit.visible import counted
+from taskorch import TaskState
 from taskorch.kit.words import duration
 from taskorch.workflows import PhaseReport, TaskReport, WorkflowReport
-from taskorch.workflows._status import PhaseStatus, WorkflowStatus, listed, state_of
+from taskorch.workflows._status import PhaseStatus, WorkflowStatus, state_of
 
 _S = TaskState
 
@@ -28,27 +26,6 @@ def test_a_status_counts_in_words():
     assert str(PhaseStatus("p", _S.COMPLETED, 1, 1, 0)) == (
         "p: completed, 1 of 1 task completed"
     )
-
-
-def test_how_it_ended_comes_before_what_goes_on():
-    text = status([_S.BLOCKED, _S.CANCELLED, _S.COMPLETED, _S.FAILED, _S.QUEUED])
-    assert text.endswith("1 failed, 1 cancelled, 1 blocked, 1 queued.")
-    every = dict.fromkeys(_S, 2)
-    assert len(listed(every)) == len(_S)
-    assert listed(every)[:3] == ["2 completed", "2 failed", "2 cancelled"]
-    assert listed({"failed": 1_000, "pending": 0}) == ["1,000 failed"]
-
-
-def test_a_long_chain_is_cut_short():
-    text = status([_S.PENDING], [f"s{n}" for n in range(20)])
-    assert text.endswith(
-        "has 20 tasks: s0 → s1 → s2 → s3 → s4 → s5 → s6 → s7 → … (12 more)."
-    )
-
-
-def test_a_chain_that_is_shown_whole_is_not_cut():
-    text = status([_S.PENDING], [f"s{n}" for n in range(8)])
-    assert text.endswith("has 8 tasks: s0 → s1 → s2 → s3 → s4 → s5 → s6 → s7.")
 
 
 def test_the_share_that_has_completed():
@@ -101,34 +78,12 @@ def test_only_what_was_tried_more_than_once_says_so():
         assert any(said.endswith(line) for said in lines), text
 
 
-@pytest.mark.parametrize(
-    ("attempts", "said"),
-    [((3, 1), "2 tasks, 2 completed, 4 attempts"), ((1, 1), "2 tasks, 2 completed")],
-)
-def test_a_report_counts_attempts_if_some_failed(attempts, said):
-    """Also where all went well in the end, and no task is named."""
-    tasks = tuple(
-        TaskReport(f"t{n}", f"w/t{n}", "x", _S.COMPLETED, attempts=each)
-        for n, each in enumerate(attempts)
-    )
-    report = WorkflowReport("w", _S.COMPLETED, None, 0.0, (), tasks, {"completed": 2})
-    assert str(report) == f"w is completed: {said}"
-
-
 @pytest.mark.parametrize("seconds", [59.96, 119.7, 3_599.6, 7_199.9, 86_399.0])
 def test_no_unit_is_full(seconds):
     """Not `1 min 60 s`, and not `60 s`."""
     text = duration(seconds)
     assert "60" not in text
     assert "24 h" not in text
-
-
-def test_numbers_of_things():
-    assert [counted(n, "task") for n in (0, 1, 2_000)] == [
-        "0 tasks",
-        "1 task",
-        "2,000 tasks",
-    ]
 
 
 def report(*states, took=None):
@@ -149,16 +104,6 @@ def test_a_report_counts_in_words():
     assert str(report(_S.COMPLETED, _S.BLOCKED, _S.COMPLETED)) == (
         "w is failed: 3 tasks, 2 completed, 1 blocked\n  phase p is pending: 0 of 3 tasks"
     )
-
-
-def test_one_task_in_a_real_run():
-    wf = Workflow("one")
-    wf.task(zero, id="only")
-    with TaskOrchestrator() as orch:
-        run = orch.workflows.start(wf)
-        run.result(60)
-        assert ": 1 of 1 task completed." in str(run.status())
-        assert ": 1 task, 1 completed, in " in str(run.report())
 
 
 def test_an_error_is_nothing_but_text_in_markdown():

@@ -15,7 +15,6 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -35,15 +34,12 @@ from taskorch import (
     TaskOrchestrator,
 )
 from taskorch.cli import main
-from taskorch.errors import UnsatisfiableError
-from taskorch.events import AgentJoined
 from taskorch.frontends.agent import Abilities, Agent, progress, spent, units
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import AgentRun
-from taskorch.kit.machine import VISIBLE, host
+from taskorch.kit.machine import VISIBLE
 from taskorch.model import NamedUnits
 from taskorch.recovery import RecoveryHandler
-from taskorch.runtime import machine_resources
 
 #: Several waits may follow each other, on a machine that is slow.
 pytestmark = pytest.mark.timeout(300)
@@ -594,22 +590,6 @@ def order(number=1, **more):
     return {**said, "fence": f"1.{number}", "type": "x", "payload": None, **more}
 
 
-def test_an_order_that_comes_twice_is_done_once():
-    done = []
-    agent = Agent(
-        "far", "http://127.0.0.1:9", abilities=Abilities((), {"x": done.append})
-    )
-    for _ in range(3):
-        agent._hear({"orders": [order()]}, 0.0)
-    eventually(lambda: agent._ends)
-    agent._hear({"orders": [order(), order(2)]}, 0.0)
-    eventually(lambda: len(agent._ends) == 2)
-    assert done == [None, None]
-    # It is to stop what it does not have.
-    agent._hear({"stop": ["1.7:t", "1.1:t"]}, 0.0)
-    agent._runner.close()
-
-
 @pytest.fixture
 def full(monkeypatch):
     """The system has neither a thread nor a process for us, within the block."""
@@ -1064,45 +1044,7 @@ def test_the_commands_token_is_not_among_its_arguments(service, monkeypatch, cap
     assert "y" * 20 not in said
 
 
-def test_what_has_ended_is_not_stopped_though_it_was_named_a_moment_ago(caplog):
-    agent = Agent("far", "http://127.0.0.1:9")
-    runs = {name: AgentRun({"attempt": name, "task_id": name}, Path()) for name in "ab"}
-    agent._runs.update(runs)
-    agent._ended(runs["a"], {"outcome": "completed"})
-    with caplog.at_level(logging.INFO, "taskorch.agent"):
-        for name in "abc":
-            agent._stop(name)
-    agent._runner.close()
-    assert [name for name in "ab" if runs[name].is_to_stop] == ["b"]
-    assert caplog.messages == ["far: stops b, as it was told to"]
-
-
 # -- what its machine is, and has ------------------------------------------------------
-
-
-def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_path):
-    """A process of its own: what is not named on the command line, it finds."""
-    words = ("--can", "sh", "--capacity", "gpu=2", "--capacity", "memory_gb=1")
-    words += ("--capacity", "disk_mb=0")
-    service.orch.resources.resize({"cpu": 10_000, "disk_mb": 1e12})
-    joined: list[AgentJoined] = []
-    service.orch.signals.agent_joined.connect(joined.append)
-    with agent_process(service, tmp_path / "log", *words, name="far"):
-        eventually(lambda: "far" in service.orch.agents.health())
-        eventually(lambda: [each.agent.host for each in joined] == [host()])
-        far, here = (service.orch.agents.get(name) for name in ("far", "local"))
-        assert far.labels == here.labels
-        assert far.capacity["cpu"] == machine_resources()["cpu"]
-        assert (far.capacity["gpu"], far.capacity["memory_mb"]) == (2, 1_024)
-        # It has none of what it says that it has none of.
-        assert "disk_mb" not in far.capacity
-        where = [f"{key}:{value}" for key, value in far.labels.items()]
-        program = Program(["uname"])
-        task = Task("program", program, requires=["sh", *where], resources={"gpu": 2})
-        assert service.orch.submit_task(task).result(60).exit_code == 0
-        more = Task("program", program, requires=["sh"], resources={"cpu": 9_999})
-        with pytest.raises(UnsatisfiableError, match="on worker far, is"):
-            service.orch.submit_task(more)
 
 
 def test_an_agent_says_the_names_of_its_units(service):

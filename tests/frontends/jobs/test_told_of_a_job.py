@@ -6,7 +6,6 @@ import pytest
 
 from taskorch.cli import main
 from taskorch.client import Client
-from taskorch.errors import InvalidTaskError
 from taskorch.frontends.jobs import JobSystem
 from taskorch.frontends.service import create_app, new_token, serve
 
@@ -65,23 +64,6 @@ def test_each_front_end_says_what_failed_units_raised(monkeypatch, capsys):
             assert f"unit {unit}: {error}\n" in capsys.readouterr().out
 
 
-def test_a_unit_that_completes_in_its_second_run_has_no_error():
-    jobs, runs = JobSystem({}), []
-
-    @jobs.objective("x")
-    def do(unit, job):
-        runs.append(unit)
-        if len(runs) == 1:
-            raise ValueError
-
-    with jobs.orchestrator() as orch:
-        jobs.assign_job(body("a"))
-        jobs.result("a", 30)
-        orch.wait()
-        assert jobs.status("a")["state"] == "completed"
-        assert jobs.status("a")["errors"] == {}
-
-
 @pytest.mark.parametrize("fails", [(0,), ()])
 def test_the_latency_of_a_job_is_the_same_in_the_next_life(tmp_path, fails):
     """Also of one of which a unit was run again: it began with the first."""
@@ -97,33 +79,6 @@ def test_the_latency_of_a_job_is_the_same_in_the_next_life(tmp_path, fails):
             means.append(jobs.metrics()["job_latency_seconds"])
     assert latencies[0] > 0
     assert latencies == means == [latencies[0]] * 3
-
-
-def test_explain_says_what_a_unit_has_and_why():
-    jobs = system(())
-
-    @jobs.objective("x", specialization="quick")
-    def do(unit, job):
-        return None
-
-    with jobs.orchestrator(seed=3) as orch:
-        for number in range(6):
-            jobs.assign_job(body(f"j{number}"))
-            jobs.result(f"j{number}", 30)
-            orch.wait()
-            jobs.reward(f"j{number}", 0.5)
-            orch.wait()
-        status = jobs.status("j5")
-        said = str(orch.explain(f"job-j5/{next(iter(status['units']))}"))
-    threads, weight = status["threads"], status["weight"]
-    for words in (
-        f"{threads} thread",
-        f"weight {weight:g} (",
-        f"specialisation {status['specialization']} (",
-        "mean reward 0.50 of",
-        "chance ",
-    ):
-        assert words in said
 
 
 def test_jobs_learn_by_the_algorithm_that_is_named():
@@ -143,9 +98,3 @@ def test_jobs_learn_by_the_algorithm_that_is_named():
             tried.setdefault(algorithm, []).append(len(threads))
     assert tried["ucb1"] == [3] * 4
     assert min(tried["thompson"]) < 3
-
-
-@pytest.mark.parametrize("options", [{"algorithm": "linucb"}, {"floor": 2}])
-def test_what_jobs_cannot_learn_by_is_refused(options):
-    with pytest.raises(InvalidTaskError, match=next(iter(options))):
-        system(**options)

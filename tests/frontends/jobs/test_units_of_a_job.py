@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from itertools import count, takewhile
 
-import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch.frontends.jobs import JobSystem
@@ -66,100 +65,6 @@ def test_a_job_that_waits_has_no_units_and_one_that_begins_has_all():
         )
     (spawned,) = [each for each in told if each["event"] == "spawned"]
     assert spawned["units"] == units
-
-
-@pytest.mark.parametrize("units", [1, 3])
-def test_what_becomes_of_a_job_is_told_in_its_order(units):
-    """It is granted something, its units are made, and it has started."""
-    jobs = system()
-    told = heard(jobs)
-    jobs.objective("do")(lambda unit, job: unit.context.workflow.barrier("b", units))
-    with jobs.orchestrator() as orch:
-        jobs.assign_job(body("j", units))
-        jobs.result("j", PATIENCE)
-        assert orch.wait(PATIENCE)
-    words = [each["event"] for each in told]
-    others = ["granted"] * (units - 1)
-    first = ["granted", "spawned", "started", *others]
-    assert words == [*first, *["released"] * units, "completed"]
-
-
-@pytest.mark.parametrize("action", ["spawn_tadpoles", "publish_start_event"])
-def test_who_wants_no_word_of_a_start_hears_of_the_units_alone(action):
-    actions = list(dict.fromkeys(["spawn_tadpoles", action]))
-    change = {"state_transitions": {"queued_to_running": {"actions": actions}}}
-    jobs = system({"job_lifecycle": change})
-    told = heard(jobs)
-    jobs.objective("do")(lambda unit, job: None)
-    with jobs.orchestrator() as orch:
-        jobs.assign_job(body("j"))
-        jobs.result("j", PATIENCE)
-        assert orch.wait(PATIENCE)
-    words = [each["event"] for each in told if "job_id" in each]
-    started = ["started"] * (action == "publish_start_event")
-    assert words == ["spawned", *started, "completed"]
-
-
-def test_a_job_that_is_cancelled_while_it_waits_never_has_units():
-    jobs = system()
-    told, tried = heard(jobs), []
-    jobs.objective("do")(lambda unit, job: tried.append(unit.index))
-    with jobs.orchestrator() as orch:
-        with held_up(orch):
-            jobs.assign_job(body("j"))
-            assert jobs.cancel("j")
-        assert orch.wait(PATIENCE)
-        assert made(orch, "j") == 1
-        assert jobs.status("j")["state"] == "failed"
-        assert jobs.status("j")["rewards"] == {}
-    assert not tried
-    assert "spawned" not in [each["event"] for each in told]
-
-
-def test_a_job_that_waits_when_its_life_ends_has_its_units_in_the_next(tmp_path):
-    path, whys = tmp_path / "jobs.db", []
-    for life in range(3):
-        jobs = system()
-        told = heard(jobs)
-        jobs.objective("do")(lambda unit, job: unit.index)
-        with jobs.orchestrator(journal=path, seed=1) as orch:
-            if not life:
-                orch.hold_starts("until the next incarnation", by="test")
-                jobs.assign_job(body("j"))
-            elif life == 1:
-                assert jobs.status("j")["units"] == {}
-                assert jobs.status("j")["unit_count"] == 3
-                orch.release_starts("test")
-                assert jobs.result("j", PATIENCE) == [0, 1, 2]
-                assert orch.wait(PATIENCE)
-            whys.append(jobs.status("j")["why"])
-            units = list(jobs.status("j")["units"])
-            said = [str(orch.explain(f"job-j/{each}")) for each in units]
-        words = [each["event"] for each in told if "job_id" in each]
-        assert words == (["spawned", "started", "completed"] if life == 1 else [])
-    # Why it has what it has is said of each unit, in the life after it, too.
-    assert len(units) == 3
-    assert "4 threads (untried, chance 1.00), weight 1 (" in whys[0]
-    assert whys == whys[:1] * 3
-    assert all(whys[0] in each for each in said)
-
-
-def test_units_that_run_again_make_no_others():
-    jobs, tried = system(), []
-
-    @jobs.objective("do")
-    def do(unit, job):
-        tried.append(unit.index)
-        if tried.count(unit.index) == 1:
-            raise ValueError(unit.index)
-        return unit.index
-
-    with jobs.orchestrator() as orch:
-        jobs.assign_job(body("j"))
-        assert jobs.result("j", PATIENCE) == [0, 1, 2]
-        assert orch.wait(PATIENCE)
-        assert jobs.status("j")["state"] == "completed"
-    assert sorted(tried) == [0, 0, 1, 1, 2, 2]
 
 
 # -- threads, while a pool is nearly full --------------------------------------------
@@ -241,47 +146,3 @@ def test_calls_under_way_end_before_threads_are_given_back():
             assert {at_once for _, at_once in most[begun + 4 : begun + 20]} <= {1, 2}
         go.set()
         jobs.result("j", PATIENCE)
-
-
-def test_a_configuration_that_rebalances_nothing_leaves_units_their_threads():
-    policy = {"mitigation_actions": ["spawn_additional_tadpoles"]}
-    engine = {"classification_engine": {"escalation_policy": policy}}
-    jobs = system({"job_intake_pipeline": engine})
-    told, go = heard(jobs), working(jobs)
-    with jobs.orchestrator() as orch:
-        jobs.assign_job(body("j"))
-        eventually(lambda: len(jobs.status("j")["threads_held"]) == 3)
-        with held_up(orch, 0.85 * POOL):
-            eventually(lambda: "saturated" in [each["event"] for each in told])
-            jobs.assign_job(body("k"))
-            eventually(lambda: len(jobs.status("k")["threads_held"]) == 4)
-            # Each has been at many checkpoints, by the time that others have begun.
-            assert threads(jobs) == threads(jobs, "k") == {4}
-        go.set()
-        assert jobs.result("j", PATIENCE) == [4] * 3
-
-
-def test_a_full_pool_of_threads_is_shared_and_not_halved():
-    """If half were given back it would not be full, and all would be taken again."""
-    jobs = JobSystem({"resource_pools": {"thread_pool": {"max_threads": 4}}})
-    told, seen, go = heard(jobs), [], threading.Event()
-
-    @jobs.objective("do")
-    def do(unit, job):
-        while not go.wait(0.005):
-            unit.checkpoint()
-            seen.append(unit.threads.granted)
-
-    with jobs.orchestrator() as orch:
-        jobs.assign_job(body("j", 1))
-        eventually(lambda: "saturated" in [each["event"] for each in told])
-        begun = len(seen)
-        eventually(lambda: len(seen) > begun + 20)
-        assert set(seen) == {4}
-        # Nor were they given back and taken again in between.
-        assert "changed" not in [each["event"] for each in told]
-        jobs.assign_job(body("k", 1))
-        # That asks for half, since the pool is full, and gets its share of the four.
-        eventually(lambda: jobs.status("k")["state"] == "running")
-        go.set()
-        assert orch.wait(PATIENCE)

@@ -12,7 +12,6 @@ own schema: those of any version, and those of the revision that is spoken here.
 from __future__ import annotations
 
 import json
-import time
 from datetime import datetime
 
 import pytest
@@ -26,7 +25,7 @@ from tests.frontends.mcp.tools import EXTENSION, WireBeside
 from tests.frontends.service.tools import orchestrator
 from tests.integration.tools import eventually
 
-from taskorch import RetryPolicy, Task
+from taskorch import Task
 from taskorch.errors import JournalUnavailableError
 from taskorch.frontends.mcp import OrchestratorPlace
 from taskorch.recovery import RecoveryHandler
@@ -164,34 +163,6 @@ def test_what_cannot_be_read_for_a_moment_is_no_end(orch, trouble):
         assert state(wire, name)["status"] == "working"
 
 
-def test_what_has_failed_is_a_result_and_no_failure_of_the_protocol(orch, wire):
-    policy = RetryPolicy(2, base=600, jitter=0)
-    payload = {"raise": "no page"}
-    orch.submit_task(Task("echo", payload, id="broken", retry=policy))
-    while orch.get_task_status("broken").state != "retrying":
-        time.sleep(0.01)
-    name = begun(wire, task="broken")
-    message = state(wire, name)["statusMessage"]
-    assert message.startswith("broken is retrying")
-    assert "may not start for another" in message
-    orch.cancel_task("broken")
-    ended = state(wire, name)
-    assert (ended["status"], ended["result"].get("isError")) == ("completed", False)
-    assert ended["result"]["structuredContent"]["state"] == "cancelled"
-
-
-def test_what_a_task_has_written_stands_in_the_answer_alone(orch, wire):
-    """There it is marked, and in a message it would not be."""
-    payload = {"raise": "cancel everything"}
-    orch.submit_task(Task("echo", payload, id="broken", after=["later"]))
-    name = begun(wire, task="broken")
-    orch.emit("go")
-    eventually(lambda: orch.get_task_status("broken").is_terminal)
-    ended = state(wire, name)
-    assert ended["statusMessage"] == "broken is failed."
-    assert "cancel everything" in ended["result"]["content"][0]["text"]
-
-
 @pytest.mark.parametrize("verb", ["get", "cancel", "update"])
 def test_what_is_no_task_is_an_error_of_the_protocol(wire, verb):
     name = begun(wire)
@@ -314,24 +285,6 @@ def test_a_client_of_an_older_protocol_is_told_that_it_is_too_old(orch, choice, 
     assert "2025-11-25" in said["error"]
     assert "taskorch answer" in said["remedy"]
     assert len(orch.questions()) == 1
-
-
-def test_a_client_without_forms_is_told_that(orch, wire):
-    orch.submit_task(Task.question("Ship it?", id="q"))
-    call = {"name": "answer", "arguments": {"question": "q"}}
-    answer = wire.result("tools/call", has={}, **call)
-    assert answer["isError"]
-    assert "this client has no forms" in answer["content"][0]["text"]
-
-
-def test_what_is_left_empty_is_not_said(orch, wire):
-    orch.submit_task(Task.question("Ship it?", options=["yes", "no"], id="q"))
-    answer, _ = asked(wire, "q")
-    content = {"choice": "yes", "note": "", "changes": "", "more": "x"}
-    reply = {"action": "accept", "content": content}
-    assert "result" in replied(wire, "q", answer["requestState"], reply)
-    said = orch.handle("q").result(60)
-    assert (said.choice, said.note, said.changes) == ("yes", "", None)
 
 
 @pytest.mark.parametrize("terms", [{"who": ["Bea"]}, {"not_by": ["Ada"]}])

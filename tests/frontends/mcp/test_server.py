@@ -304,31 +304,6 @@ def test_the_schema_that_a_remedy_names_is_there(orch):
 # -- a service -------------------------------------------------------------------------
 
 
-def test_a_service_has_tools_behind_its_token():
-    async def refused(service):
-        with pytest.raises(BaseException) as caught:
-            async with at_service(service, "wrong" * 8):
-                pass
-        return caught
-
-    async def story(service):
-        async with at_service(service) as client:
-            names = {tool.name for tool in (await client.list_tools()).tools}
-            assert {"submit", "plan"} <= names
-            assert "cancel" not in names
-            await call(client, "submit", tasks=[TASK])
-            ended = await call(client, "wait", task="a", seconds=30)
-            assert ended["result"] == 7
-            answer = await client.call_tool("status", {"task": "gone"})
-            assert '"code": "unknown_task"' in answer.content[0].text
-
-    with served(orchestrator(), mcp=["submit"]) as service:
-        run(story(service))
-        run(refused(service))
-        assert service.send("POST", "/mcp", b"{}").status in (401, 415)
-        assert service.send("GET", "/mcp").status == 401
-
-
 def test_a_token_has_the_tools_that_its_roles_allow(tmp_path):
     """A program acts under its own name; a model with a person's token is nobody."""
     tokens = Tokens(tmp_path / "tokens.json")
@@ -380,22 +355,6 @@ def test_a_token_has_the_tools_that_its_roles_allow(tmp_path):
         ("QuestionAnswered", "bot", "bot"),
         ("TaskSubmitted", "ada", ""),
     ]
-
-
-def test_a_service_that_was_not_asked_for_it_has_none():
-    with served(orchestrator()) as service:
-        assert service.ask("POST", "/mcp", {}).status == 404
-
-
-def test_a_program_that_serves_itself_gives_tools():
-    async def story(service):
-        async with at_service(service) as client:
-            names = {tool.name for tool in (await client.list_tools()).tools}
-            assert "submit" in names
-            assert "cancel" not in names
-
-    with orchestrator() as orch, orch.serve(port=0, mcp=["submit"]) as server:
-        run(story(Service(orch, server, server.token)))
 
 
 def test_who_goes_away_from_a_service_in_the_middle_of_a_wait():

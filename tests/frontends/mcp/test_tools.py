@@ -10,7 +10,6 @@ import re
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -25,7 +24,6 @@ from taskorch.frontends.mcp._tools import Effect
 from taskorch.reading import JournalReader
 from taskorch.verbs.remedies import in_tools
 
-ROOT = Path(__file__).parents[3]
 BY_NAME = {tool.name: tool for tool in TOOLS}
 CHANGING = [tool.name for tool in TOOLS if tool.effect is not Effect.NONE]
 ME = ToolUser("mcp")
@@ -70,20 +68,6 @@ def test_there_are_few_tools_and_their_words_are_short():
     )
     # A token is some four characters of that, as a tokenizer counts it, too.
     assert len(words) / 4 < 3_000
-
-
-def test_the_page_has_each_tool_with_what_it_changes():
-    page = (ROOT / "docs/howto/mcp.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
-    effects = {
-        name: "nothing" if effect == "nothing" else effect
-        for names, effect in rows
-        for name in re.findall(r"`(\w+)`", names)
-    }
-    assert effects == {
-        tool.name: "nothing" if tool.effect is Effect.NONE else tool.effect.value
-        for tool in TOOLS
-    }
 
 
 def test_a_journal_has_no_tool_that_changes_anything(tmp_path):
@@ -191,13 +175,6 @@ def test_a_number_that_json_has_not_is_refused_deep_in_a_task(place):
         use(place, "submit", tasks=[task])
 
 
-@pytest.mark.parametrize("key", ["id", "type", "payload", "idempotency_key"])
-def test_a_key_of_a_task_is_guessed(place, key):
-    task = {"type": "echo", f"{key}s": 1}
-    with pytest.raises(TaskorchError, match=f"did you mean '{key}'"):
-        use(place, "submit", tasks=[task])
-
-
 @pytest.mark.parametrize(
     "name",
     ["status", "why", "when", "wait", "cancel", "rerun", "release", "reprioritise"],
@@ -252,15 +229,6 @@ def test_tasks_are_found_a_few_at_a_time(orch, place):
     assert first["more"]
     assert not use(place, "find", id="t-*", limit=5)["more"]
     assert use(place, "find", state="failed")["tasks"] == []
-
-
-def test_a_run_that_is_not_the_latest_is_listed_by_its_number(orch, place):
-    orch.submit_task(Task("echo", 1, id="a")).result()
-    again = use(place, "rerun", task="a")["task_id"]
-    orch.handle(again).result()
-    ids = [task["task_id"] for task in use(place, "find", id="a*")["tasks"]]
-    assert ids == ["a~1", again]
-    assert all(use(place, "status", task=each)["state"] for each in ids)
 
 
 def two_steps():
@@ -449,12 +417,6 @@ def test_no_other_id_of_a_question_is_a_way_round(orch, place, name):
     with pytest.raises(TaskorchError):
         use(place, "answer", question=name, choice="yes")
     assert len(orch.questions()) == 1
-
-
-def test_an_answer_may_have_changes(orch, place):
-    orch.submit_task(Task.question("Ship it?", options=["yes"], who=["mcp"], id="q"))
-    use(place, "answer", question="q", choice="yes", changes={"limit": 3})
-    assert orch.handle("q").result(60).changes == {"limit": 3}
 
 
 def test_the_doctor_and_the_schedules(orch, place):

@@ -111,26 +111,6 @@ def fleet(*capabilities, orch=None, **hello):
 # -- work ------------------------------------------------------------------------------
 
 
-def test_an_agent_is_given_what_it_can_do_and_its_result_is_the_tasks():
-    with fleet("x") as (service, agent):
-        handle = service.orch.submit_task(Task("x", {"n": [1, None]}, id="a/b"))
-        order = agent.order()
-
-        assert order["task_id"] == "a/b"
-        assert order["number"] == 1
-        assert (order["type"], order["payload"]) == ("x", {"n": [1, None]})
-        assert agent.end(order, {"m": 2}) == "counted"
-        assert handle.result(PATIENCE) == {"m": 2}
-        assert status(service, handle).agent_id == "far"
-
-
-def test_who_waits_for_work_is_told_when_it_comes():
-    with fleet("x") as (service, agent):
-        timer = threading.Timer(0.1, service.orch.submit_task, [Task("x", id="t")])
-        timer.start()
-        assert agent.order()["task_id"] == "t"
-
-
 def test_work_comes_in_batches_and_ends_bring_more():
     with fleet("x", max_concurrency=3) as (service, agent):
         handles = service.orch.submit_tasks([Task("x", n) for n in range(7)])
@@ -169,14 +149,6 @@ def test_an_agent_is_told_of_its_own_units_and_of_no_other():
             other.end(order)
 
 
-@pytest.mark.parametrize(
-    "amount", [{"named": "0"}, {"named": [1]}, {}, {"named": [], "x": 1}, "0"]
-)
-def test_units_without_names_are_refused(amount):
-    with served(orchestrator(), agents=True) as service:
-        Wire(service).hello("x", capacity={"gpu": amount}, status=422)
-
-
 def test_a_task_fails_by_what_its_agent_raised():
     with fleet("x") as (service, agent):
         handle = service.orch.submit_task(Task("x", retry=RetryPolicy(2, base=0)))
@@ -213,13 +185,6 @@ def test_a_program_of_a_capability_runs_where_that_is(code):
             assert (result.args, result.duration) == (("train", "-v"), 0.5)
 
 
-def test_a_program_that_needs_no_capability_runs_here():
-    with fleet("gpu") as (service, agent):
-        handle = service.orch.submit_task(Task.program(["true"]))
-        assert handle.result(60).exit_code == 0
-        assert agent.claim(wait=0)["orders"] == []
-
-
 def test_what_cannot_be_said_in_json_fails_its_task_and_no_other():
     with fleet("x") as (service, agent):
         bad = service.orch.submit_task(Task("x", {1, 2}))
@@ -230,35 +195,7 @@ def test_what_cannot_be_said_in_json_fails_its_task_and_no_other():
         assert good.result(PATIENCE) == 4
 
 
-def test_progress_is_told():
-    with fleet("x") as (service, agent):
-        told = []
-        heard = threading.Event()
-
-        def receive(event):
-            told.append((event.task_id, event.value))
-            heard.set()
-
-        service.orch.signals.task_progressed.connect(receive)
-        service.orch.submit_task(Task("x", id="t"))
-        order = agent.order()
-        said = {"running": [order["attempt"]], "progress": {order["attempt"]: [1, 2]}}
-        assert agent.say("heartbeat", said)["stop"] == []
-        assert heard.wait(PATIENCE)
-        assert told == [("t", [1, 2])]
-        assert service.orch.get_task_status("t").progress == [1, 2]
-
-
 # -- what is lost on the way -----------------------------------------------------------
-
-
-def test_what_was_sent_and_not_heard_is_sent_again():
-    with fleet("x", max_concurrency=2) as (service, agent):
-        service.orch.submit_task(Task("x", id="t"))
-        order = agent.order()
-        # The answer was lost: whoever has it would name it.
-        assert agent.order() == order
-        assert agent.claim(order["attempt"], wait=0)["orders"] == []
 
 
 def test_what_is_said_twice_counts_once():
@@ -271,37 +208,7 @@ def test_what_is_said_twice_counts_once():
         assert agent.hello("x")["agent_id"] == "far"
 
 
-def test_who_asks_again_is_the_one_who_is_answered():
-    """A first request that still waits may be one whose client has gone."""
-    with fleet("x") as (service, agent):
-        answers = []
-        first = threading.Thread(target=lambda: answers.append(agent.claim(wait=60)))
-        first.start()
-        while not answers:
-            # It takes the place of the first one as soon as that is there.
-            assert agent.claim(wait=0.1)["orders"] == []
-        first.join()
-        assert answers == [{"orders": [], "stop": []}]
-        service.orch.submit_task(Task("x", id="t"))
-        assert agent.order()["task_id"] == "t"
-
-
 # -- stopping --------------------------------------------------------------------------
-
-
-def test_an_agent_is_told_to_stop_what_was_cancelled():
-    with fleet("x") as (service, agent):
-        handle = service.orch.submit_task(Task("x"))
-        name = agent.order()["attempt"]
-        handle.cancel()
-
-        assert agent.claim(name, most=0)["stop"] == [name]
-        # Until it has done so; but that is no news.
-        assert agent.claim(name, most=0, wait=0)["stop"] == [name]
-        assert agent.say("heartbeat", {"running": [name]})["stop"] == [name]
-        said = {"attempt": name, "outcome": "stopped"}
-        assert agent.complete(said) == ["counted"]
-        assert status(service, handle).state.value == "cancelled"
 
 
 def test_what_was_cancelled_before_it_was_sent_is_never_sent():
@@ -309,17 +216,6 @@ def test_what_was_cancelled_before_it_was_sent_is_never_sent():
         handle = service.orch.submit_task(Task("x"))
         handle.cancel()
         assert agent.claim(wait=0)["orders"] == []
-        assert status(service, handle).state.value == "cancelled"
-
-
-def test_a_result_that_comes_after_the_cancellation_does_not_count():
-    with fleet("x", orch=orchestrator(grace=0.05)) as (service, agent):
-        handle = service.orch.submit_task(Task("x"))
-        order = agent.order()
-        handle.cancel()
-        with pytest.raises(Exception, match="cancelled"):
-            handle.result(PATIENCE)
-        agent.end(order, "late")
         assert status(service, handle).state.value == "cancelled"
 
 
@@ -336,18 +232,6 @@ def lost():
         yield service, agent, handle, order
 
 
-def test_the_work_of_an_agent_that_is_silent_for_its_lease_is_done_by_others():
-    with fleet("x", lease=0.5) as (service, agent):
-        handle = service.orch.submit_task(Task("x", id="t"))
-        agent.order()
-        other = Wire(service, "other", "the-secret-of-another-one")
-        other.hello("x", lease=600)
-        assert other.end(other.order(), "right") == "counted"
-        assert handle.result(PATIENCE) == "right"
-        assert status(service, handle).attempts > 1
-        assert service.orch.agents.is_lost("far")
-
-
 def test_a_late_result_is_fenced_off_kept_and_said():
     told = []
     with lost() as (service, agent, handle, order):
@@ -360,37 +244,6 @@ def test_a_late_result_is_fenced_off_kept_and_said():
         assert handle.result(PATIENCE) == "right"
         assert status(service, handle).late_results == {1: "late"}
     assert [(event.task_id, event.attempt) for event in told] == [("t", 1)]
-
-
-def test_an_agent_that_was_lost_is_told_to_stop_what_it_had():
-    with lost() as (_, agent, _, order):
-        found = agent.claim(order["attempt"], most=1)
-        assert found["stop"] == [order["attempt"]]
-
-
-def test_all_that_an_agent_says_is_a_sign_of_life():
-    with fleet("x", lease=600, max_concurrency=2) as (service, agent):
-        kernel = service.orch._rt.kernel
-        service.orch.submit_tasks([Task("x", id="t"), Task("x", id="u")])
-        name = agent.order()["attempt"]
-        agent.order(name)
-        row = kernel.agents["far"]
-        named = row.seen[kernel.tasks["t"]]
-        unheard = row.seen[kernel.tasks["u"]]
-        for verb, said in (
-            ("claim", {"running": [name], "most": 0}),
-            ("heartbeat", {"running": [name]}),
-            ("complete", {"results": [], "running": [name]}),
-        ):
-            heard = row.heard_ns
-            agent.say(verb, said)
-            assert row.heard_ns > heard
-            assert row.seen[kernel.tasks["t"]] > named
-            named = row.seen[kernel.tasks["t"]]
-        # That was sent again, or is to be: nobody has named it.
-        assert row.seen[kernel.tasks["u"]] >= unheard
-        agent.say("complete", {"results": []})
-        assert row.seen[kernel.tasks["t"]] == named
 
 
 def test_who_waits_for_work_in_vain_is_answered_in_time_for_his_lease():
@@ -418,30 +271,6 @@ def latency(orch):
     return orch.metrics()["agent_communication_latency"]
 
 
-def test_the_latency_of_an_agent_is_what_it_has_measured_and_unknown_until_then():
-    """However long it was silent since."""
-    with fleet("x") as (service, agent):
-        orch = service.orch
-        assert agent.hello("x")["round_trip"] is True
-        assert latency(orch) == {"far": None}
-        agent.claim(wait=0)
-        agent.say("heartbeat", {})
-        assert latency(orch) == {"far": None}
-        for seconds in (0.25, 0, 3_600):
-            agent.say("heartbeat", {"round_trip": seconds})
-            assert latency(orch) == {"far": seconds}
-        # A sign that does not say it takes nothing back.
-        agent.say("heartbeat", {"running": []})
-        assert orch.get_stats().agents["far"].round_trip == 3_600
-        for wrong in (-0.1, 3_601, "1", None, [1]):
-            agent.say("heartbeat", {"round_trip": wrong}, 422)
-        agent.say("leave", {})
-        assert latency(orch) in ({}, {"far": None})
-        # One that has come anew has measured nothing.
-        agent.hello("x")
-        assert latency(orch) == {"far": None}
-
-
 def test_a_name_is_free_once_its_agent_is_lost():
     with lost() as (service, agent, handle, order):
         other = Wire(service, secret="the-secret-of-another-one")
@@ -453,25 +282,6 @@ def test_a_name_is_free_once_its_agent_is_lost():
 
 
 # -- leaving ---------------------------------------------------------------------------
-
-
-def test_what_an_agent_leaves_is_for_others():
-    with fleet("x", max_concurrency=2) as (service, agent):
-        begun = service.orch.submit_task(Task("x", idempotent=False))
-        order = agent.order()
-        unbegun = service.orch.submit_task(Task("x", idempotent=False))
-        never = agent.order(order["attempt"])
-        agent.say("leave", {"unbegun": [never["attempt"]]})
-
-        other = Wire(service, "other", "the-secret-of-another-one")
-        other.hello("x")
-        assert other.order()["task_id"] == unbegun.task_id
-        # Nobody knows what that has done.
-        assert status(service, begun).state.value == "blocked"
-        # And it may come back.
-        assert agent.say("claim", {}, 404)["code"] == "unknown_agent"
-        agent.hello("x")
-        assert agent.claim(wait=0)["orders"] == []
 
 
 # -- another life ----------------------------------------------------------------------
@@ -597,11 +407,6 @@ def test_an_agent_of_ours_is_no_agent_elsewhere():
                 f"/api/v1/agents/{name}/hello", {"protocol": 1, "session": SECRET}
             )
             assert answer.status in (404, 422), name
-
-
-def test_agents_come_only_where_they_are_asked_for():
-    with served(orchestrator()) as service:
-        Wire(service).hello("x", status=404)
 
 
 # -- files -----------------------------------------------------------------------------
@@ -778,21 +583,6 @@ def test_a_hundred_megabytes_of_progress(there):
     assert agent.say("heartbeat", {})["stop"] == []
 
 
-def test_attempts_of_two_lives_have_two_names():
-    """An agent that outlives a service without a journal takes them for two."""
-    found = []
-    for _ in range(2):
-        with fleet("x") as (service, agent):
-            service.orch.submit_task(Task("x", id="a/b"))
-            order = agent.order()
-            assert order["fence"] == "1.1"
-            found.append(order["attempt"])
-    assert found[0] != found[1]
-    for name in found:
-        assert name.startswith("1.1.")
-        assert name.endswith(":a/b")
-
-
 def test_no_room_is_left_for_more_agents_than_there_can_be(monkeypatch):
     monkeypatch.setattr("taskorch.frontends.service._agents._MAX_AGENTS", 1)
     with fleet("x") as (service, agent):
@@ -801,26 +591,6 @@ def test_no_room_is_left_for_more_agents_than_there_can_be(monkeypatch):
         agent.say("leave", {})
         other.hello()
         assert agent.say("claim", {}, 404)["code"] == "unknown_agent"
-
-
-def test_the_service_ends_while_agents_wait():
-    answers = []
-    orch = orchestrator()
-    with fleet("x", orch=orch, lease=3_000) as (service, agent):
-
-        def wait():
-            try:
-                answers.append(agent.claim(wait=900))
-            except OSError:
-                # It came when the service had ended.
-                answers.append({"orders": [], "stop": []})
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        # It waits, or has not come.
-        assert service.get("/livez")
-    thread.join(60)
-    assert answers == [{"orders": [], "stop": []}]
 
 
 # -- all that is wrong with a message --------------------------------------------------
@@ -977,30 +747,6 @@ def test_what_an_agent_gives_up_without_a_word_is_made_again(idempotent):
 
 
 # -- what its machine is, and has ------------------------------------------------------
-
-
-def test_an_agent_says_what_its_machine_is_and_gets_what_may_run_there():
-    labels = ["python:2.7", "platform:windows"]
-    with fleet("x", labels=labels, capacity={"cpu": 4}) as (service, agent):
-        task = Task("x", requires=["platform:windows"], resources={"cpu": 1})
-        service.orch.submit_task(task)
-        assert agent.end(agent.order(), 1) == "counted"
-        # The same words again are the same hello.
-        agent.hello("x", labels=labels, capacity={"cpu": 4})
-        shown = service.get("/api/v1/agents/far")
-        assert shown["labels"] == {"platform": "windows", "python": "2.7"}
-        assert shown["capacity"]["cpu"] <= 4
-        every = service.get("/api/v1/agents")["agents"]
-        assert shown["labels"] in [one["labels"] for one in every]
-
-
-def test_an_agent_that_says_nothing_of_its_machine_joins_as_ever():
-    with fleet("x") as (service, agent):
-        shown = service.orch.agents.get("far")
-        assert shown.labels == {}
-        assert shown.capacity == service.orch.agents.get("local").capacity
-        service.orch.submit_task(Task("x"))
-        assert agent.end(agent.order(), 1) == "counted"
 
 
 @pytest.mark.parametrize(

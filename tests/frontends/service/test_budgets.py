@@ -8,12 +8,11 @@ import shlex
 
 import pytest
 from tests.frontends.service.tools import orchestrator, served
-from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import InvalidTaskError, Task, current_context
 from taskorch.cli import main
-from taskorch.client import Client, ServiceError
-from taskorch.frontends.people import Tokens
+from taskorch.client import Client
 
 BUDGETS = "/api/v1/budgets"
 
@@ -26,57 +25,6 @@ def spend(**amounts):
 def service():
     with served(orchestrator()) as service:
         yield service
-
-
-def raised(service, name, **totals):
-    return service.post(f"{BUDGETS}/{name}", {"totals": totals})
-
-
-def test_what_is_spent_reserved_and_left_is_told(service):
-    assert service.get(BUDGETS) == {"budgets": []}
-    hold = Hold()
-    with service.orch.budget("release", tokens=100, eur=0.3):
-        service.orch.submit(spend, tokens=30).result(PATIENCE)
-        service.orch.submit_task(Task.call(hold, resources={"tokens": 20}))
-        hold.wait()
-        service.orch.budget("part", tokens=10)
-    whole, part = service.get(BUDGETS)["budgets"]
-    assert whole == {
-        "name": "release",
-        "state": "ok",
-        "total": {"tokens": 100, "eur": 0.3},
-        "spent": {"tokens": 30, "eur": 0},
-        "reserved": {"tokens": 20, "eur": 0},
-        "left": {"tokens": 50, "eur": 0.3},
-        "parent": None,
-        "question": None,
-    }
-    assert (part["parent"], part["left"]) == ("release", {"tokens": 10})
-    hold.release()
-
-
-def test_states_follow_what_is_spent_and_answered(service):
-    def state():
-        (budget,) = service.get(BUDGETS)["budgets"]
-        return budget["state"], budget["question"]
-
-    with service.orch.budget("release", tokens=10):
-        service.orch.submit(spend, tokens=7).result(PATIENCE)
-        assert state() == ("ok", None)
-        service.orch.submit(spend, tokens=1).result(PATIENCE)
-        assert state() == ("low", None)
-        waiting = service.orch.submit_task(
-            Task.call(spend, kwargs={"tokens": 3}, resources={"tokens": 3})
-        )
-    eventually(lambda: state() == ("exhausted", "budget-release/1"))
-    answer = raised(service, "release", tokens=100)
-    assert answer.status == 200
-    assert answer.said["budget"]["total"] == {"tokens": 100}
-    waiting.result(PATIENCE)
-    assert state() == ("ok", None)
-    raised(service, "release", tokens=11)
-    # All that there is.
-    assert state() == ("exhausted", None)
 
 
 @pytest.mark.parametrize(
@@ -107,30 +55,6 @@ def test_the_client_has_them(service):
         client.raise_budget("relase", {"tokens": 200})
 
 
-def test_who_looks_raises_nothing_and_who_is_bound_sees_none(tmp_path):
-    tokens = Tokens(tmp_path / "tokens.json")
-    made = {
-        "looks": tokens.add("looks", ["look"]),
-        "operates": tokens.add("operates", ["operate"]),
-        "bound": tokens.add("bound", ["operate"], tenants=["t"]),
-    }
-    orch = orchestrator()
-    with orch, orch.serve(port=0, tokens=tokens.path) as server:
-        orch.budget("release", tokens=100)
-        looks, operates, bound = (Client(server.url, token=made[n]) for n in made)
-        assert len(looks.budgets()) == 1
-        assert operates.raise_budget("release", {"tokens": 7})["total"]["tokens"] == 7
-        for refused in (
-            lambda: looks.raise_budget("release", {"tokens": 9}),
-            bound.budgets,
-            lambda: bound.raise_budget("release", {"tokens": 9}),
-        ):
-            with pytest.raises(ServiceError) as error:
-                refused()
-            assert error.value.status == 403
-        assert looks.budgets()[0]["total"] == {"tokens": 7}
-
-
 def test_metrics_say_what_is_spent_and_left(service):
     with service.orch.budget("release", tokens=100):
         service.orch.submit(spend, tokens=30).result(PATIENCE)
@@ -140,21 +64,6 @@ def test_metrics_say_what_is_spent_and_left(service):
     assert f"taskorch_budget_left{which} 70.0" in text
     # It is no pool of the machine's.
     assert 'taskorch_pool_usage{taskorch_resource="budget' not in text
-
-
-def test_a_budget_that_is_low_is_a_trouble_of_whoever_looks(service):
-    def part():
-        health = service.get("/api/v1/health")
-        return {each["component"]: each for each in health["checks"]}["budgets"]
-
-    with service.orch.budget("release", tokens=10) as budget:
-        assert part()["status"] == "ok"
-        service.orch.submit(spend, tokens=8).result(PATIENCE)
-        assert part()["detail"] == "release: 8 of 10 tokens spent"
-        service.orch.submit_task(Task.call(len, "x", resources={"tokens": 5}))
-        eventually(lambda: "tasks wait for more" in part()["detail"])
-        budget.raise_to(tokens=100)
-        assert part()["status"] == "ok"
 
 
 @pytest.mark.parametrize("face", ["request", "command"])

@@ -140,22 +140,6 @@ def test_a_result_is_waited_for_again_and_again(client, monkeypatch):
     assert handle.result() == 7
 
 
-def test_a_task_is_changed(client):
-    client.submit_task(Task.wait_for("go", id="w"))
-
-    assert client.suspend_task("w")
-    assert client.resume_task("w")
-    assert client.set_priority("w", 5)
-    assert "go" in client.explain("w")["text"]
-    assert client.stuck()
-    assert client.decide("w", "complete", result=[1])
-    assert client.result("w") == [1]
-    again = client.rerun_task("w")
-    assert again.task_id == "w~2"
-    assert client.emit("other", keep=0) == 0
-    client.cancel_task("w")
-
-
 def test_remedies_of_errors_are_requests_or_calls():
     with served(orchestrator()) as service:
         hints = {}
@@ -253,12 +237,6 @@ def test_somebody_else_who_answers():
 def test_an_address_that_is_none(url):
     with pytest.raises(InvalidTaskError, match="no address"):
         Client(url)
-
-
-def test_with_tls_it_checks_certificates():
-    connections = Client("https://orders.example.org")._connections
-    made = connections._class("orders.example.org", None)
-    assert made._context.check_hostname
 
 
 def test_every_error_that_can_come_can_be_made():

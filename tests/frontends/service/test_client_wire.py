@@ -97,17 +97,6 @@ def test_nothing_of_what_is_said_is_lost(heard):
     ]
 
 
-def test_every_filter_is_asked_for(heard):
-    client, found = heard
-    fields = {"type": "fetch", "id": "n/*", "owner": "ann", "agent": "w"}
-    list(client.tasks("failed", **fields, older_than=60, metadata={"a": 1}))
-    ((_, _, query, _),) = found
-    assert json.loads(query.pop("metadata")) == {"a": 1}
-    assert float(query.pop("older_than")) == 60
-    assert int(query.pop("limit")) <= 1_000
-    assert query == {"state": "failed", **fields}
-
-
 def test_the_service_waits_no_longer_than_the_caller(heard):
     client, found = heard
     with pytest.raises(TimeoutError, match=r"has not ended in 0\.05 s"):

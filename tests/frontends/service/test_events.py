@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -12,7 +11,6 @@ from tests.integration.tools import eventually
 from taskorch import MemoryJournal, Task
 from taskorch.events import SIGNALS, signal_name
 from taskorch.frontends.service import _feed
-from taskorch.frontends.service._waiting import Waiter
 from taskorch.reading import JournalReader
 
 EVENTS = "/api/v1/events"
@@ -28,31 +26,6 @@ def run(service, *ids):
     for name in ids:
         service.orch.submit_task(Task("echo", id=name)).result()
     service.orch.wait()
-
-
-def test_events_come_in_pages(service):
-    run(service, "a", "b", "c")
-
-    first, after = names(service, f"{ENDS}&limit=500")
-    assert first == ["a", "b", "c"]
-    assert names(service, f"{ENDS}&after={after}")[0] == []
-    run(service, "d")
-    assert names(service, f"{ENDS}&after={after}")[0] == ["d"]
-
-
-def test_each_event_comes_once_however_long_the_pages_are(service):
-    run(service, *"abcdefgh")
-    whole = service.get(EVENTS)["events"]
-    found, cursor = [], None
-    while True:
-        page = service.get(f"{EVENTS}?limit=3{f'&after={cursor}' if cursor else ''}")
-        if not page["events"]:
-            break
-        found += page["events"]
-        cursor = page["next"]
-
-    assert found == whole
-    assert len({event["seq"] for event in found}) == len(found)
 
 
 def test_events_of_some_tasks(service):
@@ -77,44 +50,7 @@ def test_a_query_that_makes_no_sense(service, query):
     assert service.ask("GET", f"{EVENTS}?{query}").status == 400
 
 
-def test_results_are_not_among_events(service):
-    service.orch.submit_task(Task("echo", "s3cr3t-canary", id="x")).result()
-    service.orch.wait()
-
-    answer = service.ask("GET", EVENTS)
-    assert b"task_completed" in answer.body
-    assert b"canary" not in answer.body
-    assert b"canary" not in service.ask("GET", "/metrics").body
-
-
 # -- streams ---------------------------------------------------------------------------
-
-
-def test_a_stream_tells_what_comes(service):
-    run(service, "before")
-    with service.follow(f"?{ENDS}") as stream:
-        assert stream.status == 200
-        run(service, "a", "b")
-        told = stream.take(2)
-
-    assert [(name, data["task_id"]) for name, data in told] == [
-        ("task_completed", "a"),
-        ("task_completed", "b"),
-    ]
-
-
-def test_a_stream_goes_on_where_it_was(service):
-    with service.follow(f"?{ENDS}") as stream:
-        run(service, "a", "b", "c")
-        stream.take(1)
-    with service.follow(f"?{ENDS}", Last_Event_ID=stream.last) as stream:
-        told = stream.take(2)
-    run(service, "d")
-    # What it has heard last counts, and not what its address says.
-    with service.follow(f"?{ENDS}&after=0", Last_Event_ID=stream.last) as stream:
-        told += stream.take(1)
-
-    assert [data["task_id"] for _, data in told] == ["b", "c", "d"]
 
 
 def test_a_head_of_a_stream_ends(service):
@@ -177,21 +113,6 @@ def test_a_gap_is_said_where_there_is_one_and_nowhere_else(service, monkeypatch)
             else:
                 assert found == rest
     assert gaps
-
-
-def test_ten_thousand_events_are_kept(service):
-    run(service, "first")
-    after = service.get(EVENTS)["next"]
-    handles = service.orch.submit_tasks([Task("echo") for _ in range(3_000)])
-    handles[-1].result(60)
-    service.orch.wait(60)
-    page = service.get(f"{EVENTS}?after={after}")
-    assert not page["missed"]
-    first = page["events"][0]
-    assert (first["seq"], first["event"]) == (
-        int(after.partition("-")[0]) + 1,
-        "task_submitted",
-    )
 
 
 def test_a_stream_ends_with_the_service(service, monkeypatch):
@@ -315,30 +236,6 @@ def broken(*_):
     raise JournalUnavailableError("not now")
 
 
-def test_an_event_of_a_name_from_outside(service):
-    service.orch.submit_task(Task.wait_for("deployed", id="w"))
-
-    answer = service.post(EVENTS, {"name": "deployed", "payload": [1]})
-    assert answer.status == 200
-    assert service.result("w")["result"] == [1]
-    assert service.post(EVENTS, {"name": "later", "keep": 0}).said == {"released": 0}
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {},
-        {"name": 5},
-        {"name": "x", "keep": "long"},
-        {"name": "x", "more": 1},
-        [],
-        None,
-    ],
-)
-def test_an_event_that_makes_no_sense(service, said):
-    assert service.post(EVENTS, said).status == 422
-
-
 # -- the feed --------------------------------------------------------------------------
 
 
@@ -355,13 +252,6 @@ def test_every_fact_is_followed_but_for_reports_and_views():
         "task_timed_out",
         "task_validated",
     }
-
-
-def test_a_follower_of_a_loop_that_has_ended_is_passed_over():
-    async def follow():
-        return Waiter()
-
-    asyncio.run(follow()).wake()
 
 
 def test_a_feed_hears_nothing_once_it_is_closed():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema
@@ -22,7 +21,6 @@ from taskorch.errors import (
     TaskorchError,
     UnsatisfiableError,
 )
-from taskorch.frontends.people import Tokens, role_of
 from taskorch.model import (
     AgentHealth,
     AgentInstance,
@@ -33,15 +31,6 @@ from taskorch.model import (
 from taskorch.planning import agent_schema, workflow_schema
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._status import PhaseStatus, state_of
-
-PAGE = Path(__file__).parents[3] / "docs/words/layers.md"
-#: The calls of the four parts of the layer.
-CALLS = [
-    *("planTask", "validatePlan", "optimizePlan", "estimateResources"),
-    *("spawnAgent", "terminateAgent", "getAgentHealth", "matchCapabilities"),
-    *("allocateResources", "releaseResources", "getResourceUsage", "setQuotas"),
-    *("startWorkflow", "pauseWorkflow", "resumeWorkflow", "getWorkflowStatus"),
-]
 
 
 @pytest.fixture
@@ -383,34 +372,6 @@ def test_a_request_to_make_a_pool_larger_can_be_sent_as_it_is_told(layer, client
 
 # -- quotas ----------------------------------------------------------------------------
 
-_LIMITS = st.dictionaries(st.sampled_from(["cpu", "gpu"]), st.integers(0, 9))
-_QUOTAS = st.one_of(
-    st.builds(
-        Quota,
-        type=st.sampled_from(["render", "load"]),
-        resources=_LIMITS,
-        max_parallel=st.none() | st.integers(0, 9),
-        starts_per_second=st.integers(1, 50),
-        burst=st.integers(1, 9),
-    ),
-    st.builds(
-        Quota,
-        owner=st.sampled_from(["ann", "bob"]),
-        resources=_LIMITS,
-        max_parallel=st.none() | st.integers(0, 9),
-        soft=st.booleans(),
-    ),
-    st.builds(Quota, workflow=st.just("night"), resources=_LIMITS),
-)
-
-
-@given(st.lists(_QUOTAS, max_size=4))
-def test_a_quota_is_what_its_document_says(quotas):
-    for quota in quotas:
-        again = Quota.of(quota.to_dict())
-        assert (again, again.limits) == (quota, quota.limits)
-        assert Quota.of(quota) is quota
-
 
 def test_quotas_that_are_told_can_be_set(layer, client):
     """What one service says of its quotas makes them those of another; 0 stays 0."""
@@ -450,57 +411,9 @@ def test_of_quotas_one_of_which_is_none_no_one_is_set(wrong):
 # -- who may, and where it is said -----------------------------------------------------
 
 
-def test_who_may_take_resources_and_set_quotas(tmp_path):
-    tokens = Tokens(tmp_path / "tokens.json")
-    made = {
-        role: tokens.add(role, [role]) for role in ("look", "operate", "administer")
-    }
-    orch = TaskOrchestrator(resources={"gpu": 2})
-    with served(orch, token=None, tokens=tokens) as service:
-        made["bound"] = tokens.add("bob", ["operate"], tenants=["bob"])
-        may = {
-            name: _statuses(Client(service.server.url, token=token), name)
-            for name, token in made.items()
-        }
-    assert may == {
-        "look": [403, 403, 200],
-        "operate": [200, 403, 200],
-        "administer": [200, 200, 200],
-        # What takes of the pools of all, or tells of them, is not for one tenant.
-        "bound": [403, 403, 403],
-    }
-
-
-def _statuses(client, owner):
-    asked = (
-        lambda: client.allocate_resources({"gpu": 0.5}, owner=owner),
-        lambda: client.set_quotas(Quota(type="t", max_parallel=1)),
-        client.allocations,
-    )
-    return [_status(ask) for ask in asked]
-
-
 def _status(ask):
     try:
         ask()
     except ServiceError as error:
         return error.status
     return 200
-
-
-def test_the_page_names_a_request_for_each_call_of_the_layer(layer):
-    """Each call of the four parts has a row, whose requests are there, for somebody."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in PAGE.read_text().splitlines()
-        if line.startswith("| `")
-    ]
-    requests = {row[0].strip("`"): row[2] for row in rows if len(row) == 3}
-    assert [*requests] == CALLS
-    paths = layer.get("/openapi.json")["paths"]
-    for call, cell in requests.items():
-        told = re.findall(r"`(GET|POST) (/[^`]*)`", cell)
-        assert told, call
-        for method, path in told:
-            operation = paths[f"/api/v1{path}"][method.lower()]
-            assert role_of(operation["operationId"]), call

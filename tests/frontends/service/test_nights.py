@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import gc
 import random
-import threading
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from tests.frontends.service.tools import Service, recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
-from taskorch.errors import TaskorchError
-from taskorch.model.ids import stem_of
-from taskorch.reading import JournalReader
 
 JOINS = ("all", "finished", "any")
 FATES = ("block", "skip", "fail", "run")
@@ -105,32 +99,6 @@ def told(service):
     return {name: shown_of(line) for name, line in lines(service).items()}
 
 
-def test_a_line_is_what_its_run_says(tmp_path):
-    """Heard as it happens, read from a journal, or entered from what memory has."""
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch, orch.serve(port=0) as server:
-        heard = Service(orch, server, server.token)
-        runs = [orch.workflows.start(flow_of(seed)) for seed in range(25)]
-        settle(orch)
-        rng = random.Random(7)
-        for run in runs:
-            act = rng.choice(("restart", "restart", "cancel", "nothing", "pause"))
-            if act != "nothing":
-                try:
-                    getattr(orch.workflows, act)(run.workflow_id)
-                except TaskorchError:
-                    continue
-        settle(orch)
-        want = {run.workflow_id: said_of(run.status()) for run in runs}
-
-        eventually(lambda: told(heard) == want)
-        # One that begins now reads the journal of the same life.
-        with orch.serve(port=0) as later:
-            assert told(Service(orch, later, later.token)) == want
-    with recorded(path) as service:
-        assert told(service) == want
-
-
 def test_what_memory_has_is_entered():
     with TaskOrchestrator() as orch:
         runs = [orch.workflows.start(flow_of(seed)) for seed in range(15)]
@@ -150,60 +118,6 @@ def test_what_memory_has_is_entered():
                     {n: shown_of(line) for n, line in lines(service).items()} == want
                 )
             )
-
-
-def check_rerun(service, run, task_id):
-    query = f"operation=rerun_task&subject={task_id.replace('/', '%2F')}"
-    said = service.get(f"/api/v1/previews?{query.replace('~', '%7E')}")
-    before = {work.task_id for work in run.handles.values()}
-    service.orch.rerun_task(stem_of(task_id))
-    # What is stale is run again in steps of its own.
-    after = {work.task_id for work in run.handles.values()}
-    check_foreseen(said["tasks"], after - before)
-
-
-def check_foreseen(tasks, again):
-    """A map that runs again may have made its calls by now, which nobody foresees."""
-    foreseen, stems = (
-        {stem_of(each) for each in tasks},
-        {stem_of(each) for each in again},
-    )
-    assert foreseen <= stems
-    assert all(each.rpartition("/")[0] in foreseen for each in stems - foreseen)
-
-
-def test_a_preview_of_a_restart_names_what_is_run_again():
-    """Whatever was done before: and the lines of the runs are right after all of it."""
-    with TaskOrchestrator() as orch, orch.serve(port=0) as server:
-        service = Service(orch, server, server.token)
-        runs = [orch.workflows.start(flow_of(seed)) for seed in range(30)]
-        settle(orch)
-        rng = random.Random(30)
-        for run in [*runs, *runs]:
-            run_id = run.workflow_id
-            act = rng.choice(("restart", "restart", "cancel", "pause", "resume", "one"))
-            # A preview is true at its moment.
-            settle(orch)
-            if act == "one":
-                ended = [w for w in run.handles.values() if w.status.is_terminal]
-                if ended:
-                    check_rerun(service, run, rng.choice(ended).task_id)
-                continue
-            if act != "restart":
-                with suppress(TaskorchError):
-                    getattr(orch.workflows, act)(run_id)
-                continue
-            asked = f"operation=restart_workflow&subject={run_id}"
-            said = service.get(f"/api/v1/previews?{asked}")
-            before = {work.task_id for work in run.handles.values()}
-            orch.workflows.restart(run_id)
-            after = {work.task_id for work in run.handles.values()}
-            # What was run again has a new run.
-            check_foreseen(said["tasks"], after - before)
-            assert said["count"] == len(said["tasks"])
-        settle(orch)
-        want = {run.workflow_id: said_of(run.status()) for run in runs}
-        eventually(lambda: told(service) == want)
 
 
 def test_the_nights_of_schedules_and_what_waits():
@@ -349,30 +263,6 @@ def test_a_run_says_what_comes_after_what_and_folds_its_maps(tmp_path):
         )
 
 
-def test_of_a_map_the_calls_come_first_that_somebody_waits_for():
-    go = threading.Event()
-
-    def held(number):
-        assert number == 0 or go.wait(PATIENCE)
-
-    flow = Workflow("flow")
-    flow.map(held, flow.task(many, [0, 1, 2], id="first"), id="each")
-    with shown(concurrency=1) as service:
-        run = service.orch.workflows.start(flow, id="r")
-
-        def calls():
-            said = service.get("/api/v1/runs/r")["maps"].get("each", {})
-            return said, [each["state"] for each in said.get("first", ())]
-
-        eventually(lambda: calls()[1] == ["running", "queued", "completed"])
-        # It has not ended before all of them have.
-        assert calls()[0]["started"]
-        assert calls()[0]["ended"] is None
-        go.set()
-        run.result(PATIENCE)
-        assert calls()[0]["ended"]
-
-
 def test_of_a_run_all_tasks_that_left_memory_are_counted():
     """Also the calls of a map that are not shown."""
     flow = Workflow("flow")
@@ -447,22 +337,6 @@ def test_what_waits_for_what_failed_has_failed_and_who_is_asked_is_waited_for():
         eventually(lambda: states()["asks"] == "suspended")
         orch.workflows.resume("asks")
         eventually(lambda: states()["asks"] == "blocked")
-
-
-def test_a_preview_knows_what_runs_with_an_earlier_result():
-    goes = threading.Event()
-    with shown(concurrency=4) as service:
-        flow = Workflow("flow")
-        first, other = flow.task(well, id="first"), flow.task(ill, id="other")
-        flow.task(goes.wait, PATIENCE, id="waits", after=[first, other], join="any")
-        run = service.orch.workflows.start(flow, id="r")
-        eventually(lambda: run.handles["waits"].status.state == "running")
-        asked = "operation=rerun_task&subject=r%2Ffirst"
-        said = service.get(f"/api/v1/previews?{asked}")
-        assert said["tasks"] == ["r/first", "r/waits"]
-        service.orch.rerun_task("r/first")
-        eventually(lambda: run.handles["waits"].task_id == "r/waits~2")
-        goes.set()
 
 
 def test_previews_say_what_would_be_touched_and_touch_nothing():
@@ -563,69 +437,11 @@ def test_tasks_are_listed_the_latest_first(tmp_path):
         assert pages(service) == want
 
 
-def test_an_event_that_was_read_and_comes_late_counts_once(tmp_path):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path) as orch:
-        ended = []
-        orch.signals.task_completed.connect(ended.append, weak=False)
-        orch.submit_task(Task.call(well, id="a")).result(PATIENCE)
-        eventually(lambda: ended)
-        with orch.serve(port=0) as server:
-            service = Service(orch, server, server.token)
-            eventually(lambda: service.get("/api/v1/board")["broken"] is not None)
-            heard = service.get("/api/v1/board")["heard"]
-            # As from a publisher that was slow when the journal was read.
-            orch.signals.task_completed.send(ended[-1])
-            orch.submit_task(Task.call(well, id="b")).result(PATIENCE)
-            # Submitted, started, and completed.
-            eventually(lambda: service.get("/api/v1/board")["heard"] >= heard + 3)
-            board = service.get("/api/v1/board")
-            assert board["heard"] == heard + 3
-            assert sum(completed for completed, _ in board["rates"]) == 2
-
-
 def add_pieces():
     run = current_context().workflow
     for _number in range(40):
         run.task(well)
     run.task(ill, id="single")
-
-
-def load_once_mended(mended):
-    if not Path(mended).exists():
-        raise ValueError("not yet")
-
-
-def test_statistics_count_what_the_runs_have(tmp_path):
-    """A task that was run again counts as both runs in statistics, and once in its run."""
-    path, mended = tmp_path / "runs.db", tmp_path / "mended"
-    flow = Workflow("flow")
-    load = flow.task(load_once_mended, str(mended), after=[flow.task(well)])
-    flow.task(well, id="end", after=[load])
-
-    def look(service, stats):
-        runs = lines(service).values()
-        names = "total", "completed", "failed", "stuck", "reruns"
-        total, completed, failed, stuck, reruns = (
-            sum(each[name] for each in runs) for name in names
-        )
-        counts = stats().state_machine
-        assert (counts.total, counts.completed) == (total + reruns, completed)
-        assert (counts.failed, counts.blocked) == (failed + reruns, stuck)
-        assert (failed, stuck, reruns) == (2, 2, 1)
-
-    with shown(journal=path) as service:
-        orch = service.orch
-        for number in range(3):
-            orch.workflows.start(flow, id=f"f{number}")
-        settle(orch)
-        mended.touch()
-        orch.workflows.restart("f0")
-        settle(orch)
-        eventually(lambda: lines(service)["f0"]["completed"] == 3)
-        look(service, orch.get_stats)
-    with recorded(path) as service:
-        look(service, JournalReader(path).get_stats)
 
 
 def add_by_their_own_ids():

@@ -14,41 +14,6 @@ from tests.frontends.service.tools import recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Program, Task, TaskOrchestrator
-from taskorch.reading import JournalReader
-
-#: The files of the page, as the one that names the others and these say.
-PATHS = (
-    *("/", "/page/page.css"),
-    *(
-        f"/page/{name}.js"
-        for name in (
-            *("page", "views", "parts", "overview", "runs", "run", "graph"),
-            *("tasks", "workers", "people", "commands", "ends"),
-        )
-    ),
-)
-
-
-def test_the_page_is_for_all_and_tells_nothing():
-    with shown() as service:
-        for path in PATHS:
-            answer = service.send("GET", path)
-            assert answer.status == 200
-            policy = answer.headers["content-security-policy"]
-            assert policy.startswith("default-src 'none'; script-src 'self'; style")
-            assert "unsafe" not in policy
-        assert service.send("GET", "/page/../page.js").status in (401, 404)
-        for path in ("/api/v1/board", "/api/v1/board/timeline", "/page/other.js"):
-            assert service.send("GET", path).status == 401
-        assert service.token not in service.server.page
-
-
-def test_nothing_can_be_sought_before_somebody_is_let_in():
-    """A browser without the script would put a field that seeks into the address."""
-    with shown() as service:
-        assert b'<body class="locked">' in service.send("GET", "/").body
-        style = service.send("GET", "/page/page.css").body
-        assert b".locked :is(#nav, #search, #open-palette) { display: none; }" in style
 
 
 def test_a_link_to_the_page_lets_in_once():
@@ -99,11 +64,6 @@ def test_a_session_goes_on_in_the_next_life_with_the_same_token_and_no_other():
             headers = {"Cookie": cookies[0]}
             status = service.send("GET", "/api/v1/board", b"", headers).status
             assert status == (401 if token.startswith("another") else 200)
-
-
-def test_the_page_is_small():
-    with shown() as service:
-        assert sum(len(service.send("GET", path).body) for path in PATHS) < 150_000
 
 
 def test_a_page_that_asks_on_does_not_hold_up_the_end_of_its_server(caplog):
@@ -219,30 +179,6 @@ def attempts_of(service):
     return {k: n for k, n in zip(said["outcomes"], counts, strict=True) if n}
 
 
-def test_what_an_earlier_life_had_begun_ends_with_it(tmp_path):
-    """The time without an orchestrator is no work of anybody's."""
-    path = tmp_path / "runs.db"
-    go = tmp_path / "go"
-    wait = ["sh", "-c", f"until test -e {go}; do sleep 0.02; done"]
-    orch = TaskOrchestrator(journal=path)
-    with orch:
-        handle = orch.submit_task(Task.program(wait, id="p", timeout=600))
-        eventually(lambda: handle.status.state == "running")
-        orch.stop(drain=False, timeout=0)
-    ended = JournalReader(path).last
-    end_ns = next(e.at_ns for e in JournalReader(path).happened(ended - 1))
-    go.touch()
-    with TaskOrchestrator(journal=path) as orch:
-        orch.handle("p").result(PATIENCE)
-    with recorded(path) as service:
-        said = service.get("/api/v1/board/timeline?width=4000")
-        first = min(said["rectangles"], key=lambda each: each[2])
-        assert said["outcomes"][first[4]] == "retrying"
-        scale = (said["end"] - said["start"]) / 4_000
-        assert said["start"] + first[3] * scale <= end_ns / 1e9 + 2 * scale
-        assert attempts_of(service) == {"retrying": 1, "completed": 1}
-
-
 @pytest.mark.parametrize(
     "query",
     ["width=5", "width=x", "lanes=0", "since=-1", "until=nan", "width=1&width=2"],
@@ -252,29 +188,6 @@ def test_a_picture_that_cannot_be_is_refused(query):
         answer = service.ask("GET", f"/api/v1/board/timeline?{query}")
         assert answer.status == 400
         assert answer.said["detail"]
-
-
-def test_a_number_of_very_many_digits_is_refused():
-    with shown() as service:
-        answer = service.ask("GET", f"/api/v1/board?after={'1' * 5_000}")
-        assert answer.status == 400
-
-
-def test_what_a_program_writes_can_be_read_on():
-    with shown() as service:
-
-        @service.orch.agent("shell", capabilities={"say"}, executor="program")
-        def say(task, context):
-            return Program([sys.executable, "-c", "print('hello'); print('again')"])
-
-        service.orch.submit_task(Task("say", id="s")).result(PATIENCE)
-        first = service.ask("GET", "/api/v1/tasks/s/log").said
-        assert first["text"].splitlines() == ["hello", "again"]
-        rest = service.ask("GET", f"/api/v1/tasks/s/log?after={first['next']}").said
-        assert rest["text"] == ""
-        service.orch.submit_task(Task.call(int, id="no")).result(PATIENCE)
-        assert not service.ask("GET", "/api/v1/tasks/no/log").said["exists"]
-        assert service.ask("GET", "/api/v1/tasks/gone/log").status == 404
 
 
 HALF = r"""

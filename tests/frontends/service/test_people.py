@@ -433,20 +433,6 @@ def test_the_proved_name_stands_in_all_that_somebody_caused(tmp_path, tokens):
     assert spoken["TaskCancelled"].reason == "cancelled by ada"
 
 
-def test_what_a_task_does_is_not_done_by_who_submitted_it(tokens):
-    token = tokens.add("ada", ["submit"])
-    orch = TaskOrchestrator()
-    heard = []
-    orch.signals.event_emitted.connect(heard.append)
-    functions = {"say": lambda: orch.emit("done")}
-    app = create_app(orch, token=None, tokens=tokens, functions=functions)
-    with orch:
-        said = {"call": "say", "id": "one"}
-        assert ask(app, "POST", "/api/v1/tasks", token, said).status == 202
-        orch.handle("one").result(timeout=30)
-    assert [each.caller for each in heard] == [""]
-
-
 def test_nobody_speaks_for_others_but_who_may(house, tokens):
     app, orch = house
     ada = tokens.add("Ada Łovelace", ["operate"])

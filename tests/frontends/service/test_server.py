@@ -82,16 +82,6 @@ def test_a_body_that_does_not_come(monkeypatch, service):
         assert b" 408 " in found.recv(65_536)
 
 
-def test_a_connection_is_used_again_and_again(hurried, service):
-    with service.socket() as found:
-        for _ in range(3):
-            found.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            said = b""
-            while b'"ok"' not in said:
-                said += found.recv(65_536)
-            assert b" 200 " in said
-
-
 def test_a_head_that_is_too_long(service):
     with service.socket() as found:
         try:
@@ -277,16 +267,6 @@ class Step:
             call()
 
 
-def test_an_answer_is_sent_in_one_piece():
-    step = Step()
-    joined = _JoiningTransport(step, step)
-    for part in (b"head", b"body", b""):
-        joined.write(part)
-    assert step.sent == []
-    step.end()
-    assert step.sent == [b"headbody"]
-
-
 def test_what_is_long_is_sent_before_the_step_ends():
     step = Step()
     joined = _JoiningTransport(step, step)
@@ -296,17 +276,6 @@ def test_what_is_long_is_sent_before_the_step_ends():
     joined.write(b"tail")
     step.end()
     assert step.sent[1:] == [b"tail"]
-
-
-def test_nothing_is_left_when_a_connection_is_closed():
-    step = Step()
-    joined = _JoiningTransport(step, step)
-    joined.write(b"answer")
-    joined.close()
-    assert (step.sent, step.is_closed) == ([b"answer"], True)
-    assert not joined.is_closed or joined.sent == step.sent
-    step.end()
-    assert step.sent == [b"answer"]
 
 
 def test_an_answer_is_sent_at_once(service):

@@ -19,7 +19,6 @@ from taskorch.frontends.agent import Abilities, Agent
 from taskorch.frontends.suite._elsewhere import OthersFirst
 from taskorch.model import Task
 from taskorch.testing import make_agent, make_context
-from taskorch.testing.laws import check_agent_registry
 
 SLOW = pytest.mark.slow("pytest, and a worker in a process")
 
@@ -137,23 +136,6 @@ def test_an_agent_takes_the_largest_task_whatever_its_machine_has(here):
         assert doers(service) == dict.fromkeys("ABC", "one")
 
 
-def test_the_log_says_who_has_come_and_who_is_lost(here, caplog):
-    caplog.set_level("INFO", "taskorch")
-    (here / "B.sh").write_text("exit 3")
-    with served(here) as service:
-        with elsewhere(service, "one"):
-            assert service.post(EXECUTE).status == 202
-            assert end(service) == "failed"
-        eventually(lambda: "worker one: it has left" in caplog.text)
-    said = [record.getMessage() for record in caplog.records]
-    (come,) = [n for n, text in enumerate(said) if text == "worker one has come"]
-    (begun,) = [n for n, text in enumerate(said) if "a run of shop begins" in text]
-    (ended,) = [n for n, text in enumerate(said) if "has ended: failed" in text]
-    assert come < begun < ended
-    # That it went from one orchestrator to the next is nobody's business.
-    assert sum("worker one" in text for text in said) == 2
-
-
 @SLOW
 def test_tests_are_run_elsewhere_and_judged_as_here(here):
     (here / "suite.yaml").write_text(PYTEST)
@@ -229,35 +211,6 @@ def test_an_agent_that_comes_during_a_run_does_what_begins_from_then_on(here):
     assert (found["B"], found["C"]) == ("late", "late")
 
 
-def test_while_no_agent_is_there_the_service_does_it_itself(here):
-    pid = waits(here, "A")
-    with served(here) as service:
-        with elsewhere(service, "first"):
-            service.post(EXECUTE)
-            first = begun(pid)
-            assert doers(service) == {"A": "first"}
-            pid.unlink()
-        # It has left, and given back what it had begun.
-        eventually(lambda: not is_alive(first))
-        begun(pid)
-        assert doers(service)["A"].startswith("local_")
-        (here / "go").touch()
-        assert end(service) == "completed"
-    attempts = lines(here / "out" / "logs" / "attempts.jsonl")
-    assert [
-        (a["agent"], a["outcome"])
-        for a in attempts
-        if a["task"] == "A" and a["outcome"]
-    ] == [
-        ("first", "retrying"),
-        (doers_of(attempts, "A"), "completed"),
-    ]
-
-
-def doers_of(attempts, name):
-    return [a["agent"] for a in attempts if a["task"] == name][-1]
-
-
 def test_the_services_own_agents_count_while_they_have_something_to_do(here):
     """While others are there for all classes of tests, they stand by."""
 
@@ -322,10 +275,6 @@ def test_others_are_first():
     ):
         assert registry.matches(task, agents, context).agents == who
     assert registry.matches(Task("wash"), [own, far], context).agents == ("own",)
-
-
-def test_it_is_a_registry():
-    check_agent_registry(OthersFirst(["ann", "cid"]))
 
 
 # -- trouble ---------------------------------------------------------------------------

@@ -299,17 +299,6 @@ def test_an_escalation_tells_a_tenant_of_theirs_alone(house):
     assert not open_now("gil")
 
 
-def test_a_question_about_tasks_of_two_tenants_is_shown_to_neither(house):
-    """One cause is one question; what failed alike for both is nobody's alone."""
-    asked, orch = house
-    for who in ("ann", "gil"):
-        assert submit(asked, who, call="fail", args=[1], id=f"{who}/1")[0] == 202
-    eventually(lambda: len(orch.questions()) and len(orch.questions()[0].tasks) == 2)
-    for who in ("ann", "gil"):
-        for path in ("escalations", "questions"):
-            assert asked(who, "GET", f"/{path}")[1][path] == []
-
-
 def test_an_event_about_no_task_is_of_all_and_not_for_a_tenant(house):
     asked, orch = house
     assert submit(asked, "ann", call="double", args=[1], id="mine")[0] == 202

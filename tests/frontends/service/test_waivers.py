@@ -142,17 +142,6 @@ def test_each_may_do_what_their_role_is_for(house):
             refused("a")
 
 
-def test_policies_about_verbs_deny_a_revocation_and_no_request(house):
-    options = {"reason": "denied", "expires": 60}
-    client = house("administer")
-    asked = client.request_waiver("no-danger", requested_by="administer-0", **options)
-    house.orch.governance.approve_waiver(asked["id"], by="bob")
-    with pytest.raises(PolicyDeniedError, match="revoke_waiver"):
-        client.revoke_waiver(asked["id"], by="administer-0", reason="denied")
-    revoked = client.revoke_waiver(asked["id"], by="administer-0", reason="it is done")
-    assert revoked["state"] == "revoked"
-
-
 def test_what_makes_no_sense_is_refused_and_says_what_to_do(house, capsys):
     url, client = house.url, house("administer")
     options = {"reason": "why", "requested_by": "administer-0"}

@@ -54,24 +54,6 @@ def test_a_workflow_that_comes_again_under_its_key_is_the_same_run(service):
     assert start(service, None).said != start(service, None).said
 
 
-def test_a_run_is_paused_resumed_cancelled_and_restarted(service):
-    waits = {"tasks": {"w": {"wait_for": "go"}}}
-    start(service, document=waits)
-    service.orch.wait()
-
-    def change(verb):
-        return service.post(f"{RUNS}/r/{verb}").said
-
-    assert change("pause") == {"changed": True}
-    assert service.get(f"{RUNS}/r")["pause"] == "paused"
-    assert change("resume") == {"changed": True}
-    assert change("cancel") == {"changed": True}
-    service.orch.wait()
-    assert change("restart") == {"workflow_id": "r"}
-    service.post("/api/v1/events", {"name": "go", "payload": 1})
-    assert service.result("r/w")["result"] == 1
-
-
 @pytest.mark.parametrize(
     ("verb", "verdict"), [("approve", "passed"), ("reject", "failed")]
 )
@@ -105,11 +87,6 @@ def test_a_gate_is_approved_or_rejected(service, verb, verdict):
 def test_what_is_no_workflow_is_refused(service, document):
     assert start(service, document=document).status == 422
     assert service.get(RUNS) == {"workflow_ids": []}
-
-
-@pytest.mark.parametrize("run_id", ["../r", "", 5, "a b"])
-def test_an_id_that_no_run_can_have(service, run_id):
-    assert start(service, run_id).status == 422
 
 
 def test_a_run_that_there_is_not(service):

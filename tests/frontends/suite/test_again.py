@@ -229,14 +229,6 @@ def test_flaky_is_told_from_broken_by_the_latest_runs(before, now, said):
     assert history.over_runs({"flaky": flaky}, test) == said
 
 
-def test_a_history_has_the_latest_outcomes_of_a_test():
-    history = History()
-    for outcome in [*["failed"] * 9, *["passed"] * 4, "failed"]:
-        test = {"id": "test_a.py::test_a", "outcome": outcome, "seconds": 1.0}
-        history.learn([{"task_id": "A", "duration_seconds": 1.0, "tests": [test]}])
-    assert history.recent == {"test_a.py::test_a": "fffffppppf"}
-
-
 def test_reports_have_what_the_latest_runs_say(both):
     """In each form; the suite remembers it from run to run."""
     folder, (_, first, _), _, (_, report, _) = both
@@ -254,20 +246,3 @@ def test_reports_have_what_the_latest_runs_say(both):
         text = (folder / f"report.{suffix}").read_text()
         assert f"test_flaky ({flaky})" in text
         assert broken[1:] in text
-
-
-def test_a_line_says_that_a_phase_begins_or_goes_on(tmp_path):
-    unit = "{id: 'true', template: c}"
-    late = "late: [{id: 'false', template: c}, {id: pwd, template: c}]"
-    lines = []
-    run_in(tmp_path, ON, unit, late, phase=lines.append)
-    run_in(tmp_path, ON, unit, late, phase=lines.append, failed=True)
-    assert lines == [
-        "UNIT begins: 1 task",
-        "LATE begins: 2 tasks",
-        "LATE goes on: 1 of 2 tasks left",
-    ]
-    text = (tmp_path / "out/logs/events.jsonl").read_text()
-    events = map(json.loads, text.splitlines())
-    began = [one["phase"] for one in events if one["event"] == "phase_started"]
-    assert began == ["UNIT", "LATE", "LATE"]

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tests.integration.tools import eventually
@@ -120,174 +119,6 @@ def write(folder, name, text):
 # -- what pytest finds -------------------------------------------------------------
 
 
-def test_every_outcome_of_pytest_is_noted(run):
-    write(run.folder, "test_all.py", TESTS)
-    end, heard = run(["-q"])
-    assert end["exit_code"] == 1
-    tests = {test["id"].partition("::")[2]: test for test in run.found()}
-    assert {name: test["outcome"] for name, test in tests.items()} == OUTCOMES
-    fails = tests["test_fails"]
-    assert fails["message"] == "assert (1 + 1) == 3"
-    assert (fails["file"], fails["line"]) == ("test_all.py", 9)
-    assert fails["failed_line"] == 11
-    assert "it says this" in fails["output"]
-    assert "def test_fails" in fails["text"]
-    assert tests["test_skipped"]["message"] == "Skipped: not today"
-    assert tests["test_xfails"]["message"] == "known"
-    assert "no database" in tests["test_breaks_before"]["message"]
-    assert "XPASS(strict)" in tests["test_must_not_pass"]["message"]
-    # Progress: the first and the last are always told.
-    assert heard[-1]["done"] == heard[-1]["total"] == len(OUTCOMES)
-    assert heard[-1]["memory_mb"] > 1
-    assert end["memory_mb"] > 1
-    assert end["cpu_seconds"] > 0
-    # As a plain run counts, but a test that passes and then breaks is one: it broke.
-    plain = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q"],
-        cwd=run.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = plain.stdout.splitlines()[-1]
-    assert "2 failed, 4 passed, 1 skipped, 1 xfailed, 1 xpassed, 2 errors" in last
-
-
-def test_files_that_cannot_be_read_or_are_skipped_are_noted(run):
-    write(run.folder, "test_broken.py", "import nothing_of_this_name\n")
-    write(
-        run.folder,
-        "test_out.py",
-        "import pytest\npytest.skip('not here', allow_module_level=True)\n",
-    )
-    write(run.folder, "test_good.py", "def test_good(): pass\n")
-    end, _ = run(["-q", "--continue-on-collection-errors"])
-    assert end["exit_code"] == 1
-    outcomes = {test["id"]: test["outcome"] for test in run.found()}
-    assert outcomes == {
-        "test_broken.py": "error",
-        "test_out.py": "skipped",
-        "test_good.py::test_good": "passed",
-    }
-
-
-def test_a_file_without_tests_is_no_success(run):
-    write(run.folder, "test_none.py", "")
-    end, _ = run(["-q"])
-    assert end["exit_code"] == 5
-    assert run.found() == []
-
-
-def test_what_is_recorded_is_kept_and_what_is_long_is_cut(run):
-    text = """
-import atexit, pathlib
-atexit.register(pathlib.Path("ended").touch)
-def test_speed(record_property):
-    record_property("serial_seconds", 8)
-    record_property("what", {1: 2})
-def test_long():
-    assert 0, "x" * 100_000
-"""
-    write(run.folder, "test_it.py", text)
-    run(["-q"])
-    speed, long = run.found()
-    assert speed["properties"] == {"serial_seconds": 8, "what": "{1: 2}"}
-    assert len(long["message"]) < 21_000
-    assert "…" in long["message"]
-    # What is to be called at the end of its process is.
-    assert (run.folder / "ended").exists()
-
-
-def test_a_task_sees_nothing_of_the_one_before(run, process):
-    write(
-        run.folder,
-        "test_mess.py",
-        """
-import os, sys, json
-def test_mess():
-    assert "MESS" not in os.environ and not hasattr(json, "mess")
-    os.environ["MESS"] = "1"
-    json.mess = 1
-    os.chdir("/")
-""",
-    )
-    pids = []
-    for _ in range(2):
-        end, _ = run(["-q"])
-        assert end["exit_code"] == 0
-        pids.append(process._process.pid)
-    assert len(set(pids)) == 1
-
-
-def test_variables_that_an_interpreter_reads_when_it_starts_are_there_then(run):
-    (run.folder / "lib").mkdir()
-    write(run.folder, "lib/only_there.py", "")
-    text = """
-import sys, time
-def test():
-    import only_there
-    assert time.tzname[0] == "JST" and sys.flags.dont_write_bytecode
-    assert sys.get_int_max_str_digits() == 700 and "" not in sys.path
-"""
-    write(run.folder, "test_it.py", text)
-    env = {"PYTHONPATH": "lib", "TZ": "Asia/Tokyo", "PYTHONDONTWRITEBYTECODE": "1"}
-    env |= {"PYTHONINTMAXSTRDIGITS": "700", "PYTHONSAFEPATH": "1"}
-    end, heard = run(["-q"], env=env)
-    assert end["exit_code"] == 0, run.log()
-    assert heard[-1]["done"] == 1
-
-
-def test_lines_that_are_run_are_measured(run):
-    (run.folder / "pkg").mkdir()
-    (run.folder / "pkg/__init__.py").write_text(
-        "def f(x):\n    if x:\n        return 1\n    return 2\n"
-    )
-    write(run.folder, "test_f.py", "from pkg import f\ndef test(): assert f(1) == 1\n")
-    run(["-q"], coverage=["pkg"])
-    totals = json.loads((run.folder / "coverage.json").read_text())["totals"]
-    assert (totals["covered_lines"], totals["num_statements"]) == (3, 4)
-    assert (run.folder / "data").exists()
-
-
-def test_a_project_may_measure_in_parallel_and_what_its_tests_start(run):
-    (run.folder / "pkg").mkdir()
-    (run.folder / "pkg/__init__.py").write_text(
-        "def f(x):\n    if x:\n        return 1\n    return 2\n"
-    )
-    write(
-        run.folder,
-        ".coveragerc",
-        "[run]\nparallel = true\npatch = subprocess\n",
-    )
-    write(
-        run.folder,
-        "test_f.py",
-        "import subprocess, sys\n"
-        "from pkg import f\n"
-        "def test(): assert f(1) == 1\n"
-        "def test_program():\n"
-        "    subprocess.run([sys.executable, '-c', 'import pkg; pkg.f(0)'], check=True)\n",
-    )
-    run(["-q"], coverage=["pkg"])
-    totals = json.loads((run.folder / "coverage.json").read_text())["totals"]
-    assert (totals["covered_lines"], totals["num_statements"]) == (4, 4)
-    assert [path.name for path in run.folder.glob("data*")] == ["data"]
-
-
-def test_what_pytest_itself_needs_is_measured_from_its_import(run):
-    import pluggy
-
-    write(run.folder, "test_it.py", "import pluggy\ndef test(): pass\n")
-    end, heard = run(["-q"], coverage=["pluggy"])
-    assert end["exit_code"] == 0
-    assert [event["done"] for event in heard if event["event"] == "test"][-1] == 1
-    files = json.loads((run.folder / "coverage.json").read_text())["files"]
-    whole = next(f for name, f in files.items() if Path(name).name == "_manager.py")
-    source = Path(pluggy.__file__).with_name("_manager.py").read_text().splitlines()
-    line = next(n for n, text in enumerate(source, 1) if text.startswith("class "))
-    assert line in whole["executed_lines"]
-
-
 @pytest.mark.slow("pytest collects anew after each death")
 def test_however_many_tests_end_their_process_the_others_run(run):
     """Each in another process, which collects anew."""
@@ -306,53 +137,7 @@ def test(n):
     assert end["exit_code"] == 1
 
 
-def test_tests_whose_names_are_drawn_come_to_an_end(run):
-    text = """
-import os, uuid, pytest
-@pytest.mark.parametrize("n", [uuid.uuid4().hex for _ in range(3)])
-def test(n):
-    os._exit(0)
-"""
-    write(run.folder, "test_drawn.py", text)
-    run(["-q", "-p", "no:cacheprovider"])
-    outcomes = [test["outcome"] for test in run.found()]
-    assert "error" in outcomes
-    assert "passed" not in outcomes
-
-
 # -- commands ----------------------------------------------------------------------
-
-
-def test_a_command_gets_its_folder_its_environment_and_a_log(run):
-    end, heard = run(
-        ["sh", "-c", "pwd; echo $MINE >&2; exit 3"], "command", env={"MINE": "x y"}
-    )
-    assert (end["exit_code"], heard) == (3, [])
-    assert run.log() == f"{run.folder}\nx y\n"
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["no-such-program"], "no-such-program"),
-        (["/"], "/"),
-    ],
-)
-def test_a_command_that_cannot_be_started(args, said, run):
-    end, _ = run(args, "command")
-    assert end["exit_code"] == 127
-    assert run.log().startswith(f"taskorch: {said}")
-
-
-def test_a_command_that_is_killed(run):
-    end, _ = run(["sh", "-c", "kill -9 $$"], "command")
-    assert end["exit_code"] == -9
-
-
-def test_a_command_dies_of_a_pipe_that_nobody_reads(run):
-    end, _ = run(["sh", "-c", "yes | head -1; exit 0"], "command")
-    assert end["exit_code"] == 0
-    assert "rror" not in run.log()
 
 
 # -- the end -----------------------------------------------------------------------
@@ -363,38 +148,12 @@ def begun(folder):
     return (folder / "pid").exists() and (folder / "pid").read_text().endswith("\n")
 
 
-def test_a_task_that_is_to_end_gets_a_signal_and_then_what_it_found_is_kept(run):
-    text = """
-import os, pathlib, time
-def test_quick(): pass
-def test_slow():
-    pathlib.Path("pid").write_text(f"{os.getpid()}\\n")
-    time.sleep(600)
-def test_later(): pass
-"""
-    write(run.folder, "test_slow.py", text)
-    end, _ = run(["-q"], is_to_end=lambda: begun(run.folder), grace=45.0)
-    assert end["exit_code"] == 2
-    outcomes = {test["id"]: test["outcome"] for test in run.found()}
-    assert outcomes == {
-        "test_slow.py::test_quick": "passed",
-        "test_slow.py::test_slow": "error",
-        "test_slow.py::test_later": "not_run",
-    }
-
-
 def test_one_that_ignores_the_signal_is_killed_with_all_its_children(run):
     line = "trap '' TERM; sleep 600 & echo $! > pid; wait; wait; wait"
     end, _ = run(
         ["sh", "-c", line], "command", is_to_end=lambda: begun(run.folder), grace=0.2
     )
     assert end["exit_code"] == -signal.SIGKILL
-    eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
-
-
-def test_what_a_task_leaves_running_ends_with_it(run):
-    end, _ = run(["sh", "-c", "sleep 600 & echo $! > pid"], "command")
-    assert end["exit_code"] == 0
     eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
 
 
@@ -553,26 +312,6 @@ def test_coverage_and_speedup_decide(whole):
     assert totals["num_statements"] == 4
     report = json.loads(folder.agent_report("B").read_text())
     assert report["agent_id"].startswith("agent_00")
-
-
-def test_a_command_is_judged_by_its_report(whole):
-    folder, tasks = whole
-    assert tasks["C"].state is TaskState.COMPLETED
-    tests = json.loads(folder.results("C").read_text())["tests"]
-    assert [test["outcome"] for test in tests] == ["passed", "failed", "xfailed"]
-    assert tests[0]["id"] == "c::a"
-    assert tests[0]["seconds"] == 1000.5
-    assert tests[1]["line"] == 7
-    assert tests[1]["output"] == "said"
-    assert json.loads(folder.coverage("C").read_text()) == {"measured": False}
-
-
-def test_a_command_may_say_its_numbers_itself(whole):
-    _, tasks = whole
-    assert tasks["D"].state is TaskState.FAILED
-    said = str(tasks["D"].error)
-    assert "speedup is 1.5, and at least 2 is asked for" in said
-    assert "pass_rate" not in said
 
 
 def test_a_task_out_of_time_is_ended(whole):

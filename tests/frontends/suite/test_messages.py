@@ -1,28 +1,19 @@
 """The messages of a run: exactly the fields that were agreed on, and kept as long."""
 
 import json
-import logging
 import os
 import re
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from taskorch import TaskState, ValidationFailedError
-from taskorch.frontends import suite
 from taskorch.frontends.suite import _messages, _words, load
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._running import run
 
 #: The messages as the team that uses them has written them down.
 EXAMPLES = json.loads((Path(__file__).parent / "data/messages.json").read_text())
-
-
-@pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: m["message_type"])
-def test_the_messages_that_were_agreed_on_are_valid(message):
-    _messages.check_message(message)
-    jsonschema.validate(message, _messages.message_schema())
 
 
 def paths(value, path=()):
@@ -224,12 +215,6 @@ def test_the_run_itself_says_what_ended(told):
     assert done.suite == "told"
 
 
-def test_every_end_has_a_word_that_messages_know():
-    for state in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED):
-        words = _messages.message_schema()["$defs"]["task_completion"]["properties"]
-        assert _messages._words.FINAL_STATUS[state] in words["final_status"]["enum"]
-
-
 # -- the log -----------------------------------------------------------------------
 
 
@@ -269,13 +254,6 @@ def test_a_line_that_a_crash_cut_off_harms_no_other(tmp_path):
     assert [line["number"] for line in log.read()] == [0, 1, 2]
 
 
-def test_a_new_log_has_nothing(tmp_path):
-    log = JsonLines(tmp_path / "log.jsonl", 10, 7)
-    assert list(log.read()) == []
-    log.write("ü\ud800")
-    assert list(log.read()) == ["ü?"]
-
-
 def test_the_table_of_words_is_that_of_the_reports():
     """Of states: those of the API beside those of reports, and of messages."""
     page = Path(__file__).parents[3] / "docs" / "words" / "test-suites.md"
@@ -294,36 +272,3 @@ def test_the_table_of_words_is_that_of_the_reports():
         state: (_words.STATUS[state], _words.FINAL_STATUS.get(state))
         for state in TaskState
     }
-
-
-def test_from_the_threshold_on_a_person_is_needed_also_if_another_attempt_follows(
-    tmp_path,
-):
-    (tmp_path / "suite.yaml").write_text(
-        """\
-templates: {sh: {command: [sh, -c, exit 3]}}
-failure_handling: {max_retries: 3, escalation_threshold: 2, retry_delay_seconds: 0}
-orchestrator:
-  name: told
-  task_definitions: {unit_tests: [{id: A, template: sh}]}
-"""
-    )
-    folder = RunFolder(tmp_path / "out")
-    run(load(tmp_path / "suite.yaml"), folder.path)
-    messages = list(JsonLines(folder.messages, 1 << 30, 1).read())
-    failures = [each for each in messages if "escalation_required" in each]
-    said = [each["escalation_required"] for each in failures]
-    assert said == [False, True, True, True]
-
-
-@pytest.mark.parametrize(
-    ("state", "level"),
-    [
-        ("completed", "INFO"),
-        ("retrying", "WARNING"),
-        ("failed", "ERROR"),
-        ("cancelled", "ERROR"),
-    ],
-)
-def test_an_end_is_logged_as_bad_as_it_is(state, level):
-    assert logging.getLevelName(suite.Ended("A", state, "agent", 1).level) == level

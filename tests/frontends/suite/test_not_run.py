@@ -1,6 +1,5 @@
 """Tests that were to be run and did not, or did not end: they are not forgotten."""
 
-import json
 import sys
 
 import pytest
@@ -103,16 +102,6 @@ def test_nor_is_one_that_workers_of_xdist_end_early(tmp_path):
     assert xml.count("not run: the run has ended before") == 8 + 11
 
 
-def test_what_was_not_run_has_not_passed_and_a_rate_is_of_all(done):
-    assert "pass_rate is 0.1 (1 of 10), and at least 0.5" in done[0]["first"].error
-    assert "8 of 10 tests were not run" in done[0]["leaves"].error
-    assert "its process has ended before pytest had" in done[0]["dies"].error
-    assert done[0]["rate"].has_passed
-    assert done[0]["good"].has_passed
-    xml = (done[1] / "report.xml").read_text()
-    assert xml.count("not run: the run has ended before") == 8 * 3
-
-
 def test_which_tests_ended_their_process_is_said_and_those_behind_them_run(done):
     tasks, folder = done
     error = tasks["crash"].error
@@ -175,22 +164,3 @@ def test_the_rest_is_run_under_limits_too_unless_they_have_ended_it(
     (log,) = (tmp_path / "out/logs").glob("**/large[!_]*.log")
     assert "in another process" not in log.read_text()
     assert not any(task.has_passed for task in report.tasks)
-
-
-def test_which_test_hung_and_what_passed_before_it_is_said(done):
-    tasks, folder = done
-    hangs = tasks["hangs"]
-    assert str(hangs.counts) == "8 passed, 1 error"
-    assert "longer than its timeout of 15 s: under way: test_hangs.py::test_h" in (
-        hangs.error
-    )
-    assert hangs.error.endswith("; before that: 8 passed")
-    lines = (folder / "logs/messages.jsonl").read_text().splitlines()
-    (told,) = [
-        message["failure_details"]
-        for message in map(json.loads, lines)
-        if message["message_type"] == "failure_notification"
-        if message["task_id"] == "hangs"
-    ]
-    assert told["error_message"].endswith("; before that: 8 passed")
-    assert told["failed_tests"] == ["test_hangs.py::test_h"]

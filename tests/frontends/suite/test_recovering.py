@@ -235,28 +235,6 @@ def test_how_long_it_had_is_what_it_was_given_last(tmp_path, hook):
     ] == [0.4, 0.6, 0.8]
 
 
-def test_all_that_kept_a_task_from_its_beginning_are_named(tmp_path):
-    """Those that it needs, and those before a gate."""
-    suite = write(
-        tmp_path,
-        "templates: {sh: {command: [sh, -c, 'exit $0', '{arguments}'],"
-        " arguments: {A1: ['1'], A2: ['1'], A3: ['1'], A4: ['0'], B1: ['0'], B2: ['0'], B3: ['0']}}}\n"
-        "orchestrator:\n  task_definitions:\n"
-        "    unit_tests: [{id: A1, template: sh}, {id: A2, template: sh},"
-        " {id: A3, template: sh}, {id: A4, template: sh},"
-        " {id: B2, template: sh, dependencies: [A1, A4]}]\n"
-        "    integration_tests: [{id: B1, template: sh, dependencies: [A1, A2, A3]},"
-        " {id: B3, template: sh}]\n",
-    )
-    report = _running.run(suite, tmp_path / "out")
-    because = {task.id: task.because for task in report.tasks}
-    assert because["B1"] == because["B3"] == ("A1", "A2", "A3")
-    assert because["B2"] == ("A1",)
-    assert because["A4"] == ()
-    text = (tmp_path / "out" / "report.md").read_text()
-    assert "never began, because of A1, A2, A3" in text
-
-
 def test_what_was_cancelled_before_it_began_is_named_as_a_cause_too(tmp_path):
     """With its phase, whose time was over."""
     suite = write(

@@ -6,9 +6,7 @@ from datetime import datetime
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
-import attrs
 import pytest
-from hypothesis import given, strategies as st
 
 from taskorch.frontends.suite import load
 from taskorch.frontends.suite._folder import History, RunFolder
@@ -81,26 +79,6 @@ def test_the_formats_and_their_order():
 
 
 # -- JSON --------------------------------------------------------------------------
-
-
-def test_json_has_all_of_it():
-    said = json.loads(written(REPORT)["json"])
-    assert said["status"] == "failed"
-    assert said["test_results"]["total_tests"] == 6
-    assert said["test_results"]["pass_rate"] == 0.5
-    assert said["test_results"]["coverage"] == 0.5
-    assert [task["id"] for task in said["tasks"]] == list("ABCD")
-    assert [one["id"] for one in said["failures"]] == [
-        "t/test_b.py::test_bad",
-        "t/test_b.py",
-    ]
-    assert said["slowest"][0] == {
-        "task_id": "A",
-        "id": "t/test_a.py::test_x",
-        "seconds": 9.0,
-    }
-    assert said["flaky"] == ["t/test_a.py::test_x"]
-    assert len(said["timeline"]) == 4
 
 
 # -- JUnit -------------------------------------------------------------------------
@@ -186,27 +164,6 @@ def test_junit_xml_is_as_the_strictest_schema_wants_it():
     check_junit(junit(NOTHING))
 
 
-ANYTHING = st.text(st.characters(exclude_categories=()), max_size=20)
-TESTS = st.builds(
-    outcome_of,
-    ANYTHING,
-    st.sampled_from(["passed", "failed", "error", "skipped", "xfailed", "xpassed"]),
-    st.floats(0, 1e15),
-    message=ANYTHING,
-    text=ANYTHING,
-    output=ANYTHING,
-)
-
-
-@given(*([ANYTHING] * 5), st.lists(TESTS, max_size=3))
-def test_junit_xml_is_valid_whatever_tests_and_agents_are_called(
-    suite, name, phase, agent, error, tests
-):
-    part = TaskPart("A", name, phase, "completed_failure", agent, 1, error=error)
-    parts = (part, attrs.evolve(part, tests=tuple(tests)))
-    check_junit(junit(SuiteReport(suite, False, 0.0, 0.0, 0.0, {}, (), parts, ())))
-
-
 # -- Markdown ----------------------------------------------------------------------
 
 
@@ -242,20 +199,6 @@ def test_markdown_says_what_matters_and_nothing_in_it_is_obeyed():
     assert "\x1b" not in text
     assert "\n    </pre><script>" in text  # a block of code, as it stands
     assert written(NOTHING)["md"].startswith("# none: passed\n")
-
-
-def test_what_others_kept_from_its_beginning_is_no_trouble_of_its_own():
-    lost = TaskPart(
-        "A", "A", "p", "completed_failure", "a", 1, error="it exited with 3"
-    )
-    held = TaskPart(
-        "B", "B", "p", "cancelled", error="it was called off", because=("A",)
-    )
-    report = SuiteReport("s", False, 0.0, 0.0, 0.0, {}, (), (lost, held), ())
-    for form in ("md", "html"):
-        text = written(report)[form]
-        assert "it exited with 3" in text
-        assert "it was called off" not in text
 
 
 def test_many_failures_are_shown_in_part():
@@ -294,40 +237,6 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
-
-
-@pytest.mark.parametrize("report", [REPORT, NOTHING], ids=["full", "empty"])
-def test_the_page_is_whole_and_needs_nothing_else(report):
-    text = written(report)["html"]
-    page = Page(text)
-    assert not page.links
-    assert "script" not in page.tags
-    assert "url(" not in text
-    assert "http" not in text
-    assert "prefers-color-scheme: dark" in text
-    assert report.suite in page.text
-
-
-def test_the_page_shows_failures_tasks_and_the_timeline():
-    page = Page(written(REPORT)["html"])
-    assert page.tags.count("rect") == 4
-    for text in ("agent_001", "agent_002", "A, attempt 1: retrying, 30 s", "printed"):
-        assert text in page.text
-    assert "<script>alert(1)</script>" in page.text  # as text
-    assert "never began, because of B" in page.text
-    assert "Phase one took longer than it may." in page.text
-    assert "1 min 40 s" in page.text
-
-
-def test_a_long_name_pushes_nothing_out_of_its_place():
-    name = "agent-" + "x" * 60
-    slices = (attrs.evolve(REPORT.slices[0], agent=name),)
-    text = written(attrs.evolve(REPORT, slices=slices))["html"]
-    # The whole name is there, where the mouse points at it.
-    assert (
-        f'<g><title>{name}</title>\n<text x="0" y="15">agent-xxxx…</text></g>' in text
-    )
-    assert "overflow-wrap: anywhere" in text.split("h1")[0]
 
 
 def test_the_colours_of_the_timeline_are_explained():
@@ -489,20 +398,3 @@ def test_a_task_with_subtasks_has_its_report_its_message_and_its_artifacts(
     assert tasks["B"].error == ("P did not succeed" if fails else "")
     assert tasks["B"].counts == Counts(passed=4, skipped=2)
     assert junit(report).count("<testsuite ") == 4
-
-
-@pytest.mark.parametrize(
-    ("used", "granted", "said"),
-    [
-        (512.0, 512.0, ""),
-        (513.0, 512.0, "513 of 512 MB"),
-        (511.0, 512.0, ""),
-        (None, 512.0, ""),
-        (512.0, None, ""),
-    ],
-)
-def test_more_memory_than_was_granted_is_said(used, granted, said):
-    part = TaskPart(
-        "A", "A", "one", "completed_success", memory_mb=used, granted_mb=granted
-    )
-    assert part.over_memory == said

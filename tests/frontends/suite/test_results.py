@@ -134,14 +134,6 @@ def test_a_test_that_passed_when_it_was_repeated_is_flaky(write):
     assert (test.outcome, test.is_flaky, test.message) == ("passed", True, "once")
 
 
-def test_a_suite_that_broke_outside_of_its_cases_is_an_error(write):
-    text = '<testsuite name="s"><testcase name="a"/><error message="no"/></testsuite>'
-    assert [(t.id, t.outcome) for t in read_junit(write(text))] == [
-        ("a", "passed"),
-        ("s", "error"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -1,7 +1,6 @@
 """Runs of suites: to the end, interrupted, and again what failed."""
 
 import json
-import os
 import signal
 import sqlite3
 import sys
@@ -16,15 +15,11 @@ from tests.pids import is_alive
 
 from taskorch import (
     InvalidTaskError,
-    JournalTakenError,
     NotRunningError,
     ValidationFailedError,
 )
-from taskorch.events import TaskCompleted, TaskStarted
 from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._telling import AttemptTimeline
-from taskorch.kit.limits import NS
 
 #: Some run a suite several times, on a machine that may be slow.
 pytestmark = pytest.mark.timeout(300)
@@ -70,32 +65,6 @@ def states(done):
         )
         for task in done.tasks
     }
-
-
-def test_a_run_to_its_end(here):
-    seen = []
-    done = go(here, tell=seen.append)
-    assert done.passed
-    assert states(done) == dict.fromkeys("ABCD", "completed")
-    assert ran(here) == list("ABCD")
-    assert [e.name for e in seen][2:] == ["C", "D"] or [e.name for e in seen][2:] == [
-        *"DC"
-    ]
-    assert '"status": "completed"' in _running.read_report(here / "out", "json")
-
-
-def test_an_attempt_that_is_followed_by_another_is_no_end(here):
-    (here / "B.sh").write_text("[ -e tried ] || { touch tried; exit 3; }")
-    (here / "suite.yaml").write_text("failure_handling: {max_retries: 1}\n" + SUITE)
-    seen = []
-    assert go(here, tell=seen.append).passed
-    assert [(e.name, e.agent != "") for e in seen if e.state == "retrying"] == [
-        ("B", True)
-    ]
-    ends = 0
-    for event in seen:
-        ends += event.state != "retrying"
-        assert (event.ended, event.total) == (ends, 4)
 
 
 #: More fail than a rate needs to count; one waits until that is an alert.
@@ -151,14 +120,6 @@ def test_tests_that_fail_hold_no_starts(tmp_path, hook):
     }
 
 
-def test_a_run_that_has_ended_makes_room_for_the_next(here):
-    go(here)
-    assert go(here).passed
-    assert ran(here) == list("AABBCCDD")
-    assert (here / "out/previous/artifacts/A_results.json").exists()
-    assert not (here / "out/previous/previous").exists()
-
-
 @pytest.mark.slow("four runs of a suite")
 def test_what_failed_is_run_again_and_nothing_else(here):
     (here / "B.sh").write_text("exit 3")
@@ -180,13 +141,6 @@ def test_what_failed_is_run_again_and_nothing_else(here):
     # Once more, there is nothing to do.
     assert go(here, failed=True).passed
     assert ran(here) == list("ABBBCD")
-
-
-def test_without_a_run_nothing_has_failed(here):
-    with pytest.raises(InvalidTaskError, match="there is no run"):
-        go(here, failed=True)
-    with pytest.raises(InvalidTaskError, match="there is no run"):
-        _running.read_report(here / "out", "md")
 
 
 def process(here):
@@ -257,19 +211,6 @@ def test_after_a_kill_messages_durations_and_the_timeline_go_on(here):
     before = min(bar.start for bar in done.slices if bar.task == "B")
     after = max(bar.end for bar in done.slices if bar.task == "B")
     assert end["execution_summary"]["duration_seconds"] == round(after - before, 3)
-
-
-@pytest.mark.parametrize("trace", [-9, 9, 99])
-def test_an_attempt_that_was_killed_ends_at_the_last_trace_of_it(tmp_path, trace):
-    """But not before it began, whatever the clock of the files says, nor after its end."""
-    folder, began = RunFolder(tmp_path / "out").make(), 2_000_000_000
-    started = TaskStarted(1, began * NS, "suite/A", 1, "worker")
-    AttemptTimeline(folder).begins(started)
-    os.utime(folder.attempts, (began + trace, began + trace))
-    after = AttemptTimeline(folder)
-    after.ends(TaskCompleted(2, (began + 50) * NS, "suite/A", 1, "worker", NS))
-    (one,) = after.slices()
-    assert (one.start, one.end) == (began, began + {-9: 0, 9: 9, 99: 50}[trace])
 
 
 @pytest.mark.slow("waits for most of five seconds")
@@ -377,18 +318,6 @@ def test_the_time_of_a_run_may_be_over_before_it_has_begun(here):
     assert states(done)["B"] == "cancelled"
 
 
-def test_two_at_once_are_refused(here):
-    (here / "B.sh").write_text("echo $$ > pid; sleep 600")
-    first = process(here)
-    try:
-        eventually((here / "pid").exists)
-        with pytest.raises(JournalTakenError):
-            go(here)
-    finally:
-        first.terminate()
-        first.wait(PATIENCE)
-
-
 @pytest.mark.slow("kills a run")
 def test_a_run_of_another_configuration_is_not_gone_on_with(here):
     (here / "B.sh").write_text("echo $$ > pid; sleep 600")
@@ -462,19 +391,6 @@ def test_the_time_of_a_phase_is_that_of_tasks_that_are_run_again_too(here):
     assert {task.because for task in done.tasks} == {(), ("B",)}
 
 
-def test_no_task_is_cancelled_for_a_limit_that_nobody_has_set(here):
-    """A task that hangs once needs its timeout, and then the time of its retry."""
-    more = (
-        "failure_handling: {max_retries: 1}\n"
-        "resource_allocation: {unit_tests: {timeout_seconds: 3}}\n"
-    )
-    (here / "B.sh").write_text("if [ ! -e tried ]; then touch tried; sleep 600; fi")
-    (here / "suite.yaml").write_text(more + SUITE)
-    done = go(here)
-    assert done.passed
-    assert done.tasks[1].attempts == 2
-
-
 def test_whoever_waits_is_told_why_nothing_new_begins(here, caplog, monkeypatch):
     """The journal cannot be written: it waits until it can, and says both."""
     monkeypatch.setattr("taskorch.journal._file._PATIENCE", 0.02)
@@ -501,28 +417,3 @@ def test_whoever_waits_is_told_why_nothing_new_begins(here, caplog, monkeypatch)
     assert done.passed
     assert "journal.db cannot be written now: database is locked" in caplog.text
     assert "the journal can be written again: it goes on" in caplog.text
-
-
-def test_a_task_that_does_not_end_is_killed_after_the_grace_that_is_said(here):
-    """And one that does end in that time has it."""
-    # From when it is asked to end, it goes on for what is the grace without a word.
-    wait = (
-        "touch $0.waits; until [ -e $0.asked ]; do sleep 0.1; done;"
-        " i=0; while [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; touch $0.survived"
-    )
-    (here / "A.sh").write_text(f"trap 'touch A.asked' TERM; {wait}")
-    (here / "B.sh").write_text(f"trap 'touch B.ended; exit 0' TERM; {wait}")
-    for seconds in (1, 10, 60):
-        for mark in (*here.glob("*.waits"), *here.glob("*.asked")):
-            mark.unlink()
-        more = "failure_handling: {timeout_grace_period: 5}\n"
-        more += f"resource_allocation: {{unit_tests: {{timeout_seconds: {seconds}}}}}\n"
-        (here / "suite.yaml").write_text(more + SUITE)
-        done = go(here, fresh=True)
-        if (here / "A.waits").exists() and (here / "B.waits").exists():
-            break
-        # The machine took longer to start them: they were asked to end before.
-    assert states(done)["A"] == states(done)["B"] == "failed"
-    assert (here / "A.asked").exists()
-    assert not (here / "A.survived").exists()
-    assert (here / "B.ended").exists()

@@ -116,11 +116,6 @@ def files(*numbers):
     return [f"tests/test_{n}.py" for n in numbers]
 
 
-def test_without_shards_a_suite_is_as_it_is(suite_of, tmp_path):
-    suite = suite_of(shards=1)
-    assert sharded(suite, RunFolder(tmp_path)) is suite
-
-
 def test_first_the_number_of_tests_decides_and_then_recorded_durations(
     suite_of, tmp_path
 ):

@@ -29,21 +29,6 @@ def copy(tmp_path, monkeypatch):
     return copy
 
 
-def test_edges_can_be_files_alone(copy):
-    root = copy("workspace-files")
-    assert cli("lint", root) == (0, "5 task files, no problems\n", "")
-
-    code, out, err = cli("run", root)
-
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    began = [line.split()[-1] for line in lines if line.startswith("Launching")]
-    assert (began[0], began[-1]) == ("words", "report")
-    report = (root / "workspace/outputs/report/report.txt").read_text().splitlines()
-    assert int(report[0]) > 20
-    assert len(report) == 4
-
-
 @pytest.mark.slow("sixty task files")
 def test_sixty_task_files_of_which_one_phase_writes_the_next(copy):
     root = copy("workspace")

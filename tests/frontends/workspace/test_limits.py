@@ -7,46 +7,6 @@ from tests.frontends.workspace.tools import write
 
 from taskorch.frontends.workspace import Workspace
 
-#: Of the phases of the protocol: tasks at once, and hours for each.
-RULES = {
-    "analysis": (6, 8),
-    "planning": (3, 6),
-    "implementation": (10, 12),
-    "validation": (2, 4),
-    "optimization": (5, 20),
-}
-
-
-def at_once(steps):
-    """How many of *steps*, of one length, begin with the first."""
-    first = min(step.start for step in steps)
-    return sum(step.start == first for step in steps)
-
-
-def test_without_settings_the_limits_of_the_protocol_hold(tmp_path):
-    """By the key of a phase, whatever its number."""
-    phases = {f"{n:02}-{key}": rule for n, (key, rule) in enumerate(RULES.items(), 1)}
-    for phase, (limit, _) in phases.items():
-        files = {f"tasks/{phase}/{n}.md": "estimate: 1" for n in range(limit + 1)}
-        write(tmp_path, files)
-    plan = Workspace(tmp_path).dry_run()
-    for phase, (limit, hours) in phases.items():
-        steps = [step for step in plan.steps if step.task_id.startswith(f"{phase}/")]
-        assert {(step.seconds, step.timeout) for step in steps} == {
-            (3_600.0, 3_600.0 * hours)
-        }
-        assert at_once(steps) == limit, phase
-
-
-def test_ten_agents_run_at_once_and_of_one_with_a_limit_as_many(tmp_path):
-    agents = "agents: {few: {command: x, limit: 2}}"
-    write(tmp_path, {"workspace.yaml": agents})
-    write(tmp_path, {f"tasks/a/{n:02}.md": "estimate: 1" for n in range(11)})
-    write(tmp_path, {f"tasks/b/{n}.md": "estimate: 1\nagent: few" for n in range(3)})
-    steps = Workspace(tmp_path).dry_run().steps
-    assert at_once([step for step in steps if step.task_id.startswith("a/")]) == 10
-    assert at_once([step for step in steps if step.task_id.startswith("b/")]) == 2
-
 
 @pytest.mark.parametrize(
     ("asked", "fits"),
@@ -83,21 +43,6 @@ def test_a_program_that_does_not_end_is_killed_after_the_grace_of_the_settings(r
     assert runs.run()[0] == 1
     assert runs.status("a/one")["error"] == "Timeout"
     assert not (runs.root / "survived").exists()
-
-
-def test_what_fails_is_run_again_after_longer_and_longer_pauses(runs):
-    """After one second, and after two."""
-    runs.write(a_one="retries: 2|do: date +%s%N >> times; exit 4")
-    assert runs.run()[0] == 1
-    first, second, third = map(int, (runs.root / "times").read_text().split())
-    assert second - first >= 1_000_000_000
-    assert third - second >= 2_000_000_000
-
-
-def test_how_long_a_task_took_is_in_its_status(runs):
-    runs.write(a_one="do: sleep 0.3")
-    assert runs.run()[0] == 0
-    assert runs.status("a/one")["duration_seconds"] >= 0.3
 
 
 def test_a_moment_that_another_tool_wrote_in_seconds_is_told_as_a_date(tmp_path):

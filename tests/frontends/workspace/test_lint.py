@@ -416,38 +416,6 @@ def test_whether_an_agent_is_fed_is_as_it_is_said_or_as_of_its_preset(
     assert log == ("# one\n" if is_fed else "")
 
 
-def test_settings_hold_by_the_name_of_a_phase_or_by_its_key(tmp_path):
-    text = """
-title: Parsing
-folders: {tasks: jobs, workspace: state}
-agent: claude
-agents: {codex: {limit: 2}}
-limits: {max_concurrent_agents: 3, max_cpu_per_agent: 2, max_memory_gb: 1}
-phases:
-  analysis: {limit: 1, timeout: 30m}
-  02-planning: {gate: plan.md}
-  other: {limit: 7}
-"""
-    write(tmp_path, {"workspace.yaml": text, "jobs/a/one.md": "x: 1"})
-    workspace = Workspace(tmp_path)
-    config = workspace._config
-
-    assert workspace.lint() == []
-    assert workspace._plan.ids == ["a/one"]
-    limits = config.limits
-    assert (config.title, limits.max_concurrent_agents) == ("Parsing", 3)
-    assert (limits.max_cpu_per_agent, limits.max_memory_mb) == (2.0, 1024.0)
-    assert (config.agent.args, config.agent.stdin) == (("claude", "-p"), True)
-    assert config.agents["codex"].limit == 2
-    assert config.agents["codex"].args == ("codex", "exec", "-")
-    key, rule = config.rule("01-analysis")
-    assert (key, rule.limit, rule.timeout) == ("analysis", 1, 1800.0)
-    assert config.rule("02-planning")[1].gate == ("plan.md",)
-    assert config.rule("03-planning")[1].timeout == 6 * 3600
-    assert config.rule("09-else")[1].limit is None
-    assert config.rule("5_other")[1].limit == 7
-
-
 def test_a_file_that_may_not_be_read_says_so(tmp_path):
     if os.geteuid() == 0:
         pytest.skip("root reads everything")

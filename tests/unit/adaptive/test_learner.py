@@ -18,7 +18,6 @@ from taskorch.adaptive import (
     LearnedValue,
     Learner,
 )
-from taskorch.adaptive._facts import estimate
 from taskorch.errors import InvalidTaskError
 from taskorch.events import (
     TaskCancelled,
@@ -456,18 +455,6 @@ def test_an_arm_that_is_better_is_found_under_the_floor():
 
 
 # -- what would have come ----------------------------------------------------------
-
-
-@given(
-    st.lists(st.tuples(st.floats(1e-6, 1e6), st.floats(-1, 1)), min_size=1, max_size=30)
-)
-def test_an_estimate_lies_in_its_interval_and_among_rewards(pairs):
-    value = estimate(pairs)
-    rewards = [reward for _, reward in pairs]
-    assert min(rewards) - 1e-9 <= value.mean <= max(rewards) + 1e-9
-    assert -1 <= value.low <= value.mean + 1e-9
-    assert value.mean - 1e-9 <= value.high <= 1
-    assert value.attempts == len(pairs)
 
 
 def test_values_of_a_world_are_within_their_bounds():

@@ -134,15 +134,6 @@ def is_open(sock: socket.socket) -> bool:
         return True
 
 
-def test_many_hosts_come_in_at_once(opened: Opened) -> None:
-    threads = [threading.Thread(target=opened.come) for _ in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert len(opened.joined) == 100
-
-
 def test_what_was_refused_is_counted_in_one_line(
     opened: Opened, caplog: pytest.LogCaptureFixture
 ) -> None:

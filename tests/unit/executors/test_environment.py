@@ -38,12 +38,3 @@ def test_our_variables_may_change_while_they_are_read():
     env, withheld = environment(Program(("true",), inherit_env=True), ours, {})
     assert ours.reads > 1
     assert (env, withheld) == ({"STAYS": "2"}, ())
-
-
-def test_what_is_for_us_alone_is_never_passed_on():
-    ours = {"TASKORCH_ALLOCATION": "/ours", "A": "1"}
-    for names in (True, {"A", "TASKORCH_ALLOCATION"}):
-        program = Program(("true",), inherit_env=names)
-        env, withheld = environment(program, ours, {})
-        assert env == {"A": "1"}
-        assert withheld == ("TASKORCH_ALLOCATION",)

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import (
-    BrokenExecutor,
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
@@ -110,52 +109,9 @@ def test_whatever_has_a_submit_gets_the_function_as_it_is() -> None:
     assert attempt.soon == []
 
 
-def test_what_goes_to_another_process_is_in_a_form_that_comes_back() -> None:
-    own, attempt = OwnProcesses(), Made(pow, 2, 3)
-    assert begun(own, attempt) is own.future
-    assert own.calls == [(os.getpid, (), {})]
-    assert attempt.asked == ["portable"]
-    own.future.set_result(4711)
-    assert attempt.ends == [(4711, None)]
-
-
-@pytest.mark.parametrize("kind", [Own, OwnProcesses])
-def test_a_call_that_was_cancelled_was_interrupted(kind: type[Own]) -> None:
-    own, attempt = kind(), Made(pow, 2, 3)
-    begun(own, attempt)
-    FuturesExecutor("theirs", own).stop(own.future, 0)
-    assert own.future.cancelled()
-    own.future.set_running_or_notify_cancel()
-    ((value, error),) = attempt.ends
-    assert value is None
-    assert isinstance(error, AttemptInterrupted)
-    assert str(error) == "cancelled"
-
-
 def test_what_is_no_future_of_pythons_cannot_be_stopped() -> None:
     FuturesExecutor("theirs", Own()).stop(None, 0)
     FuturesExecutor("theirs", Own()).stop(object(), 0)
-
-
-@pytest.mark.parametrize("kind", [Own, OwnProcesses])
-@pytest.mark.parametrize("error", [BrokenExecutor("gone"), AttemptInterrupted("over")])
-def test_what_was_given_up_is_said_on_another_thread(
-    kind: type[Own], error: Exception
-) -> None:
-    """A pool may say so while it holds its lock."""
-    own, attempt = kind(), Made(pow, 2, 3)
-    begun(own, attempt)
-    own.future.set_exception(error)
-    assert attempt.soon == [error]
-    assert attempt.ends == [(None, error)]
-
-
-def test_what_a_function_raises_is_told_as_it_is() -> None:
-    own, attempt, error = Own(), Made(pow, 2, 3), ValueError("theirs")
-    begun(own, attempt)
-    own.future.set_exception(error)
-    assert attempt.ends == [(None, error)]
-    assert attempt.soon == []
 
 
 def test_what_a_pool_of_processes_raises_itself_says_that_it_cannot_be_sent() -> None:
@@ -168,41 +124,6 @@ def test_what_a_pool_of_processes_raises_itself_says_that_it_cannot_be_sent() ->
     assert isinstance(told, InvalidTaskError)
     assert told.__cause__ is error
     assert "cannot be sent to executor 'theirs'" in str(told)
-
-
-def test_a_coroutine_that_comes_back_is_an_error() -> None:
-    async def forgotten() -> None: ...
-
-    own, attempt, coroutine = Own(), Made(pow, 2, 3), forgotten()
-    begun(own, attempt)
-    own.future.set_result(coroutine)
-    ((value, error),) = attempt.ends
-    assert value is None
-    assert isinstance(error, TypeError)
-    assert "which nobody would await" in str(error)
-    assert coroutine.cr_frame is None
-
-
-def test_on_threads_it_is_called_in_its_variables() -> None:
-    attempt = Made(VARIABLE.get)
-    with ThreadPoolExecutor(1) as pool:
-        future = begun(pool, attempt)
-        assert future.result(PATIENCE) == "of the attempt"
-    assert attempt.ends == [("of the attempt", None)]
-    assert attempt.asked == [("call", False)]
-    assert VARIABLE.get() == "unset"
-
-
-def test_what_a_function_raises_on_a_thread_is_told_as_it_is() -> None:
-    error = ValueError("theirs")
-
-    def fail() -> None:
-        raise error
-
-    attempt = Made(fail)
-    with ThreadPoolExecutor(1) as pool:
-        begun(pool, attempt)
-    assert attempt.ends == [(None, error)]
 
 
 def test_what_stands_in_the_queue_of_a_pool_that_refused_it_is_not_made() -> None:

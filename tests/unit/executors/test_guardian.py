@@ -102,25 +102,6 @@ def owner(times: int) -> Iterator[Owner]:
 
 
 @linux
-@pytest.mark.parametrize("wakes", ["before we die", "afterwards"])
-def test_exactly_the_living_groups_are_killed(wakes: str) -> None:
-    """However much was told to a guardian that was stopped, and whenever it wakes."""
-    with owner(times=3_000) as us:
-        os.kill(us.guardian, signal.SIGSTOP)
-        eventually(lambda: has_stopped(us.guardian))
-        assert us.go_on() == "told"
-        if wakes == "before we die":
-            os.kill(us.guardian, signal.SIGCONT)
-            us.die()
-        else:
-            us.die()
-            os.kill(us.guardian, signal.SIGCONT)
-        eventually(lambda: is_gone(us.early) and is_gone(us.late))
-        eventually(lambda: is_gone(us.guardian))
-        assert not is_gone(us.dropped)
-
-
-@linux
 def test_a_guardian_that_is_sent_home_kills_nobody() -> None:
     """At the word it goes, whatever stands in its list."""
     with owner(times=1) as us:
@@ -270,28 +251,6 @@ def test_one_that_was_stopped_is_ended_and_waited_for(
     eventually(lambda: has_stopped(pid))
     guard.close()
     assert _guardian.state_of(pid) is None
-
-
-@linux
-@pytest.mark.parametrize("step", ["add", "remove"])
-def test_one_that_was_killed_is_replaced_at_every_step(step: str) -> None:
-    guard = ProcessGuard("replaced")
-    guard.start()
-    guard.add(4711)
-    first = guard._process
-    assert first is not None
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    try:
-        if step == "add":
-            guard.add(4712)
-        else:
-            guard.remove(4711)
-        assert guard._process is not first
-        guard.remove(4711)
-        guard.remove(4712)
-    finally:
-        guard.close()
 
 
 def test_without_its_file_there_is_none_and_a_warning(

@@ -103,17 +103,6 @@ def test_what_is_answered_without_a_question_ends_it_and_no_more_is_heard(
     assert ends.socks[1].recv(1) == b""
 
 
-def test_what_was_whole_before_rubbish_is_heard_and_nothing_is_to_be_given(
-    stack: ExitStack,
-) -> None:
-    ends = Ends(stack)
-    states: list[bool] = []
-    ends.hear = lambda _: states.append(ends.link.is_garbled)
-    ends.say(wire.frame(wire.LOGGED, ONE, b"x") + b"rubbish, and more of it")
-    eventually(lambda: ends.why)
-    assert (states, ends.why) == ([True], ["what has come over it was no frame"])
-
-
 def test_what_cannot_be_read_ends_it_and_is_in_the_log(
     stack: ExitStack, caplog: pytest.LogCaptureFixture
 ) -> None:

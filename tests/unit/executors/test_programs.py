@@ -12,7 +12,6 @@ import pickle
 import queue
 import select
 import signal
-import stat
 import subprocess
 import sys
 import textwrap
@@ -37,7 +36,6 @@ from taskorch.executors._programs._executor import (
     ProgramExecutor,
     ProgramProcess,
 )
-from taskorch.executors._programs._output import Tail
 from taskorch.executors._programs._run import check_name
 from taskorch.kit import processes
 from taskorch.model import DEFAULT_ENV, Program, ProgramResult
@@ -266,15 +264,6 @@ def test_a_program_reports_how_it_ended(programs):
     assert programs.run("true").exit_code == 0
 
 
-def test_a_program_runs_in_its_folder(programs, tmp_path):
-    """The folder to run in is the program's own, and relative programs are found."""
-    script = tmp_path / "here"
-    script.write_text("#!/bin/sh\npwd -P\n")
-    script.chmod(0o700)
-    result = programs.run("./here", cwd=tmp_path)
-    assert result.stdout_tail == f"{tmp_path.resolve()}\n"
-
-
 def test_a_program_gets_few_of_our_variables_and_says_which_not(
     programs, run_id, monkeypatch
 ):
@@ -296,28 +285,6 @@ def test_a_program_gets_few_of_our_variables_and_says_which_not(
     assert "WITHHELD" not in result.stdout_tail
 
 
-def test_a_program_may_get_all_our_variables(programs, run_id, monkeypatch):
-    """With inherit_env=True nothing is withheld, and the mark of the run is ours."""
-    monkeypatch.setenv("ANYTHING", "ours")
-    monkeypatch.setenv("CHANGED", "ours")
-    monkeypatch.setenv("TASKORCH_RUN", "an outer run")
-    program = Program(["env"], inherit_env=True, env={"CHANGED": "its own"})
-    result = programs.run(*program.args, inherit_env=True, env={"CHANGED": "its own"})
-    lines = set(result.stdout_tail.splitlines())
-    assert lines >= {"ANYTHING=ours", "CHANGED=its own", f"TASKORCH_RUN={run_id}"}
-    assert result.withheld_env == ()
-
-
-def test_the_environment_is_that_of_the_moment_of_the_start(programs, monkeypatch):
-    """What changes in our environment after the start changes nothing for it."""
-    monkeypatch.setenv("ASKED", "before")
-    gate = programs.hold()
-    _, wait = programs.start("sh", "-c", "echo $ASKED", inherit_env={"ASKED"})
-    monkeypatch.setenv("ASKED", "after")
-    gate.set()
-    assert wait().result.stdout_tail == "before\n"
-
-
 def test_a_program_reads_nothing_unless_it_is_given_something(programs):
     """Standard input is at its end from the start, or after what was given."""
     assert programs.run("cat").stdout_tail == ""
@@ -325,19 +292,6 @@ def test_a_program_reads_nothing_unless_it_is_given_something(programs):
     assert programs.run("cat", stdin="für\n").stdout_tail == "für\n"
     result = programs.run("cat", stdin=b"\0\xff")
     assert log_of(result) == b"\0\xff"
-
-
-def test_input_larger_than_a_pipe_goes_through(programs):
-    """A program that answers while it reads does not block us, nor we it."""
-    data = os.urandom(3 * 2**20)
-    assert log_of(programs.run("cat", stdin=data)) == data
-
-
-def test_input_that_is_not_wanted_is_no_error(programs):
-    """A program may end, or close its input, without having read it."""
-    assert programs.run("true", stdin=b"x" * 2**20).exit_code == 0
-    result = programs.run("sh", "-c", "exec <&-; echo on", stdin=b"x" * 2**20)
-    assert result.stdout_tail == "on\n"
 
 
 def test_input_that_is_not_wanted_does_not_end_us(tmp_path):
@@ -380,29 +334,6 @@ def test_a_line_of_a_megabyte_is_a_line_like_others(programs):
     assert result.stdout_tail == "x" * (2**16 - 4) + "end\n"
 
 
-def test_the_tail_begins_with_a_whole_character(make):
-    """A tail that is cut within a character leaves that out."""
-    programs = make(tail_bytes=4)
-    assert programs.run("printf", "ééé").stdout_tail == "éé"
-    assert programs.run("printf", "ééx").stdout_tail == "éx"
-    assert programs.run("printf", "éé€").stdout_tail == "€"
-    assert make(tail_bytes=0).run("echo", "x").stdout_tail == ""
-
-
-def test_of_what_is_no_text_a_cut_tail_keeps_all_but_one_character():
-    """No character has more than four bytes, so no more than three are its rest."""
-    tail = Tail(8)
-    tail.add(b"x" + b"\x80" * 8)
-    assert tail.text() == "\ufffd" * 5
-
-
-def test_logs_go_where_they_are_to_go_however_deep_that_is(make, tmp_path):
-    folder = tmp_path / "a" / "b" / "c"
-    result = make(logs=folder).run("echo", "x")
-    assert log_of(result) == b"x\n"
-    assert result.log_path.is_relative_to(folder)
-
-
 @pytest.mark.parametrize("name", ["", "a//b", "/a", "a/", ".", "../a", "a/..", "a\0b"])
 def test_a_name_that_could_lead_elsewhere_is_refused(name):
     with pytest.raises(ValueError, match="no safe path"):
@@ -433,17 +364,6 @@ def test_much_output_needs_little_memory(tmp_path):
     first, grown = ours_says(ours, tmp_path, max_log_bytes=2**20)
     assert first == f"0 {200_000_000 - 2**20}"
     assert int(grown) < 8 * 1024  # in kilobytes
-
-
-def test_the_log_is_private_and_never_another_one(programs, tmp_path):
-    """Logs stand under their names, for us alone, and none is written over."""
-    first = programs.run("echo", "1", name="a/b/1")
-    second = programs.run("echo", "2", name="a/b/1")
-    assert first.log_path == tmp_path / "logs/a/b/1.log"
-    assert second.log_path == tmp_path / "logs/a/b/1.2.log"
-    assert (log_of(first), log_of(second)) == (b"1\n", b"2\n")
-    assert stat.S_IMODE(first.log_path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(first.log_path.parent.stat().st_mode) == 0o700
 
 
 def test_no_link_leads_a_log_elsewhere(programs, tmp_path):
@@ -631,80 +551,7 @@ def test_without_descriptors_for_ourselves_nobody_waits_for_ever(tmp_path):
     assert code == "0"
 
 
-def test_without_processes_a_program_is_reported_as_not_started(programs, monkeypatch):
-    """EAGAIN is an end like others, with its number and what to do."""
-    programs.run("true")
-
-    def refuse(*_args, **_options):
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    monkeypatch.setattr(subprocess, "Popen", refuse)
-    error = programs.error("true")
-    assert isinstance(error, BlockingIOError)
-    assert "ulimit -u" in str(error)
-
-
-def test_a_program_ended_before_its_start_is_not_started(programs, tmp_path):
-    """What is terminated while it still waits to be started never runs."""
-    gate = programs.hold()
-    process, wait = programs.start("touch", str(tmp_path / "made"))
-    assert process.pid is None
-    process.terminate(5)
-    gate.set()
-    error = wait().error
-    assert type(error).__name__ == "CancelledError"
-    assert "before it was started" in str(error)
-    assert not (tmp_path / "made").exists()
-    assert process.stop() is False
-
-
 # ------------------------------------------------------------------ ending, stopping
-
-
-def test_a_program_that_heeds_sigterm_ends_by_itself(programs, says):
-    """SIGTERM reaches the program at once, and its own way to end is respected."""
-    script = f"trap 'echo bye; exit 3' TERM; echo up > {says.path}; {IDLE}"
-    process, wait = programs.start("sh", "-c", script)
-    says.line()
-    process.terminate(PATIENCE)
-    result = wait().result
-    assert result.exit_code == 3
-    assert result.stdout_tail == "bye\n"
-    assert result.duration < PATIENCE
-
-
-def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(programs, says):
-    """When the grace is over, the whole group is killed."""
-    script = f"trap '' TERM; sleep 60 & echo $! > {says.path}; wait; wait"
-    process, wait = programs.start("sh", "-c", script)
-    child = int(says.line())
-    process.terminate(0.05)
-    assert wait().result.exit_code == -signal.SIGKILL
-    eventually(lambda: is_gone(child))
-
-
-def test_a_shorter_grace_counts_and_a_longer_one_does_not(programs, says):
-    """Terminating again can only bring the end nearer."""
-    script = f"trap '' TERM; echo up > {says.path}; while :; do sleep 60; done"
-    process, wait = programs.start("sh", "-c", script)
-    says.line()
-    process.terminate(float("inf"))
-    process.terminate(0.05)
-    process.terminate(PATIENCE)
-    assert wait().result.exit_code == -signal.SIGKILL
-
-
-def test_kill_ends_all_that_a_program_has_started(programs, says):
-    """Kill asks nobody: group, session and those that have left both."""
-    script = (
-        f"sleep 60 & echo $! > {says.path};"
-        f"setsid sh -c 'trap \"\" TERM; echo $$ > {says.path}; sleep 60' & wait"
-    )
-    process, wait = programs.start("sh", "-c", script)
-    pids = [int(says.line()), int(says.line())]
-    process.kill()
-    assert wait().result.exit_code == -signal.SIGKILL
-    eventually(lambda: all(is_gone(pid) for pid in pids))
 
 
 @linux
@@ -721,41 +568,6 @@ def test_what_has_left_the_group_is_asked_to_end_too(make, says):
     assert wait().result.exit_code == -signal.SIGTERM
     assert says.line() == "bye"
     eventually(lambda: is_gone(stray))
-
-
-@linux
-def test_a_child_may_use_the_grace_of_its_program(programs, says):
-    """A child in the group that needs a moment gets it, and SIGTERM only once."""
-    child = (
-        "import os, signal\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
-        f"open({str(says.path)!r}, 'w').write('up\\n')\n"
-        "signal.sigwait([signal.SIGTERM])\n"
-        "os.write(1, b'tidying')\n"
-        "again = signal.sigtimedwait([signal.SIGTERM], 0.2)\n"
-        "os.write(1, b' in haste' if again else b' in peace')\n"
-    )
-    process, wait = programs.start("sh", "-c", '"$@" & wait', "sh", *PYTHON, child)
-    says.line()
-    process.terminate(PATIENCE)
-    result = wait().result
-    assert result.exit_code == -signal.SIGTERM
-    assert result.stdout_tail == "tidying in peace"
-
-
-@linux
-def test_children_started_after_the_question_are_asked_too(programs, says):
-    """What a program starts after SIGTERM, and leaves, does not wait for SIGKILL."""
-    script = (
-        "trap 'sleep 60 >/dev/null 2>&1 & echo $! > $0; exit 3' TERM;"
-        f"echo up > $0; {IDLE}"
-    )
-    process, wait = programs.start("sh", "-c", script, str(says.path))
-    says.line()
-    process.terminate(PATIENCE)
-    assert wait().result.exit_code == 3
-    child = int(says.line())
-    eventually(lambda: is_gone(child))
 
 
 @linux
@@ -827,25 +639,6 @@ def test_a_program_can_be_stopped_while_it_is_started(programs, monkeypatch):
     assert wait().result.exit_code == -signal.SIGKILL
 
 
-@linux
-def test_a_stopped_program_can_be_ended(programs, says):
-    """SIGTERM reaches a stopped program, which then cannot be stopped any more."""
-    code = (
-        "import signal, sys\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
-        f"open({str(says.path)!r}, 'w').write('up\\n')\n"
-        "signal.sigwait([signal.SIGTERM])\n"
-        "sys.exit(3)\n"
-    )
-    process, wait = programs.start(*PYTHON, code)
-    says.line()
-    assert process.stop()
-    eventually(lambda: state_of(process) == "T")
-    process.terminate(PATIENCE)
-    assert process.stop() is False
-    assert wait().result.exit_code == 3
-
-
 def test_signals_after_the_end_are_harmless(programs):
     """A process that has ended can be asked anything, often, without effect."""
     process, wait = programs.start("true")
@@ -859,18 +652,6 @@ def test_signals_after_the_end_are_harmless(programs):
 
 
 # ----------------------------------------------------------------- what it leaves
-
-
-def test_a_child_that_keeps_the_pipe_does_not_hold_us_up(make, says):
-    """What a program leaves in its group is ended with it, pipe or no pipe."""
-    programs = make(drain_quiet=0.05)
-    for redirect in ("", ">/dev/null 2>&1"):
-        script = f"sleep 60 {redirect} & echo $! > {says.path}; echo out; exit 5"
-        result = programs.run("sh", "-c", script)
-        assert result.exit_code == 5
-        assert result.stdout_tail == "out\n"
-        child = int(says.line())
-        eventually(lambda child=child: is_gone(child))
 
 
 def test_a_child_that_never_stops_writing_does_not_hold_us_up(make):
@@ -908,75 +689,7 @@ def test_leftovers_can_be_killed_at_once(make, says):
     eventually(lambda: is_gone(child))
 
 
-@linux
-def test_a_daemon_may_outlive_its_program_but_not_the_run(programs, says):
-    """What leaves the group of a program that ends well stays until the close."""
-    script = f"setsid sleep 60 >/dev/null 2>&1 & echo $! > {says.path}; sleep 0.1"
-    assert programs.run("sh", "-c", script).exit_code == 0
-    daemon = int(says.line())
-    assert is_alive(daemon)
-    programs.executor.close(5)
-    eventually(lambda: is_gone(daemon))
-
-
-@linux
-def test_a_daemon_that_sheds_the_mark_outlives_the_run(programs, says):
-    """Without our variables, and in a session of its own, a process is not ours."""
-    script = (
-        "env -u TASKORCH_RUN -u TASKORCH_PROGRAM setsid sleep 60 >/dev/null 2>&1 & "
-        f"echo $! > {says.path}; sleep 0.1"
-    )
-    assert programs.run("sh", "-c", script).exit_code == 0
-    daemon = int(says.line())
-    programs.executor.close(5)
-    try:
-        assert is_alive(daemon)
-    finally:
-        os.kill(daemon, signal.SIGKILL)
-
-
 # ------------------------------------------------------------------------- many, end
-
-
-def test_many_programs_at_once(programs):
-    """Fifty programs started from ten threads each have their own end and log."""
-    ends: queue.SimpleQueue[ProgramEnd] = queue.SimpleQueue()
-
-    def five(thread: int) -> None:
-        for i in range(5):
-            n = thread * 5 + i
-            programs.executor.start(
-                Program(["sh", "-c", f"echo {n}; cat >&2; exit {n}"], stdin=str(n)),
-                name=f"many/{n}",
-                env={},
-                on_end=ends.put,
-            )
-
-    threads = [threading.Thread(target=five, args=(n,)) for n in range(10)]
-    for thread in threads:
-        thread.start()
-    results = [result_of(ends.get(timeout=PATIENCE)) for _ in range(50)]
-    assert sorted(result.exit_code for result in results) == list(range(50))
-    for result in results:
-        n = result.exit_code
-        assert (result.stdout_tail, result.stderr_tail) == (f"{n}\n", f"{n}")
-        assert log_of(result) in (f"{n}\n{n}".encode(), f"{n}{n}\n".encode())
-    for thread in threads:
-        thread.join()
-
-
-def test_descriptors_are_given_back(programs, tmp_path):
-    """Programs that ran, failed to start or were ended leave no descriptor open."""
-
-    def round_trip() -> int:
-        programs.run("echo", "x", stdin="y")
-        programs.error("no-such-program", stdin="y")
-        process, wait = programs.start("sleep", "60", stdin="y")
-        process.kill()
-        wait()
-        return open_descriptors()
-
-    assert round_trip() == round_trip()
 
 
 def test_callbacks_run_on_one_thread_and_may_raise(programs, caplog):
@@ -997,24 +710,6 @@ def test_callbacks_run_on_one_thread_and_may_raise(programs, caplog):
     assert "on_end of program 'x' failed" in caplog.text
 
 
-def test_a_callback_may_start_the_next_program(programs):
-    """To start and to close from within an end neither blocks nor deadlocks."""
-    ends = queue.SimpleQueue()
-
-    def again(end: ProgramEnd) -> None:
-        ends.put(end)
-        programs.executor.start(Program(["true"]), name="b", env={}, on_end=last)
-
-    def last(end: ProgramEnd) -> None:
-        programs.executor.close(5)
-        ends.put(end)
-
-    programs.executor.start(Program(["true"]), name="a", env={}, on_end=again)
-    for _ in range(2):
-        assert ends.get(timeout=PATIENCE).result.exit_code == 0
-    programs.executor.close(5)
-
-
 def test_close_ends_what_runs_and_waits_for_it(programs, says):
     """When close returns, every program has ended and every end was told."""
     waits = []
@@ -1028,18 +723,6 @@ def test_close_ends_what_runs_and_waits_for_it(programs, says):
     programs.executor.close(0.2)
     with pytest.raises(RuntimeError, match="closed"):
         programs.start("true")
-
-
-def test_close_reports_what_had_not_begun(programs):
-    """Programs that still wait to be started when all is closed are not started."""
-    gate = programs.hold()
-    waits = [programs.start("true")[1] for _ in range(3)]
-    closer = threading.Thread(target=programs.executor.close, args=(5,))
-    closer.start()
-    eventually(lambda: programs.executor._closed)
-    gate.set()
-    closer.join(PATIENCE)
-    assert all("before it was started" in str(wait().error) for wait in waits)
 
 
 def test_an_executor_that_started_nothing_has_nothing_to_close(run_id):
@@ -1163,39 +846,6 @@ def test_who_is_killed_is_killed_once(make, says, monkeypatch):
     assert kills == [process]
 
 
-class AlwaysOneMore:
-    """Of whoever asks, the system has killed one more for want of memory."""
-
-    claims = 0
-
-    def count(self) -> int:
-        return self.claims
-
-    def claim(self, since: int) -> bool:
-        self.claims += 1
-        return since < self.claims
-
-
-@pytest.mark.parametrize("ours", [True, False])
-def test_whom_we_have_killed_the_system_has_not(programs, ours):
-    """And it takes nothing from another that the system has."""
-    kills = AlwaysOneMore()
-    programs.executor._common = attrs.evolve(
-        programs.executor._common, memory_kills=kills
-    )
-    process, wait = programs.start("sh", "-c", IDLE)
-    eventually(lambda: process.pid is not None)
-    if ours:
-        process.kill()
-    else:
-        os.kill(process.pid, signal.SIGKILL)
-    end = wait()
-    assert end.was_asked is ours
-    assert end.result.exit_code == -signal.SIGKILL
-    assert end.result.oom_killed is not ours
-    assert kills.claims == (not ours)
-
-
 # ----------------------------------------------------------- processes of our own
 
 
@@ -1309,29 +959,6 @@ def test_a_fork_of_ours_does_not_hide_our_death(tmp_path, says):
         eventually(lambda: all(is_gone(pid) for pid in pids))
         assert is_alive(fork)
         os.kill(fork, signal.SIGKILL)
-
-
-@linux
-def test_a_guardian_that_is_killed_is_replaced(programs, says):
-    """Whoever kills the guardian only causes another one, which knows all groups."""
-    process, wait = programs.start("sh", "-c", f"echo $PPID > {says.path}; sleep 60")
-    assert int(says.line()) == os.getpid()
-    guard = programs.executor._common.guard
-    first = guard._process.pid
-    os.kill(first, signal.SIGKILL)
-    eventually(lambda: is_gone(first))
-    programs.run("true")
-    assert guard._process.pid != first
-    # It is found to be dead also when a program has ended, not only at a start.
-    second = guard._process.pid
-    os.kill(second, signal.SIGKILL)
-    eventually(lambda: is_gone(second))
-    process.kill()
-    wait()
-    assert guard._process.pid != second
-    third = guard._process.pid
-    programs.executor.close(5)
-    eventually(lambda: is_gone(third))
 
 
 @linux

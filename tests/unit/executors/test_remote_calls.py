@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from taskorch.errors import InvalidTaskError, TaskFailedError
-from taskorch.executors import remote
 from taskorch.executors.remote import (
     HERE,
     RemoteEnd,
@@ -97,16 +96,6 @@ def came_of(fn: Any, *args: Any) -> tuple[Any, BaseException | None]:
 # -- sending ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [5, "text", b"x" * 70_000, [b"y" * 300_000, 7], None])
-def test_what_is_limited_is_pickled_to_the_last_byte(value: Any) -> None:
-    """Large pieces come to the file by another way."""
-    data = pickled(value, 2**20)
-    assert pickle.loads(data) == value
-    assert pickled(value, len(data)) == data
-    with pytest.raises(TooLargeError, match="MiB, pickled"):
-        pickled(value, len(data) - 1)
-
-
 def test_how_much_it_may_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TooLargeError, match=r"^it has more than 0\.5 MiB, pickled$"):
         pickled(bytes(2**20), 2**19)
@@ -116,16 +105,6 @@ def test_how_much_it_may_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pickle.loads(pickled(bytes(2**20), 2**21)) == bytes(2**20)
     monkeypatch.setattr(HERE, "most_bytes", None)
     assert pickle.loads(pickled(bytes(2**20))) == bytes(2**20)
-
-
-def test_what_the_pickler_uses_again_is_copied() -> None:
-    """It writes what is in a buffer of its own, which changes."""
-    file, buffer = remote._Limited(10), bytearray(b"first")
-    assert file.write(buffer) == 5
-    buffer[:] = b"later"
-    assert file.write(b"last!") == 5
-    assert b"".join(file.parts) == b"firstlast!"
-    assert all(type(part) is bytes for part in file.parts)
 
 
 def test_what_is_said_of_what_cannot_be_sent() -> None:
@@ -140,11 +119,6 @@ def test_what_is_said_of_what_cannot_be_sent() -> None:
 
 
 # -- what comes back -------------------------------------------------------------------
-
-
-def test_what_is_returned_comes_back() -> None:
-    assert came_of(pow, 2, 3) == (8, None)
-    assert came_of(print) == (None, None)
 
 
 def test_an_end_says_of_which_kind_it_is() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import sys
 
 import pytest
 
@@ -61,20 +60,6 @@ def test_a_link_is_not_followed_and_a_pipe_does_not_hold_it_up(run, tmp_path):
     assert kept.read_text() == "kept"
 
 
-@pytest.mark.parametrize("folder", ["", "pids/of"])
-def test_its_number_is_in_a_file_while_it_runs(run, tmp_path, folder):
-    """In a folder that is there, or is made."""
-    pid_file = tmp_path / folder / "one.pid"
-    # It may be quicker than the file is.
-    code = f'while ! [ -s "{pid_file}" ]; do :; done; [ $$ = "$(cat {pid_file})" ]'
-
-    end = run("sh", "-c", code, pid_file=pid_file)
-
-    assert end.result is not None
-    assert end.result.exit_code == 0
-    assert not [path for path in pid_file.parent.iterdir() if "pid" in path.name]
-
-
 def test_a_number_that_cannot_be_written_stops_no_program(run, tmp_path, caplog):
     (tmp_path / "file").write_text("")
 
@@ -85,35 +70,12 @@ def test_a_number_that_cannot_be_written_stops_no_program(run, tmp_path, caplog)
     assert "one.pid could not be written" in caplog.text
 
 
-def test_a_program_that_cannot_be_started_has_no_number(run, tmp_path):
-    end = run(
-        "no-such-program", pid_file=tmp_path / "one.pid", log=tmp_path / "one.log"
-    )
-
-    assert isinstance(end.error, OSError)
-    assert not (tmp_path / "one.pid").exists()
-
-
 def test_paths_are_no_empty_texts():
     for name in ("log", "pid_file"):
         with pytest.raises(InvalidTaskError, match=f"{name}: an empty path"):
             Program(["true"], **{name: ""})
         with pytest.raises(TypeError, match=f"{name} is text"):
             Program(["true"], **{name: 3})
-
-
-def test_it_gets_open_files_and_no_others(run, tmp_path):
-    with (tmp_path / "file").open("w") as file, (tmp_path / "other").open("w") as other:
-        code = (
-            f"import os; os.write({file.fileno()}, b'kept')\n"
-            f"try: os.fstat({other.fileno()})\n"
-            "except OSError as error: print(error.strerror)"
-        )
-        end = run(sys.executable, "-c", code, pass_fds=[file.fileno()])
-
-        assert end.result is not None
-        assert (tmp_path / "file").read_text() == "kept"
-        assert end.result.stdout_tail == "Bad file descriptor\n"
 
 
 def test_descriptors_are_numbers_and_of_this_life(tmp_path):

@@ -27,16 +27,6 @@ def test_frames_come_whole_and_in_order_however_they_are_cut(size: int) -> None:
     assert found == FOUR
 
 
-def test_a_frame_is_found_with_its_last_byte_and_once() -> None:
-    frames, data = Frames(), frame(wire.END, ONE, b"body")
-    assert frames.feed(data[:-1]) == []
-    assert frames.feed(data[-1:]) == [(wire.END, ONE, b"body")]
-    assert frames.feed(b"") == []
-    assert frames.feed(data + data[:5]) == [(wire.END, ONE, b"body")]
-    assert frames.feed(data[5:]) == [(wire.END, ONE, b"body")]
-    assert not frames.is_garbled
-
-
 @pytest.mark.parametrize(
     "rubbish",
     [
@@ -110,15 +100,3 @@ def test_a_lossy_wire_makes_no_other_bodies(
     assert {(number, body) for _, number, body in came} <= {*numbered}
     if not edits:
         assert came == [(wire.END, number, body) for number, body in numbered]
-
-
-@pytest.mark.parametrize(
-    ("beyond", "is_garbled"), [(0, False), (1, True), (-(2**20), False)]
-)
-def test_a_length_that_nothing_has_is_no_frame(beyond: int, is_garbled: bool) -> None:
-    """It is seen before all that is awaited: that would never come."""
-    length = wire.MOST_BYTES + 2**20 + beyond
-    head = b"tko3" + bytes([wire.END]) + ONE + length.to_bytes(8)
-    frames = Frames()
-    assert frames.feed(head) == []
-    assert frames.is_garbled is is_garbled

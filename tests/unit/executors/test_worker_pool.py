@@ -284,18 +284,6 @@ def test_before_anything_was_begun_nothing_is_stopped() -> None:
     processes.close(1)
 
 
-def test_stopped_again_it_is_only_killed_sooner(processes: Processes) -> None:
-    attempt = begun(processes, Made(in_workers.ignores_the_end_in_silence))
-    pool: Any = processes._pool
-    eventually(lambda: any(worker.is_ready for worker in pool._workers))
-    attempt.cancelled = True
-    processes.stop(attempt.begun, 3600)
-    processes.stop(attempt.begun, 0.1)
-    assert isinstance(attempt.ended[1], AttemptInterrupted)
-    processes.stop(attempt.begun, 0.1)
-    assert len(attempt.ends) == 1
-
-
 def test_where_the_system_tells_no_end_it_is_looked_for(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

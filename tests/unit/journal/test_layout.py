@@ -26,13 +26,6 @@ def test_another_layout_is_refused_and_nothing_is_changed(path, layout):
     assert path.read_bytes() == before
 
 
-def test_a_form_of_checksum_that_is_not_known_is_damage(path):
-    filled(path)
-    edit(path, "UPDATE groups SET form = 7 WHERE last = 3")
-    with pytest.raises(JournalError, match="3 to 3 were changed"):
-        entries(path)
-
-
 def test_the_id_of_a_journal_stays_and_is_its_own(path, tmp_path):
     filled(path)
     filled(tmp_path / "other.db")

@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from itertools import islice
 
 import pytest
 from tests.unit.journal.tools import ENTRIES, GROUPS, edit, fact, filled
@@ -99,12 +98,6 @@ def test_select_notices_a_neighbour_that_was_changed(path, journal):
 def test_select_does_not_read_other_groups(path, journal):
     edit(path, "UPDATE facts SET body = '[1]' WHERE seq = 3")
     assert [entry[0][1] for entry in journal.select(["t"], 99)] == [2, 4, 5, 10]
-
-
-def test_the_facts_about_a_task_are_read_in_parts(lives, monkeypatch):
-    monkeypatch.setattr(_reader, "_BATCH", 2)
-    found = islice(lives.task_facts("a"), 9)
-    assert [fact[1] for fact, _ in found] == [1, 4, 5]
 
 
 def test_all_facts_may_be_left_out(lives):
@@ -312,25 +305,6 @@ def test_all_groups_are_as_they_were_written(path):
 # -- connections -------------------------------------------------------------------
 
 
-def test_the_owner_keeps_a_connection_that_reads_and_lets_go_of_it(path):
-    with closing(SqliteJournal(path, durability="process")) as journal:
-        epoch = journal.claim()
-        for group in GROUPS:
-            journal.append(epoch, group)
-            assert journal.last == group[-1][0][1]
-            assert journal.ends(["u"]).keys() <= {"u"}
-        assert len(journal._idle._readers) == 1
-        # Some questions at once have one each, and not all are kept.
-        readers = [journal.read() for _ in range(4)]
-        assert [next(reader)[0][1] for reader in readers] == [1] * 4
-        assert journal._idle._readers == []
-        assert [len(list(reader)) for reader in readers] == [len(ENTRIES) - 1] * 4
-        assert len(journal._idle._readers) == 2
-    assert journal._idle._readers == []
-    # The last connection is closed: the log was moved into the journal.
-    assert not path.with_name("journal.db-wal").exists()
-
-
 def test_a_question_that_is_given_up_leaves_nothing_behind(path):
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()
@@ -344,11 +318,6 @@ def test_a_question_that_is_given_up_leaves_nothing_behind(path):
         # No transaction is left open: what comes next is seen.
         journal.append(epoch, [fact(11)])
         assert journal.last == 11
-
-
-def test_who_does_not_own_it_keeps_no_connection(journal):
-    assert journal.last == 10
-    assert journal._idle._readers == []
 
 
 @pytest.mark.parametrize(

@@ -237,17 +237,6 @@ def test_a_group_that_comes_again_is_compared_with_what_is_there(backend, last, 
         assert words_of(error) == words
 
 
-def test_another_group_of_the_same_numbers_is_not_the_one_that_was_kept(backend):
-    with closing(backend.open()) as journal:
-        epoch = journal.claim()
-        journal.append(epoch, GROUPS[0])
-        strike_once("kept", lambda: journal.append(epoch, [fact(3, "u")]))
-        with pytest.raises(ValueError, match="fact 3 comes after fact 3 was kept"):
-            journal.append(epoch, [fact(3, "v")])
-        journal.append(epoch, [fact(3, "u")])
-        assert journal.verify() == 3
-
-
 def test_on_a_server_the_last_groups_are_missed_too(tmp_path, postgres):
     """The number of the last fact stands beside the groups there."""
     backend = OnAServer(tmp_path, postgres)
@@ -336,20 +325,6 @@ def test_who_reads_while_something_is_left_out_sees_no_damage(backend, monkeypat
             left = {entry[0][1] for entry in journal.read()}
             assert left <= set(numbers)
         assert journal.verify() == 20 - 9
-
-
-def test_what_was_read_is_not_read_again_in_what_is_left(backend, monkeypatch):
-    """All becomes one rest, of which a reader had a part."""
-    monkeypatch.setattr(_reader, "_BATCH", 3)
-    groups = [[fact(n, "stays"), fact(n + 1, "goes")] for n in range(1, 20, 2)]
-    fill(backend, groups)
-    with closing(backend.open()) as journal:
-        epoch = journal.claim()
-        reader = journal.read()
-        seen = [next(reader) for _ in range(4)]
-        assert journal.forget(epoch, ["goes"]) == 10
-        numbers = [entry[0][1] for entry in [*seen, *reader]]
-        assert numbers == [1, 2, 3, 4, *range(5, 20, 2)]
 
 
 def test_something_goes_from_a_rest_and_from_the_group_behind_it(backend):

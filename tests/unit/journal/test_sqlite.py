@@ -15,13 +15,9 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
-from zlib import crc32
 
 import pytest
-from hypothesis import given, strategies as st
-from tests.kernel.harness import Policies
-from tests.kernel.random_run import Run
-from tests.unit.journal.tools import ENTRIES, GROUPS, Flaky, edit, entries, fact, filled
+from tests.unit.journal.tools import ENTRIES, GROUPS, edit, entries, fact, filled
 
 from taskorch.errors import (
     InvalidTaskError,
@@ -31,14 +27,10 @@ from taskorch.errors import (
 )
 from taskorch.events import TaskCompleted
 from taskorch.journal import MemoryJournal, SqliteJournal, _file, _lock, _reader
-from taskorch.journal._codec import Rows
-from taskorch.journal._layout import LAYOUT
 from taskorch.journal._sqlite_session import SqliteSession
-from taskorch.kernel import Kernel, differences, fold
 from taskorch.protocols import Journal
 from taskorch.testing.laws import check_journal
 
-NUMBER = st.integers(0, 2**63 - 1)
 WORKLOAD = Path(__file__).with_name("deaths.py")
 
 
@@ -99,29 +91,6 @@ def test_another_word_for_durability_is_refused(path):
         SqliteJournal(path, durability="forever")
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_what_is_read_back_leads_to_the_state_that_the_kernel_is_in(path, opened, seed):
-    made = Run(Random(seed))
-    for _ in range(60):
-        made.step()
-    live = made.machine.kernel
-    journal = opened()
-    epoch = journal.claim()
-    facts = [(entry, None) for entry, _ in made.machine.sink]
-    for start in range(0, len(facts), 7):
-        journal.append(epoch, facts[start : start + 7])
-    journal.close()
-
-    pools = tuple((pool.name, pool.total) for pool in live.pools.values())
-    policies = Policies(ranks=made.machine.policies.ranks)
-    folded = Kernel(live.config, policies, Random(0), pools)
-    for entry, cargo in SqliteJournal(path).read():
-        fold(folded, entry, cargo)
-    found = [line for line in differences(live, folded) if "cargo" not in line]
-    assert not found
-    assert folded.seq == live.seq > 50
-
-
 # -- what is in the file -----------------------------------------------------------
 
 
@@ -169,24 +138,6 @@ def test_the_checksum_is_the_same_for_ever():
     """Whoever changes it changes the layout, and leaves the old journals unreadable."""
     row = (1, "TaskDue", 2, "\U0001fae8 t", '[1,"t"]', "")
     assert _reader.checksum([row, row], 7, 1) == 1924960543
-
-
-@given(
-    st.lists(
-        st.tuples(NUMBER, st.text(), NUMBER, st.text(), st.text(), st.text()),
-        min_size=1,
-        max_size=9,
-    ),
-    st.integers(1, 10),
-)
-def test_the_checksum_goes_over_whole_columns_however_many_rows_at_a_time(rows, part):
-    columns = zip(*rows, strict=True)
-    lines = ["7", *(str(value) for column in columns for value in column)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_reader, "_PART", part)
-        expected = crc32("".join(f"{line}\n" for line in lines).encode(), 5)
-        assert _reader.checksum(rows, 5, 7) == expected
-        assert _reader.checksum(Rows(rows), 5, 7) == expected
 
 
 def flipped(data, place):
@@ -273,19 +224,6 @@ def test_where_there_is_no_journal_there_is_nothing_to_read(path):
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_reader_does_not_hold_the_writer_up(path, opened, monkeypatch):
-    monkeypatch.setattr(_reader, "_BATCH", 2)
-    journal = opened()
-    epoch = journal.claim()
-    for group in GROUPS[:3]:
-        journal.append(epoch, group)
-    reader = journal.read()
-    seen = [next(reader)]
-    journal.append(epoch, GROUPS[3])
-    assert journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-    assert seen + list(reader) == ENTRIES
-
-
 def without_log(path):
     """What the file holds, whatever is in its log."""
     with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as db:
@@ -355,34 +293,6 @@ def test_what_somebody_reads_stays_as_it_was(path, opened):
     assert without_log(path) == [1, 2, 3]
 
 
-def test_nobody_waits_for_readers_to_empty_a_log(path):
-    """They may take hours."""
-    filled(path)
-    waits = []
-
-    class Watched:
-        def execute(self, statement):
-            if "TRUNCATE" in statement:
-                waits.extend(db.execute("PRAGMA busy_timeout").fetchone())
-            return db.execute(statement)
-
-    with closing(_file.connect(path, "rw")) as db:
-        _file.move_log(Watched(), whole=True)
-        assert waits == [0]
-        assert db.execute("PRAGMA busy_timeout").fetchone() == (5000,)
-
-
-def test_a_log_that_nobody_empties_is_bounded(path, monkeypatch):
-    monkeypatch.setattr(_file, "_LONGEST_LOG", 20)
-    with closing(SqliteJournal(path, durability="process")) as journal:
-        epoch = journal.claim()
-        for number in range(1, 101):
-            journal.append(epoch, [fact(number)])
-        # A commit takes a few pages.
-        assert Path(f"{path}-wal").stat().st_size < 40 * 4096
-        assert len(without_log(path)) > 80
-
-
 def test_a_log_is_emptied_by_its_owner_alone(path, opened):
     first = opened()
     epoch = first.claim()
@@ -397,27 +307,6 @@ def test_a_log_is_emptied_by_its_owner_alone(path, opened):
     assert without_log(path) == before == []
     second.empty_log(2)
     assert without_log(path) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("number", [1, 2])
-def test_an_error_while_the_log_is_emptied_loses_nothing(
-    opened, monkeypatch, number, after
-):
-    connect = _file.connect
-    state = {"left": 0, "after": after}
-    monkeypatch.setattr(_file, "connect", lambda *a: Flaky(connect(*a), state))
-    journal = opened()
-    epoch = journal.claim()
-    journal.append(epoch, GROUPS[0])
-    state["left"] = number
-    with pytest.raises(JournalUnavailableError) as caught:
-        journal.empty_log(epoch)
-    assert caught.value.outcome == "refused"
-    assert state["left"] == 0
-    journal.append(epoch, GROUPS[1])
-    journal.empty_log(epoch)
-    assert list(journal.read()) == GROUPS[0] + GROUPS[1]
 
 
 def test_reading_begins_in_the_middle_of_a_group(path):
@@ -455,17 +344,6 @@ def test_a_second_opener_is_told_who_has_it(path, opened):
     assert caught.value.hint == "stop that one first"
     first.append(epoch, GROUPS[0])
     first.close()
-    assert opened().claim() == 2
-
-
-def test_who_is_refused_keeps_nobody_out(path, opened):
-    """Once it is mended, another may have it."""
-    filled(path)
-    edit(path, "PRAGMA user_version = 99")
-    first = opened()
-    with pytest.raises(JournalError, match="newer taskorch"):
-        first.claim()
-    edit(path, f"PRAGMA user_version = {LAYOUT}")
     assert opened().claim() == 2
 
 
@@ -712,83 +590,6 @@ def test_a_child_after_a_fork_is_refused_and_keeps_nothing_alive(path, opened):
 # -- what goes wrong ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_an_error_at_any_statement_and_the_group_may_come_again(
-    tmp_path, monkeypatch, after
-):
-    connect = _file.connect
-    outcomes = []
-    for number in range(1, 60):
-        path = tmp_path / f"{number}.db"
-        state = {"left": 0, "after": after}
-        monkeypatch.setattr(_file, "connect", connect)
-        filled(path, GROUPS[:1])
-        monkeypatch.setattr(_file, "connect", lambda *a, s=state: Flaky(connect(*a), s))
-        with closing(SqliteJournal(path, durability="process")) as journal:
-            epoch = journal.claim()
-            state["left"] = number
-            for group in GROUPS[1:3]:
-                try:
-                    journal.append(epoch, group)
-                except JournalUnavailableError as error:
-                    outcomes.append(error.outcome)
-                    journal.append(epoch, group)
-            is_over = state["left"] > 0
-            state["left"] = 0
-            expected = [entry for group in GROUPS[:3] for entry in group]
-            assert list(journal.read()) == expected
-        if is_over:
-            break
-    else:
-        pytest.fail("there are more statements than we thought")
-    assert outcomes.count("unknown") == 2
-    assert outcomes.count("refused") >= 6
-
-
-def test_a_doubt_stays_until_the_group_is_settled(opened, monkeypatch):
-    """What fails early after a commit of unknown outcome is no refusal."""
-    connect = _file.connect
-    state = {"left": 0, "after": True}
-    monkeypatch.setattr(_file, "connect", lambda *a: Flaky(connect(*a), state))
-    journal = opened()
-    epoch = journal.claim()
-    journal._in_doubt = True
-    state["left"] = 1
-    with pytest.raises(JournalUnavailableError) as caught:
-        journal.append(epoch, GROUPS[0])
-    assert caught.value.outcome == "unknown"
-    journal.append(epoch, GROUPS[0])
-    assert not journal._in_doubt
-
-
-def test_a_full_disk_loses_nothing_and_passes(opened, path):
-    journal = opened()
-    epoch = journal.claim()
-    journal.append(epoch, GROUPS[0])
-    journal._db.execute("PRAGMA max_page_count = 1")
-    big = [(TaskCompleted(3, 4, "t", 1, "a", 5), "x" * 100_000)]
-    with pytest.raises(JournalUnavailableError, match="full") as caught:
-        journal.append(epoch, big)
-    assert caught.value.outcome == "refused"
-    assert list(journal.read()) == GROUPS[0]
-    journal.append(epoch, big)
-    assert entries(path) == GROUPS[0] + big
-
-
-def test_a_lock_of_somebody_else_is_waited_for_and_passes(opened, path, monkeypatch):
-    monkeypatch.setattr(_file, "_PATIENCE", 0.01)
-    journal = opened()
-    epoch = journal.claim()
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(JournalUnavailableError, match="locked") as caught:
-            journal.append(epoch, GROUPS[0])
-        assert caught.value.outcome == "refused"
-        other.execute("ROLLBACK")
-    journal.append(epoch, GROUPS[0])
-    assert entries(path) == GROUPS[0]
-
-
 def test_a_place_where_no_journal_can_be_is_said(path, tmp_path):
     with pytest.raises(JournalError, match="there is no folder") as caught:
         SqliteJournal(path.parent / "no such folder" / "journal.db").claim()
@@ -852,55 +653,6 @@ def test_a_log_that_vanishes_costs_nothing(path, opened, replaced):
         journal.append(epoch, GROUPS[1])
     journal.append(epoch, GROUPS[1])
     assert entries(path) == GROUPS[0] + GROUPS[1]
-
-
-class ReadsAsItCloses:
-    """In place of the connection that writes: somebody reads once it is closed."""
-
-    def __init__(self, journal):
-        self.journal, self.db = journal, journal._db
-        self.read = None
-
-    def close(self):
-        self.db.close()
-        assert not Path(self.journal._log).exists()
-        self.read = list(self.journal.read())
-
-
-def test_a_log_that_the_journal_itself_closes_has_not_vanished(opened):
-    """After a failed write it does so, and others read at the same time."""
-    journal = opened()
-    epoch = journal.claim()
-    journal.append(epoch, GROUPS[0])
-    journal._db = seen = ReadsAsItCloses(journal)
-    journal._disconnect()
-    assert seen.read == GROUPS[0]
-
-
-@pytest.mark.parametrize("reopened", [False, True])
-def test_nor_has_one_that_it_closes_while_somebody_looks_for_it(
-    path, opened, monkeypatch, reopened
-):
-    journal = opened()
-    epoch = journal.claim()
-    journal.append(epoch, GROUPS[0])
-    identity, todo = _file.identity, [journal._disconnect]
-    kept = [*GROUPS[0]]
-    if reopened:
-        # Another file has the name of the log by then.
-        todo.append(lambda: Path(f"{path}-wal.other").touch())
-        todo.append(lambda: journal.append(epoch, GROUPS[1]))
-        kept += GROUPS[1]
-
-    def look(name):
-        if name.endswith("-wal"):
-            while todo:
-                todo.pop(0)()
-        return identity(name)
-
-    monkeypatch.setattr(_file, "identity", look)
-    assert list(journal.read()) == kept
-    assert not todo
 
 
 def test_a_lost_shared_memory_file_is_rebuilt(path):

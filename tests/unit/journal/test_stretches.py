@@ -135,23 +135,6 @@ def test_it_is_found_as_without(path):
     assert answers(path) == with_notes
 
 
-def test_of_some_those_are_found_that_pass(path):
-    journal, some = SqliteJournal(path), ["b/39", "é/250", "a/20", "none"]
-    for asked in ASKED:
-        which, most = TaskFilter(**asked), 1_000
-        all_ = journal.candidates(which, 0, 10**9, most)
-        those = [each for each in all_ if each[1] in some]
-        assert journal.candidates(which, 0, 10**9, most, among=some) == those
-
-
-def test_what_no_stretch_has_is_not_looked_through(path):
-    # In a stretch without the word, a row that has it is not seen: so it is not read.
-    edit(path, "UPDATE stretches SET words = replace(words, '\"rare\"', '\"gone\"')")
-    assert found(path, {"type": "rare"}, 1_000, newest=False) == []
-    edit(path, "UPDATE stretches SET ids = ''")
-    assert found(path, {"id": "*/17"}, 1_000, newest=True) == []
-
-
 def test_what_is_forgotten_leaves_the_notes_and_what_stays_is_noted_again(path):
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()

@@ -350,20 +350,6 @@ def test_no_constructor_runs_when_a_value_is_read():
     assert back(made).n == [1]
 
 
-def test_what_a_cached_property_holds_is_made_again():
-    made = Point(1)
-    assert made.size == 2
-    read = back(made)
-    assert "size" not in vars(read)
-    assert read == made
-    assert read.size == 2
-
-
-def test_a_type_argument_is_no_part_of_a_value():
-    made = Box[int](3)
-    assert back(made) == made
-
-
 def test_a_field_that_is_set_later_may_be_unset():
     read = back(Late())
     assert type(read) is Late
@@ -371,16 +357,6 @@ def test_a_field_that_is_set_later_may_be_unset():
     done = Late()
     done.made = 3
     assert back(done).made == 3
-
-
-def test_what_is_kept_can_be_read_by_people():
-    given = Point(Colour.RED, Pair(date(2026, 1, 2)))
-    assert document(given) == (
-        '{"$dataclass":["tests.unit.journal.test_values:Point",'
-        '{"x":{"$enum":["tests.unit.journal.test_values:Colour","RED"]},'
-        '"y":{"$namedtuple":["tests.unit.journal.test_values:Pair",'
-        '{"first":{"$date":"2026-01-02"},"second":2}]}}]}'
-    )
 
 
 # -- what is refused -----------------------------------------------------------------
@@ -612,24 +588,6 @@ def back_of(row: Any) -> Any:
     return decode(row)[1]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda made: Task("x", made, id="t", priority=3),
-        lambda made: Task.call(len, [made], id="t", priority=3),
-        lambda made: Task.wait_for("e", timeout=1, default=made, id="t", priority=3),
-    ],
-)  # fmt: skip
-def test_of_a_task_only_the_payload_is_missing_that_needs_the_class(module, make):
-    task = make(module(DATACLASS).P(1))
-    row = encode((STOPPED, task))
-    module("")
-    read = back_of(row)
-    assert isinstance(read.payload, Missing)
-    assert (read.id, read.priority, read.type) == ("t", 3, task.type)
-    assert encode((STOPPED, read)) == row
-
-
 @pytest.mark.parametrize("name", ["a", "$a"])
 def test_of_metadata_only_the_item_is_missing_that_needs_the_class(module, name):
     given = {name: module(DATACLASS).P(1), "b": 1}
@@ -640,15 +598,6 @@ def test_of_metadata_only_the_item_is_missing_that_needs_the_class(module, name)
     assert read.metadata["b"] == 1
     assert isinstance(read.metadata[name], Missing)
     assert encode((STOPPED, read)) == row
-
-
-def test_a_fact_with_something_missing_can_be_read(module):
-    fact = TaskProgressed(1, 2, "t", 1, module(DATACLASS).P(1))
-    row = encode((fact, None))
-    module("")
-    read = decode(row)[0]
-    assert isinstance(read[5], Missing)
-    assert encode((read, None)) == row
 
 
 def test_a_time_zone_that_is_not_known_here_is_said():
@@ -684,23 +633,6 @@ class Derived(Plain):
     pass
 
 
-def test_a_registered_class_comes_back_by_its_functions():
-    register(Plain, lambda made: {"n": made.n}, lambda kept: Plain(kept["n"]), name="p")
-    read = back([Plain(Money({3, (4,)}))])
-    assert type(read[0]) is Plain
-    assert read[0].n == Money({3, (4,)})
-    assert document(Plain(1)) == '{"$own":["p",{"n":1}]}'
-
-
-def test_a_subclass_is_registered_by_itself():
-    register(Plain, vars, lambda kept: Plain(**kept), name="p")
-    with pytest.raises(InvalidTaskError) as caught:
-        document(Derived(1))
-    assert "register(Derived" in caught.value.hint
-    register(Derived, vars, lambda kept: Derived(**kept))
-    assert type(back(Derived(1))) is Derived
-
-
 def test_an_instance_whose_function_returns_it_is_refused_in_a_sentence():
     class Own:
         pass
@@ -712,16 +644,6 @@ def test_an_instance_whose_function_returns_it_is_refused_in_a_sentence():
         "result[0]: encode of own returned what cannot be kept: it is nested more than "
         "100 deep, or contains itself; the journal cannot keep it"
     )
-
-
-def test_what_is_registered_comes_before_what_a_class_is():
-    @dataclasses.dataclass
-    class Local:
-        n: int
-
-    register(Local, lambda made: made.n, Local)
-    assert back(Local(3)) == Local(3)
-    assert "$own" in document(Local(3))
 
 
 def test_nobody_has_registered_it_any_more():
@@ -770,19 +692,6 @@ def test_an_encode_that_fails_is_named():
     with pytest.raises(InvalidTaskError, match="encode of bad raised Zero") as caught:
         document(Task("x", [Bad()]))
     assert caught.value.message.startswith("payload[0]: ")
-
-
-def test_the_same_class_may_be_registered_again():
-    """As when a cell of a notebook is run again: the class is another object then."""
-    row = None
-    for _ in range(2):
-
-        class Cell:
-            pass
-
-        register(Cell, lambda _: None, lambda _, cls=Cell: cls())
-        row = row or encode((STOPPED, Cell()))
-        assert type(back_of(row)) is Cell
 
 
 @pytest.mark.parametrize(

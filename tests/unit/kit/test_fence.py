@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from taskorch.kit.fence import SimulatedDeath, is_values, log_of
+from taskorch.kit.fence import is_values, log_of
 
 
 class Raising(logging.Handler):
@@ -72,9 +72,3 @@ def test_an_interrupt_on_the_main_thread_is_the_users_and_elsewhere_a_values(
     log.addHandler(Raising(error))
     with pytest.raises(type(error)):
         log.warning("interrupted")
-
-
-def test_a_death_that_is_simulated_is_caught_nowhere():
-    assert not is_values(SimulatedDeath())
-    assert not on_another_thread(lambda: is_values(SimulatedDeath()))
-    assert is_values(ValueError())

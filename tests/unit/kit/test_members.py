@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from taskorch.kit.members import answer_of, arguments_of, has, members_of, methods_of
+from taskorch.kit.members import answer_of, arguments_of, members_of, methods_of
 
 
 class Doors(Protocol):
@@ -24,34 +24,3 @@ def test_members_are_read_in_order_and_private_ones_are_none():
     assert arguments_of(Doors, "closed") == ()
     assert answer_of(Doors, "opened") is bool
     assert answer_of(Doors, "closed") is str
-
-
-class Whole:
-    number = 1
-
-    def opened(self, by, at):
-        return True
-
-    def closed(self):
-        return ""
-
-
-class HandingOn:
-    def __init__(self, to):
-        self.to = to
-
-    def __getattr__(self, name):
-        return getattr(self.to, name)
-
-
-class WithoutOne(Whole):
-    closed = None
-
-
-def test_an_object_has_them_itself_or_by_what_it_hands_on_to():
-    assert has(Whole(), Doors)
-    assert has(HandingOn(Whole()), Doors)
-    assert not has(WithoutOne(), Doors)
-    assert not has(HandingOn(WithoutOne()), Doors)
-    assert not has(object(), Doors)
-    assert not has(None, Doors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given, strategies as st
@@ -30,13 +29,6 @@ def test_what_is_found_is_what_re_finds(pattern, text):
 def test_it_may_begin_where_another_beginning_was_in_vain():
     assert searcher("x(y+)+z")("xyxyz")
     assert not searcher("x(y+)+z")("xyxy")
-
-
-@pytest.mark.parametrize("pattern", ["(a+)+$", "^(a|a)*$", "(a*)*b", "(?:a|aa)+$"])
-def test_what_would_take_for_ever_takes_a_moment(pattern):
-    begun = time.process_time()
-    assert not searcher(pattern)("a" * 400 + "c!")
-    assert time.process_time() - begun < 20
 
 
 @pytest.mark.parametrize("pattern", [r"(a+)+\1$", "(?=(a+)+)b"])

@@ -29,35 +29,6 @@ def test_it_is_the_latest_line_that_is_of_no_installed_package():
 
 
 @pytest.mark.parametrize(
-    ("lines", "place"),
-    [
-        (['File "a.py", line 1, in <module>', "  b()"], "a.py:1 in <module>"),
-        (
-            [
-                'File "a.py", line 1, in f',
-                'File "/x/lib/python3.12/json/__init__.py", line 2, in loads',
-                'File "/x/site-packages/b.py", line 3, in g',
-                'File "<frozen importlib._bootstrap>", line 4, in h',
-            ],
-            "a.py:1 in f",
-        ),
-        (
-            ['File "/x/site-packages/b.py", line 3, in g'],
-            "/x/site-packages/b.py:3 in g",
-        ),
-        (["KeyError: 1"], ""),
-    ],
-)
-def test_a_traceback_that_is_text_is_read(lines, place):
-    text = "\n".join(f"  {line}" for line in lines)
-    assert place_of(TaskFailedError("task t failed", traceback=text)) == place
-
-
-def test_nobody_knows_where_what_was_never_raised_was():
-    assert place_of(None) == place_of(ValueError()) == ""
-
-
-@pytest.mark.parametrize(
     ("name", "said"),
     [
         ("m:f", "m:f"),

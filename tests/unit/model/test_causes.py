@@ -34,18 +34,6 @@ def test_hints_numbers_ids_and_restarts_make_no_other_cause(one, other):
     assert cause(*one) == cause(*other)
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (("n/ftp", "ftp does not answer"), ("n/web", "web does not answer")),
-        (("n/a", "no disk (in rack)"), ("n/a", "no disk (in desk)")),
-        (("n/a", "no disk"), ("n/a", "no table")),
-    ],
-)
-def test_what_differs_in_what_failed_is_another_cause(one, other):
-    assert cause(*one) != cause(*other)
-
-
 def test_exit_codes_and_signals_are_causes_and_a_cause_is_a_line():
     def failed(number, text):
         return FailedRun(f"t{number}", "ProgramFailedError", text, number)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import pickle
 
 import pytest
 
 from taskorch import Elastic, Resources, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError
-from taskorch.model import elasticity_of, requested
 
 FULL = Elastic(
     Resources(cpu=8, memory_mb=1024),
@@ -19,42 +17,12 @@ FULL = Elastic(
 )
 
 
-def test_it_is_the_resources_that_it_asks_for():
-    elastic = Elastic({"cpu": 8, "gpu": 0})
-
-    assert isinstance(elastic, Resources)
-    assert elastic.is_elastic
-    assert not Resources(cpu=8).is_elastic
-    assert dict(elastic) == {"cpu": 8}
-    assert elastic.zeros == ("gpu",)
-    assert (elastic.min, elastic.weight, elastic.fallback) == (
-        Resources(),
-        1,
-        "best_effort",
-    )
-
-
-def test_two_are_equal_that_ask_for_the_same_in_the_same_way():
-    assert Elastic(Resources(cpu=8)) == Elastic({"cpu": 8}, weight=1.0)
-    assert hash(Elastic(Resources(cpu=8))) == hash(Elastic({"cpu": 8}))
-    assert Elastic({"cpu": 8}) != Resources(cpu=8)
-    assert Resources(cpu=8) != Elastic({"cpu": 8})
-    assert Elastic({"cpu": 8}) != Elastic({"cpu": 8}, weight=2)
-
-
 def test_it_is_shown_as_it_is_written():
     assert repr(Elastic({"cpu": 8})) == "Elastic(Resources(cpu=8))"
     assert repr(FULL) == (
         "Elastic(Resources(cpu=8, memory_mb=1024), min=Resources(cpu=2), weight=1.5, "
         "fallback='all_or_nothing')"
     )
-
-
-def test_it_survives_pickling_and_the_kernel():
-    assert pickle.loads(pickle.dumps(FULL)) == FULL
-    assert requested(FULL.units, elasticity_of(FULL)) == FULL
-    rigid = Resources(cpu=1)
-    assert requested(rigid.units, elasticity_of(rigid)) == rigid
 
 
 def test_what_is_added_is_asked_for_too():

@@ -95,16 +95,6 @@ def test_an_agent_may_come_with_names_that_are_no_levels():
         orch.agents.match(["worker:cqu"])
 
 
-def test_levels_of_a_mapping_are_provided():
-    orch = TaskOrchestrator(unknown_capability="wait")
-    orch.agents.template("low", capabilities=["test"], handler=print)
-    orch.agents.template("high", capabilities={"test": 3}, handler=print)
-    with orch:
-        agent = orch.agents.provision_new_agent({"test": 2})
-        assert agent is not None
-        assert agent.type == "high"
-
-
 def test_levels_are_read_from_names_and_from_a_mapping():
     assert levels_of({"test": 3}) == {"test": 3}
     assert levels_of(["test:3", "code"]) == {"test": 3, "code": 1}

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from hypothesis import given, strategies as st
 
 from taskorch.fleet import _coding_work
 from taskorch.model import ids
-from taskorch.schedules._times import slot_name
 
 SEGMENTS = st.text("ab-.7_T", min_size=1, max_size=8).filter(
     lambda text: ids.id_problem(text) is None
 )
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
 NUMBERS = st.integers(2, 40)
-NOW = st.datetimes(
-    datetime.fromisoformat("2000-01-01"),
-    datetime.fromisoformat("2100-01-01"),
-    timezones=st.just(UTC),
-)
 
 
 @given(st.lists(SEGMENTS, min_size=1, max_size=5))
@@ -35,27 +27,6 @@ def test_a_path_is_its_segments(segments: list[str]) -> None:
     before, last = ids.split_last(path)
     assert (before, last) == (ids.without_last(path), segments[-1])
     assert ids.without_last(path) == "/".join(segments[:-1])
-
-
-@given(PATHS, PATHS)
-def test_below_is_what_has_more_segments(top: str, rest: str) -> None:
-    assert ids.is_below(ids.joined(top, rest), top)
-    assert not ids.is_below(top, top)
-    # What begins with the same letters is another.
-    assert not ids.is_below(f"{top}7/{rest}", top)
-
-
-@given(SEGMENTS, PATHS, st.none() | NUMBERS)
-def test_a_task_of_a_run_has_the_run_and_its_name(
-    run_id: str, name: str, number: int | None
-) -> None:
-    task_id = ids.in_run(run_id, name)
-    assert ids.ids_in_run(run_id, [name, name]) == [task_id, task_id]
-    assert task_id.startswith(ids.in_run(run_id))
-    again = task_id if number is None else ids.numbered(task_id, number)
-    assert ids.run_of(again) == run_id
-    assert ids.name_of(again) == name
-    assert ids.without_run(again) == name + ids.tail_of(again)
 
 
 @given(PATHS, st.just("") | SEGMENTS, st.none() | NUMBERS)
@@ -76,28 +47,6 @@ def test_one_segment_is_of_no_run(name: str, number: int) -> None:
     for task_id in (name, ids.numbered(name, number)):
         assert ids.run_of(task_id) == ids.name_of(task_id) == ""
         assert ids.without_run(task_id) == ""
-
-
-@given(PATHS, NUMBERS)
-def test_a_number_is_put_on_and_taken_off(stem: str, number: int) -> None:
-    task_id = ids.numbered(stem, number)
-    assert ids.stem_of(task_id) == stem
-    assert ids.number_of(task_id) == number
-    assert ids.has_number(task_id)
-    assert stem + ids.tail_of(task_id) == task_id == ids.run_id_of(task_id)
-    assert task_id.startswith(ids.numbered(stem))
-
-
-@given(PATHS)
-def test_the_first_run_has_no_number(stem: str) -> None:
-    assert ids.stem_of(stem) == ids.run_id_of(stem) == stem
-    assert ids.number_of(stem) == 1
-    assert not ids.has_number(stem)
-    assert ids.tail_of(stem) == ""
-    # It may be called by the number all the same.
-    assert ids.run_id_of(ids.numbered(stem, 1)) == stem
-    assert ids.number_of(ids.numbered(stem, 1)) == 1
-    assert ids.earlier_ids(stem) == ids.earlier_ids(ids.numbered(stem, 1)) == []
 
 
 @given(PATHS, NUMBERS)
@@ -189,31 +138,3 @@ def test_ids_by_which_people_are_asked_have_a_form(name: str) -> None:
     assert ids.asked_form(name)
     assert not ids.asked_form(f"x{name}")
     assert not ids.asked_form(name.replace("/", "-"))
-
-
-@given(SEGMENTS, NUMBERS, NUMBERS)
-def test_what_asks_people_has_such_an_id(name: str, number: int, again: int) -> None:
-    made = [
-        ids.escalation_id(name),
-        ids.escalation_id(name, number),
-        ids.id_of_waiver(f"{name}-{number}"),
-        ids.budget_question_id(name, number),
-        ids.budget_question_id(name, number, again),
-    ]
-    assert all(map(ids.asked_form, made))
-    assert len({*made}) == len(made)
-
-
-@given(SEGMENTS, NOW, st.timedeltas(timedelta(0), timedelta(days=1_000)))
-def test_a_tick_of_a_latest_month_or_year_begins_as_it_is_said(
-    schedule: str, now: datetime, before: timedelta
-) -> None:
-    tick = now - before
-    slot = slot_name(int(tick.timestamp()) * 1_000_000_000)
-    years = now.year - tick.year
-    months = 12 * years + now.month - tick.month
-    beginnings = [*ids.beginnings_of_ticks(schedule, now)]
-    for place, is_run in enumerate((False, True)):
-        made = ids.made_id(schedule, slot, is_run=is_run)
-        found = [made.startswith(pair[place]) for pair in beginnings]
-        assert found == [months == 0, months == 1, years == 0, years == 1]

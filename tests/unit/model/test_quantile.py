@@ -3,7 +3,6 @@
 from hypothesis import given, strategies as st
 
 from taskorch.model._status import quantile
-from taskorch.runtime._reports import _durations
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 100))
@@ -21,17 +20,3 @@ def test_the_median_of_few_is_the_lower_one_in_the_middle():
     """Of two as of four: it does not go up and down with how many there are."""
     medians = [quantile(range(n), 50) for n in range(1, 9)]
     assert medians == [0, 0, 1, 1, 2, 2, 3, 3]
-
-
-@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=40))
-def test_of_durations_95_percent_are_not_longer(values):
-    """And half are not longer than the median, in seconds."""
-    found = _durations(values)
-    assert found is not None
-    for share, limit in ((0.5, found.p50), (0.95, found.p95)):
-        assert sum(v / 1e9 <= limit for v in values) >= share * len(values)
-    assert found.p95 <= max(values) / 1e9
-
-
-def test_of_nothing_there_are_no_quantiles():
-    assert _durations([]) is None

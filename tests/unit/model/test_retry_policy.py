@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_seconds
 from taskorch.model import RetryPolicy
 
 
@@ -71,15 +70,6 @@ def test_covers():
     assert RetryPolicy(retry_on=lambda e: "now" in str(e)).covers(ValueError("now"))
     sloppy: Any = lambda e: 0  # noqa: E731
     assert RetryPolicy(retry_on=sloppy).covers(ValueError()) is False
-
-
-def test_seconds():
-    """A duration is a finite number; zero is refused where it has no meaning."""
-    assert check_seconds("delay", 0) == 0
-    with pytest.raises(InvalidTaskError, match="leaves no time at all"):
-        check_seconds("timeout", 0, zero=False)
-    with pytest.raises(InvalidTaskError, match="not True"):
-        check_seconds("timeout", True)
 
 
 @pytest.mark.parametrize(

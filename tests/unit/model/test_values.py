@@ -11,21 +11,13 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.model import (
     TERMINAL,
-    Agent,
-    Blocker,
     BudgetUsage,
     Call,
-    Explanation,
-    Performance,
-    PoolStats,
     Program,
     Resources,
-    StateStats,
-    StopReport,
     Task,
     TaskState,
     TaskStatus,
-    Unfinished,
     call_type,
     named,
     task_of_call,
@@ -110,18 +102,6 @@ def test_a_task_is_a_description():
     assert "_submitted_as" not in repr(task)
 
 
-def test_a_call():
-    """A function becomes a payload, and its name the type."""
-    task = Task.call(function, 1, kwargs={"k": 2}, executor="thread", priority=3)
-    assert task.payload == Call(function, (1,), {"k": 2}, "thread")
-    assert (task.type, task.priority) == ("function", 3)
-    assert Task.call(function, type="other").type == "other"
-    assert Task.call(function).payload == Call(function)
-    number: Any = 7
-    with pytest.raises(InvalidTaskError, match="not 7"):
-        Task.call(number)
-
-
 OPTIONS: dict[str, Any] = {
     "type": "other",
     "id": "a/b",
@@ -162,13 +142,6 @@ def test_all_options_are_among_these():
     assert fields == {"payload", *OPTIONS}
 
 
-def test_an_option_of_a_call_that_there_is_not():
-    """The nearest one is named."""
-    wrong: Any = {"id": "a", "priorty": 1}
-    with pytest.raises(TypeError, match="priority"):
-        Task.call(function, **wrong)
-
-
 def test_the_type_of_a_call():
     """Functions have their name, other callables that of their class."""
     assert call_type(function) == "function"
@@ -184,13 +157,6 @@ def test_a_program():
 
 
 # -- ids ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["a", "a.b", "A-1/b_2", "0", "a" * MAX_ID_LENGTH])
-def test_safe_ids(name):
-    """These can become file names."""
-    assert id_problem(name) is None
-    assert check_id(name) == name
 
 
 @pytest.mark.parametrize(
@@ -240,45 +206,7 @@ def test_status():
 # -- agents ------------------------------------------------------------------------
 
 
-def test_performance():
-    """An agent that nobody has tried stands at one half."""
-    assert Performance().success_rate == 0.5
-    assert Performance(3, 1).success_rate == pytest.approx(4 / 6)
-    assert Agent("a").request == Resources()
-
-
 # -- answers -----------------------------------------------------------------------
-
-
-def test_explanation():
-    """It is the answer in sentences."""
-    queued = Explanation("t", TaskState.QUEUED, (), 1)
-    assert queued.runnable
-    assert "it is its turn" in str(queued)
-    assert "number 1" in str(queued)
-    blocked = Explanation(
-        "t",
-        TaskState.QUEUED,
-        (Blocker("slot", "All slots are taken."),),
-        2,
-        "it is near",
-    )
-    assert not blocked.runnable
-    assert "All slots are taken." in str(blocked)
-    assert "it is near" in str(blocked)
-    assert not Explanation("t", TaskState.RUNNING, ()).runnable
-
-
-def test_reports():
-    """Totals and rests."""
-    assert StateStats(1, 2, 3, 4, 5, 6, 7, 8, 9).total == 45
-    assert PoolStats(4, 1).free == 3
-    report = StopReport(
-        1, 2, 3, (Unfinished("t", TaskState.BLOCKED, "It needs a."),), (), True
-    )
-    assert str(report) == (
-        "1 completed, 2 failed, 3 cancelled, 1 left\n  t (blocked): It needs a."
-    )
 
 
 def test_a_task_of_a_class_of_its_own_is_called_with_options():

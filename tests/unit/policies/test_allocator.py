@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeAgent, FakeContext, FakePool
 
@@ -26,24 +25,6 @@ def test_it_is_a_resource_allocator():
     assert repr(PoolAllocator()) == "PoolAllocator()"
 
 
-def test_nothing_is_granted_for_ever():
-    """An empty request needs no pools, now or later."""
-    answer = allocate(Resources(cpu=0))
-
-    assert answer.granted == Resources()
-    assert answer.reusable
-
-
-def test_what_fits_is_granted_whole():
-    """The grant is the request, and holds for this task only."""
-    wanted = Resources(cpu=2, memory_mb=512)
-    answer = allocate(wanted, FakePool("cpu", 4, 2), FakePool("memory_mb", 512, 512))
-
-    assert answer.granted is wanted
-    assert not answer.reusable
-    assert answer.reason == "all of it was free"
-
-
 def test_a_refusal_names_the_first_that_is_short():
     """Resource, need, free and total stand in the reason, to the last digit."""
     answer = allocate(
@@ -61,26 +42,6 @@ def test_a_refusal_names_the_first_that_is_short():
 def test_a_pool_that_does_not_exist_has_nothing():
     """The reason says so, where the kernel has not refused the task before."""
     assert allocate(Resources(gpu=1)).reason == "gpu: needs 1, and there is no pool"
-
-
-@pytest.mark.parametrize("free", [0.0, -3.0, 4e-7, 1e-9, 5e-324])
-def test_a_pool_without_room_grants_nothing(free):
-    """Less than nothing, and less than the smallest amount, is nothing."""
-    answer = allocate(Resources(cpu=0.000001), FakePool("cpu", 4, free))
-
-    assert answer.granted is None
-    assert "has 0 free of 4" in answer.reason
-
-
-def test_sums_of_floats_fit_exactly():
-    """Ten times a tenth fills one, whatever floats make of it."""
-    free = 1.0
-    for _ in range(10):
-        assert allocate(Resources(cpu=0.1), FakePool("cpu", 1, free)).granted
-        free -= 0.1
-
-    assert free != 0
-    assert not allocate(Resources(cpu=0.1), FakePool("cpu", 1, free)).granted
 
 
 @given(vectors, vectors)

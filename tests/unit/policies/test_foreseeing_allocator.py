@@ -16,7 +16,7 @@ from taskorch.policies import (
     PriorityQueue,
     ProportionalAllocator,
 )
-from taskorch.protocols import Allocation, AllocationRequest, Contender, Learns
+from taskorch.protocols import AllocationRequest, Contender, Learns
 from taskorch.testing.laws import check_resource_allocator
 
 DAY = 86_400.0
@@ -138,54 +138,8 @@ def test_where_nothing_recurs_it_answers_as_its_base(questions):
         assert mine == granted(base, request, now, **state)
 
 
-@given(
-    st.integers(0, 16),
-    st.lists(st.integers(1, 4), max_size=3),
-    st.integers(1, 16),
-    st.integers(1, 16),
-    st.integers(-900, 900),
-)
-def test_what_is_granted_fits_and_is_never_below_the_least(
-    rigid, elastic, cpu, least, after
-):
-    allocator = seen(ForeseeingAllocator(), range(3))
-    least, free = min(least, cpu), 16 - rigid - sum(elastic)
-    if free < 0:
-        return
-    now = 3 * DAY + NINE + after
-    state = {"rigid": rigid, "elastic": elastic}
-    mine, _ = granted(allocator, asked(cpu, least), now, **state)
-    plain, _ = granted(ProportionalAllocator(), asked(cpu, least), now, **state)
-    if mine is None:
-        assert plain is None
-    else:
-        assert least <= mine <= min(cpu, free)
-
-
 def test_it_holds_the_laws_of_allocators():
     check_resource_allocator(ForeseeingAllocator)
-
-
-def test_two_days_are_no_rhythm_and_an_hour_without_a_question_is_one_without_load():
-    allocator = seen(ForeseeingAllocator(), [0, 1])
-    due = 2 * DAY + NINE - 60
-    assert granted(allocator, asked(16, 1), due)[0] == 16
-    seen(allocator, [2])
-    assert granted(allocator, asked(16, 1), 3 * DAY + NINE - 60)[0] == 4
-
-
-def test_a_load_that_goes_on_while_nothing_is_asked_is_no_rise_when_it_is_seen():
-    """From eight to ten: an elastic task asks at nine, and finds it there."""
-    allocator = ForeseeingAllocator()
-    for day in range(4):
-        eight = day * DAY + NINE - 3_600
-        granted(allocator, asked(1), eight - 1_800)
-        granted(allocator, asked(12), eight)
-        granted(allocator, asked(16, 1), eight + 3_600, rigid=12)
-        granted(allocator, asked(1), eight + 7_200)
-    friday = 4 * DAY + NINE
-    assert granted(allocator, asked(16, 1), friday - 3_600 - 60)[0] == 4
-    assert granted(allocator, asked(16, 1), friday - 60)[0] == 16
 
 
 class Orchestrator:
@@ -251,20 +205,6 @@ def test_what_cannot_be():
     assert repr(ForeseeingAllocator()) == text
     assert ForeseeingAllocator().asks[0].rigid
     assert ForeseeingAllocator().chunks == ProportionalAllocator().chunks
-
-
-def test_what_a_class_says_of_its_own_method_is_not_said_of_one_in_its_place():
-    """As of any allocator: who overrides `allocate` says anew that it grants whole."""
-
-    class NeverOnFridays(PoolAllocator):
-        def allocate(self, request, pools, context):
-            return Allocation(None, "it is Friday")
-
-    class Whole(NeverOnFridays):
-        rigid = True
-
-    assert not ForeseeingAllocator(NeverOnFridays()).rigid
-    assert ForeseeingAllocator(Whole()).rigid
 
 
 def test_a_base_that_learns_would_be_told_of_nothing():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.policies.fakes import FakeContext, FakeView
+from tests.unit.policies.fakes import FakeContext
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
@@ -62,48 +62,6 @@ def test_at_one_instant_the_higher_priority_is_never_later(aging, at, low, high)
     low, high = sorted((low, high))
 
     assert key(PriorityQueue(aging), at, high) <= key(PriorityQueue(aging), at, low)
-
-
-@given(times, times, levels, levels)
-def test_fifo_looks_at_the_time_alone(first, later, one, other):
-    """No priority changes the order."""
-    queue = FifoQueue()
-
-    assert (key(queue, first, one) < key(queue, later, other)) == (first < later)
-
-
-@pytest.mark.parametrize("kind", [PriorityQueue, FifoQueue])
-def test_without_a_limit_the_admission_holds_for_all(kind):
-    """Nothing is asked again, and the age goes with the answer."""
-    queue = kind(max_age=5)
-    admission = queue.admit(TASK, FakeContext(view=FakeView(queued=10**9)))
-
-    assert admission.admitted
-    # Not of a class of the user's that overrides the question.
-    assert admission.reusable is PriorityQueue
-    assert admission.max_age == 5
-
-
-@pytest.mark.parametrize("kind", [PriorityQueue, FifoQueue])
-def test_a_full_queue_refuses_with_numbers(kind):
-    """The last place is given, and the next one refused."""
-    queue = kind(max_queued=1000, max_age=5)
-    last = queue.admit(TASK, FakeContext(view=FakeView(queued=999)))
-    over = queue.admit(TASK, FakeContext(view=FakeView(queued=1000)))
-
-    assert (last.admitted, last.reusable, last.max_age) == (True, False, 5)
-    assert (over.admitted, over.reusable) == (False, False)
-    assert over.reason == "1,000 tasks queued already, and max_queued is 1,000"
-
-
-def test_a_queue_of_one_place_is_a_queue():
-    """The smallest limit is 1."""
-    queue = FifoQueue(1)
-
-    assert queue.admit(TASK, FakeContext(view=FakeView(queued=0))).admitted
-    assert queue.admit(TASK, FakeContext(view=FakeView(queued=1))).reason == (
-        "1 task queued already, and max_queued is 1"
-    )
 
 
 @pytest.mark.parametrize(

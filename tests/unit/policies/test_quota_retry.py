@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import strategies as st
 from tests.unit.policies.fakes import FakeContext, failure
 
-from taskorch.errors import InvalidTaskError, Permanent, TaskTimeoutError
+from taskorch.errors import InvalidTaskError, Permanent
 from taskorch.model import RetryPolicy, Task
 from taskorch.policies import BackoffRetryHandler, QuotaRetryHandler
 from taskorch.protocols import RetryDecision, RetryHandler
@@ -74,51 +72,10 @@ def test_when_the_tokens_are_spent_there_is_no_retry():
     )
 
 
-def test_time_brings_the_tokens_back_and_no_more_than_there_were():
-    """Half a token a second; after a day the bucket is full and not fuller."""
-    handler = QuotaRetryHandler(Always(), tokens=2, refill_per_second=0.5)
-    times = [0, 0, 1.9, 2, 3.9, 4]
-
-    assert [decide(handler, at).retry for at in times] == [
-        True,
-        True,
-        False,
-        True,
-        False,
-        True,
-    ]
-    assert [decide(handler, 86_400).retry for _ in range(3)] == [True, True, False]
-
-
-@pytest.mark.parametrize("error", [TaskTimeoutError("late"), TimeoutError("late")])
-def test_a_timeout_costs_more(error):
-    """Ours and Python's own."""
-    handler = QuotaRetryHandler(Always(), tokens=3, refill_per_second=0)
-
-    assert decide(handler, error=error).reason == "1 of 3 tokens left for 't'"
-    assert not decide(handler, error=error).retry
-    assert decide(handler).retry
-
-
 def test_a_timeout_costs_double_or_a_whole_bucket():
     """Unless something else is said."""
     assert QuotaRetryHandler(cost=3).timeout_cost == 6
     assert QuotaRetryHandler(tokens=1).timeout_cost == 1
-
-
-def test_waiting_retries_follow_one_another_at_the_rate_of_the_tokens():
-    """Tokens are taken in advance, each a little later."""
-    handler = QuotaRetryHandler(
-        Always(), tokens=2, refill_per_second=2, when_empty="wait"
-    )
-    answers = [decide(handler) for _ in range(5)]
-
-    assert [a.delay for a in answers] == [0, 0, 0.5, 1.0, 1.5]
-    assert all(a.retry for a in answers)
-    assert answers[2].reason == (
-        "the tokens of 't' are back in 500 ms; 0 of 2 tokens left for 't'"
-    )
-    assert decide(handler, 1.5).delay == 0.5
 
 
 def test_a_wait_is_no_shorter_than_the_inner_delay():
@@ -132,28 +89,6 @@ def test_a_wait_is_no_shorter_than_the_inner_delay():
     )
 
     assert [decide(handler).delay for _ in range(8)] == [5, 5, 5, 5, 5, 5, 6, 7]
-
-
-def test_each_type_has_a_budget_of_its_own():
-    """One storm does not silence the others."""
-    handler = QuotaRetryHandler(Always(), tokens=2, refill_per_second=0)
-    other = Task("other")
-
-    assert [decide(handler).retry for _ in range(3)] == [True, True, False]
-    assert decide(handler, task=other).retry
-
-
-def test_a_key_says_whose_budget_it_is():
-    """All tasks of one host share it, whatever their types."""
-    handler = QuotaRetryHandler(
-        Always(), tokens=2, refill_per_second=0, key=lambda task: task.payload["host"]
-    )
-    tasks = [Task(name, {"host": host}) for name in "abc" for host in ("x", "y")]
-
-    assert [decide(handler, task=task).retry for task in tasks] == [True] * 4 + [
-        False
-    ] * 2
-    assert "of 'x' is spent" in decide(handler, task=tasks[0]).reason
 
 
 def test_the_number_of_buckets_is_bounded():
@@ -220,14 +155,6 @@ def test_a_wait_of_more_than_a_hundred_years_is_none():
     assert not decide(handler).retry
 
 
-def test_a_clock_that_steps_back_brings_nothing():
-    """Another orchestrator's clock may be behind; no token appears from it."""
-    handler = QuotaRetryHandler(Always(), tokens=1, timeout_cost=1, refill_per_second=1)
-    decide(handler, 100.0)
-
-    assert not decide(handler, 50.0).retry
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -256,63 +183,3 @@ def test_options_out_of_range_are_refused(options):
 
 
 tokens = st.integers(1, 20)
-rates = st.integers(0, 5)
-moments = st.lists(st.floats(0, 100), max_size=60).map(sorted)
-
-
-@given(tokens, rates, moments)
-def test_retries_never_exceed_the_budget(most, rate, times):
-    """In every span of time: at most a full bucket and what comes back meanwhile."""
-    handler = QuotaRetryHandler(
-        Always(), tokens=most, timeout_cost=1, refill_per_second=rate
-    )
-    granted = [at for at in times if decide(handler, at).retry]
-
-    for first in range(len(granted)):
-        for last in range(first, len(granted)):
-            span = granted[last] - granted[first]
-            assert last - first + 1 <= most + span * rate + 1e-6
-
-
-@given(tokens, st.integers(1, 5), moments)
-def test_waiting_retries_begin_within_the_budget_in_order(most, rate, times):
-    """The starts keep to the rate, nobody is refused, and none overtakes."""
-    handler = QuotaRetryHandler(
-        Always(), tokens=most, timeout_cost=1, refill_per_second=rate, when_empty="wait"
-    )
-    answers = [(at, decide(handler, at)) for at in times]
-    starts = [at + answer.delay for at, answer in answers]
-
-    assert all(answer.retry for _, answer in answers)
-    assert all(b >= a - 1e-9 for a, b in pairwise(starts))
-    for first in range(len(starts)):
-        for last in range(first, len(starts)):
-            span = starts[last] - starts[first]
-            assert last - first + 1 <= most + span * rate + 1e-6
-
-
-@given(st.sampled_from(["refuse", "wait"]), moments, st.integers())
-def test_the_same_questions_give_the_same_answers(when_empty, times, seed):
-    """Nothing but the failures and the context counts."""
-    task = Task("t", retry=RetryPolicy(1000, jitter="full"))
-
-    def run():
-        handler = QuotaRetryHandler(tokens=5, when_empty=when_empty)
-        context = FakeContext()
-        context.random.seed(seed)
-        answers = []
-        for at in times:
-            context.now = at
-            answers.append(handler.decide(failure(task), context))
-        return answers
-
-    assert run() == run()
-
-
-@given(st.integers(1, 20), st.sampled_from(["refuse", "wait"]))
-def test_it_ends(attempts, when_empty):
-    """Law 2: with an inner handler that ends, it does."""
-    task = Task("t", retry=RetryPolicy(attempts))
-    handler = QuotaRetryHandler(when_empty=when_empty)
-
-    assert not decide(handler, task=task, attempts=attempts).retry

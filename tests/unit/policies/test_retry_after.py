@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from email.message import Message
 from email.utils import formatdate
 from types import SimpleNamespace
-from urllib.error import HTTPError
 
 import pytest
 from hypothesis import given, strategies as st
@@ -68,15 +66,6 @@ def test_the_attribute_counts_more_than_the_headers():
     """Who set it knows more; one that is of no use is passed over."""
     assert retry_after(error(retry_after=1, response=headers("9")), NOW) == 1
     assert retry_after(error(retry_after="?", response=headers("9")), NOW) == 9
-
-
-def test_the_headers_of_urllib_are_its_errors_own():
-    """`HTTPError` has them without a response."""
-    message = Message()
-    message["retry-after"] = "7"
-
-    with HTTPError("http://x", 503, "busy", message, None) as raised:
-        assert retry_after(raised, NOW) == 7
 
 
 def test_attributes_that_raise_are_no_hint():

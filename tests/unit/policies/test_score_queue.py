@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.policies.fakes import FakeContext, FakeView
+from tests.unit.policies.fakes import FakeContext
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
 from taskorch.policies import ScoreQueue
 from taskorch.protocols import TaskQueue
-from taskorch.testing import Simulation
 
 WEIGHTS = {"reward_signal": 600, "objective_complexity": -60, "resource_pressure": -120}
 NOW = 1_700_000_000.0
@@ -53,48 +50,6 @@ def test_scores_differ_by_no_more_than_the_spread(one, other, first, second):
     difference = key(one, priority=first) - key(other, priority=second)
     most = queue.spread + 60 * abs(first - second)
     assert abs(difference) <= most + 1e-5
-
-
-def test_nothing_waits_longer_than_the_formula_says():
-    """What came more than `spread` after a task never starts before it."""
-    drawn = random.Random(7)
-    queue = ScoreQueue({"reward": 40, "pressure": -20})
-    simulation = Simulation(seed=1, queue=queue)
-    simulation.agent("one", capabilities={"t"}, max_concurrency=1)
-    simulation.work("t", 5.0)
-    submitted: dict[str, float] = {}
-
-    def submit(name, reward, pressure):
-        metadata = {"reward": reward, "pressure": pressure}
-        submitted[name] = simulation.now
-        simulation.submit_task(Task("t", id=name, metadata=metadata))
-
-    # A poor one among rich ones, which come faster than they can be done.
-    submit("first", 0, 0)
-    simulation.at(1.0, lambda: submit("poor", 0, 1))
-    for number in range(60):
-        reward = drawn.choice([0.9, 1])
-        simulation.at(1.0 + 3 * number, lambda n=number, r=reward: submit(f"{n}", r, 0))
-    simulation.run()
-
-    order = [attempt.task_id for attempt in simulation.attempts]
-    assert len(order) == 62
-    overtook = 0
-    for place, name in enumerate(order):
-        later = [submitted[name] - submitted[other] for other in order[place + 1 :]]
-        overtook += any(ahead > 0 for ahead in later)
-        assert max(later, default=0) <= queue.spread
-    assert overtook > 5
-    # And that is what "poor" met: it came after all of the first minute.
-    assert order.index("poor") > 15
-
-
-def test_a_full_queue_refuses_and_age_goes_with_the_answer():
-    queue = ScoreQueue({}, max_queued=2, max_age=5)
-    last = queue.admit(Task("t"), FakeContext(view=FakeView(queued=1)))
-    over = queue.admit(Task("t"), FakeContext(view=FakeView(queued=2)))
-    assert (last.admitted, last.max_age) == (True, 5)
-    assert over.reason == "2 tasks queued already, and max_queued is 2"
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), True, "1", None, 10**400])

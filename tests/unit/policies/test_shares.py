@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import permutations
 from math import floor
 
-import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 from tests.tools.examples import examples
 
@@ -21,7 +19,6 @@ from taskorch.policies._shares import (
     fitting,
 )
 
-MILLION = 1_000_000
 #: Small numbers, so that ties, bounds and pools that are used up are frequent.
 sizes = st.integers(1, 24)
 weights = st.integers(1, 4)
@@ -56,40 +53,10 @@ def divisions(draw, pools=None, most=6):
     return there, chunks, tuple(claims)
 
 
-@st.composite
-def fitting_divisions(draw):
-    """Likewise of one pool, that all claims can have their least of."""
-    chunk = draw(st.integers(1, 4))
-    claims = []
-    for _ in range(draw(st.integers(1, 6))):
-        pieces = draw(st.integers(1, 24))
-        least = draw(st.integers(1, pieces))
-        wanted = pieces * chunk - draw(st.integers(0, chunk - 1))
-        least = min(least * chunk, wanted)
-        claims.append(
-            Demand((wanted,), (least,), draw(weights), draw(st.integers(1, 3)))
-        )
-    there = sum(claim.least[0] * claim.times for claim in claims)
-    return (there + draw(st.integers(0, 60)),), (chunk,), tuple(claims)
-
-
-def singles(claims):
-    """The same, with one claim each."""
-    return tuple(c._replace(times=1) for c in claims for _ in range(c.times))
-
-
 def left_over(there, shares):
     """What nobody has."""
     return tuple(
         have - sum(s.amounts[pool] * s.times for found in shares for s in found)
-        for pool, have in enumerate(there)
-    )
-
-
-def fit_all(there, claims):
-    """Whether all can have their least."""
-    return all(
-        sum(claim.least[pool] * claim.times for claim in claims) <= have
         for pool, have in enumerate(there)
     )
 
@@ -102,21 +69,6 @@ def test_no_more_is_given_than_there_is(division):
     there, chunks, claims = division
 
     assert min(left_over(there, divide(there, chunks, claims))) >= 0
-
-
-@given(divisions())
-def test_a_share_is_whole_chunks_between_the_least_and_the_request(division):
-    there, chunks, claims = division
-
-    for claim, found in zip(claims, divide(there, chunks, claims), strict=True):
-        assert sum(share.times for share in found) <= claim.times
-        assert sorted(found, reverse=True) == list(found)
-        for share in found:
-            for amount, need, low, chunk in zip(
-                share.amounts, claim.wanted, claim.least, chunks, strict=True
-            ):
-                assert low <= amount <= need
-                assert amount % chunk == 0 or amount == need
 
 
 @given(divisions())
@@ -170,25 +122,6 @@ def test_nothing_is_left_that_one_of_them_could_use(division):
             gains = [a > b for a, b in zip(more, share.amounts, strict=True)]
             loses = [a < b for a, b in zip(more, share.amounts, strict=True)]
             assert not any(gains) or any(loses) or share.amounts == claim.wanted
-
-
-@given(fitting_divisions(), st.integers(0, 5), st.integers(1, 12))
-def test_asking_for_more_never_gets_less(division, number, more):
-    there, chunks, claims = division
-    claims = singles(claims)
-    number %= len(claims)
-    claim = claims[number]
-    larger = claim._replace(wanted=(claim.wanted[0] + more,))
-    larger = larger._replace(least=bounds(larger.wanted, chunks, claim.least))
-    asking = (*claims[:number], larger, *claims[number + 1 :])
-    assume(fit_all(there, asking))
-
-    (before, *_), (after, *_) = (
-        divide(there, chunks, asked)[number] for asked in (claims, asking)
-    )
-    # Its last piece may be less than a chunk if it asks for no more.
-    assert after.amounts[0] >= before.amounts[0] // chunks[0] * chunks[0]
-    assert after.amounts[0] >= min(before.amounts[0], claim.least[0])
 
 
 @given(divisions())
@@ -335,35 +268,6 @@ def plain_divide(there, chunks, claims):  # noqa: C901 - the definition, in one 
     )
 
 
-@given(
-    divisions(most=12), st.integers(1, 1_000), st.sets(st.integers(0, 2)), st.booleans()
-)
-def test_what_is_written_for_speed_is_what_is_meant(division, scale, undivided, alike):
-    there, chunks, claims = division
-    there = tuple(have * scale + have % 7 for have in there)
-    chunks = tuple(
-        0 if pool in undivided else chunk * scale for pool, chunk in enumerate(chunks)
-    )
-    claims = tuple(
-        claim._replace(
-            wanted=tuple(need * scale for need in claim.wanted),
-            least=tuple(
-                (part if chunk else need) * scale
-                for need, part, chunk in zip(
-                    claim.wanted, claim.least, chunks, strict=True
-                )
-            ),
-        )
-        for claim in claims
-    )
-    if alike:
-        claims = tuple(claims[0]._replace(times=claim.times) for claim in claims)
-    plain = plain_divide(there, chunks, claims)
-    assert divide(there, chunks, claims) == plain
-    # Remembered, or not.
-    assert divide(there, chunks, claims) == plain
-
-
 @given(st.randoms(use_true_random=False), st.integers(1, 2))
 @settings(max_examples=examples(3))
 def test_many_are_divided_as_is_meant(random, pools):
@@ -441,13 +345,6 @@ def test_a_pool_stops_nobody_who_has_all_that_it_wants_of_it():
     )
 
 
-def test_what_has_no_chunk_is_not_divided():
-    """Of 5 in chunks of 2 each has 2; of the other pool each has all that it wants."""
-    claims = (Demand((4, 3), (0, 3), 1, 2),)
-
-    assert divide((5, 10), (2, 0), claims) == ((Portion((2, 3), 2),),)
-
-
 def test_what_is_rounded_does_not_keep_it_searching():
     """Where one begins to grow, levels that are rounded may be a bit apart."""
 
@@ -457,77 +354,6 @@ def test_what_is_rounded_does_not_keep_it_searching():
 
     filling = Rounded((8,), [[8, 9]], [[2, 2]], weights=[1, 1], times=[1, 1])
     assert filling._used_up_at(0, 5, bound=9) == 4
-
-
-def seats(there, *requests, chunk=1):
-    claims = tuple(Demand((each,), (0,)) for each in requests)
-    return [share.amounts[0] for (share,) in divide((there,), (chunk,), claims)]
-
-
-def test_the_first_example_of_balinski_and_young():
-    """Their quotas are 51.17, 44.00, 1.62, 1.61 and 1.60: the method of Hamilton."""
-    votes = [5117, 4400, 162, 161, 160]
-
-    assert seats(100, *votes) == [51, 44, 2, 2, 1]
-
-
-@pytest.mark.parametrize("order", list(permutations([5117, 4400, 162, 161, 160]))[::17])
-def test_it_does_not_matter_who_is_named_first(order):
-    expected = dict(zip([5117, 4400, 162, 161, 160], [51, 44, 2, 2, 1], strict=True))
-
-    assert seats(100, *order) == [expected[votes] for votes in order]
-
-
-def test_a_share_of_each_of_three_pools_by_weight_and_request():
-    """256 compute units, 64 GB and 10 Gbps, in chunks of 2, 256 MB and 100 Mbps."""
-    there = tuple(n * MILLION for n in (256, 65_536, 10_000))
-    chunks = tuple(n * MILLION for n in (2, 256, 100))
-
-    def claim(units, memory, bandwidth, weight=1):
-        wanted = tuple(n * MILLION for n in (units, memory, bandwidth))
-        return Demand(wanted, chunks, weight)
-
-    shares = divide(
-        there,
-        chunks,
-        (
-            # 384 units are asked for at weight 1 or 2: the units are the scarcest.
-            claim(128, 16_384, 1_000),
-            claim(128, 16_384, 1_000, weight=2),
-            claim(128, 32_768, 4_000),
-        ),
-    )
-
-    got = [tuple(n // MILLION for n in share.amounts) for (share,) in shares]
-    # The second has all of its 128, so the others have 64 each: half of all they asked.
-    assert got == [
-        (64, 8_192, 500),
-        (128, 16_384, 1_000),
-        (64, 16_384, 2_000),
-    ]
-
-
-def test_what_a_pool_stops_leaves_the_others_to_those_who_can_use_them():
-    """The first two share the first pool; the third is not held up by that."""
-    claims = (
-        Demand((8, 4), (1, 1)),
-        Demand((8, 4), (1, 1)),
-        Demand((0, 9), (0, 1)),
-    )
-
-    assert divide((8, 12), (1, 1), claims) == (
-        (Portion((4, 2), 1),),
-        (Portion((4, 2), 1),),
-        (Portion((0, 8), 1),),
-    )
-
-
-def test_what_is_not_divided_is_whole():
-    """One licence for each of two; of the cores, half."""
-    claim = Demand((8, 1), (1, 1), 1, 2)
-
-    assert divide((8, 2), (1, 0), (claim,)) == ((Portion((4, 1), 2),),)
-    assert divide((8, 1), (1, 0), (claim,)) == ((Portion((8, 1), 1),),)
 
 
 def test_the_rest_of_a_request_below_a_chunk_may_be_its_last_piece():
@@ -548,11 +374,6 @@ def test_a_pool_that_was_made_smaller_is_nothing_to_who_wants_nothing_of_it():
     assert divide((-3, 15), (1, 4), claims) == (
         (Portion((0, 9), 1), Portion((0, 4), 1)),
     )
-
-
-def test_pools_that_hold_less_than_nothing_give_nothing():
-    assert divide((-3,), (1,), (Demand((4,), (1,)),)) == ((),)
-    assert fitting(Demand((4,), (1,)), (-3,), (1,)) is None
 
 
 def test_nobody_has_nothing():

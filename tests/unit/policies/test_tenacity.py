@@ -272,18 +272,6 @@ def test_a_function_is_a_strategy():
     assert answer.reason == "attempt 5 of 9 in 8 s (growing)"
 
 
-def test_a_seed_repeats_a_run_with_strategies():
-    """Chance comes from the orchestrator's generator."""
-    policy = RetryPolicy(9, wait=tenacity.wait_random(0, 50))
-    facts = failure(Task("t", retry=policy))
-    first, again = (
-        BackoffRetryHandler().decide(facts, FakeContext(random=Random(4)))
-        for _ in range(2)
-    )
-
-    assert first == again
-
-
 # ------------------------------------------------------------------- the handler
 
 
@@ -435,12 +423,6 @@ def test_it_ends_even_if_its_strategy_does_not():
 
     assert handle(failure(TASK, attempts=999_999), stop=never).retry
     assert not handle(failure(TASK, attempts=1_000_000), stop=never).retry
-
-
-def test_what_a_strategy_raises_passes_through():
-    """The orchestrator guards the call."""
-    with pytest.raises(ZeroDivisionError):
-        handle(stop=lambda retry_state: 1 / 0)
 
 
 def test_a_decision_that_is_to_be_awaited_is_refused():

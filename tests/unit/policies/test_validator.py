@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from tests.unit.policies.fakes import FakeContext
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import AtLeast, Call, Resources, RetryPolicy, Task
+from taskorch.model import Call, Resources, RetryPolicy, Task
 from taskorch.policies import StructuralValidator, ValidatorChain
 from taskorch.protocols import Finding, Validator, Verdict
 
@@ -52,31 +52,6 @@ def test_they_are_validators():
 
 
 # ------------------------------------------------------------------- what is sound
-
-
-FULL = Task(
-    "code-review",
-    {"path": "a.py"},
-    id="run-1/review",
-    priority=-5,
-    after=["a", "b/c", "a~2", object(), Task("x")],
-    requires={"gpu", "python 3"},
-    resources=Resources(cpu=1),
-    timeout=30,
-    expected=20,
-    deadline=NOON,
-    not_before=NOON - timedelta(hours=1),
-    retry=RetryPolicy(3),
-    idempotency_key="nightly: 2030-01-01",
-    idempotent=False,
-    metadata={"team": "blue"},
-    owner="ann",
-)
-
-
-def test_a_full_task_is_accepted():
-    """Everything that a task may say, said well, is accepted for itself alone."""
-    assert validate(FULL) == Verdict()
 
 
 @pytest.mark.parametrize(
@@ -124,26 +99,6 @@ def test_a_task_with_something_of_its_own_speaks_for_itself_alone(own):
 def test_what_is_the_tasks_own_is_checked_each_time(own):
     """Such a verdict is not kept."""
     assert validate(Task("t", **own)) == Verdict()
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"deadline": 2, "not_before": 1},
-        {"deadline": NOON, "not_before": 1e9},
-        {"deadline": 1, "not_before": NOON},
-        {"deadline": NOON, "not_before": NOON - timedelta(microseconds=1)},
-        {
-            "deadline": NOON,
-            "not_before": datetime(
-                2030, 1, 1, 12, 30, tzinfo=timezone(timedelta(hours=1))
-            ),
-        },
-    ],
-)
-def test_limits_that_may_both_hold_are_accepted(limits):
-    """Dates are compared as instants, and never with seconds from submission."""
-    assert validate(Task("t", **limits)).accepted
 
 
 # ------------------------------------------------------------------- what is not
@@ -213,17 +168,6 @@ def test_every_fault_in_a_list_is_found_at_its_place(path):
     ]
 
 
-@pytest.mark.parametrize("path", BAD_ITEMS)
-def test_faults_in_a_set_are_found_in_a_fixed_order(path):
-    """A set has no places, so the messages are sorted."""
-    verdict = validate(replaced(path, {"sound", " a", " b", " c", " d"}))
-    messages = [finding.message for finding in verdict.findings]
-
-    assert paths(replaced(path, {" a", " b"})) == [path, path]
-    assert len(messages) == 4
-    assert messages == sorted(messages)
-
-
 @given(
     st.fixed_dictionaries(
         {}, optional={path: st.sampled_from(BAD[path]) for path in sorted(BAD)}
@@ -234,29 +178,6 @@ def test_all_faults_are_found_at_once(faults):
     task = Task(**{"type": "t", **faults})
 
     assert sorted(paths(task)) == sorted(faults)
-
-
-@given(
-    st.builds(
-        Task,
-        st.text(max_size=5) | st.integers(),
-        st.none(),
-        id=st.none() | st.text(max_size=5),
-        priority=st.integers(),
-        after=st.lists(st.text(max_size=3) | st.none(), max_size=3),
-        timeout=st.none() | st.floats() | st.integers(),
-        expected=st.none() | st.floats() | st.integers(),
-        deadline=st.none() | st.floats() | st.datetimes() | st.integers(),
-        not_before=st.none() | st.floats() | st.datetimes(timezones=st.just(UTC)),
-        idempotency_key=st.none() | st.text(max_size=5),
-    )
-)
-def test_it_never_raises_and_says_the_same_again(task):
-    """Asked twice, it gives the same answer, and a reusable one has no findings."""
-    verdict = validate(task)
-
-    assert verdict == validate(task)
-    assert verdict.accepted or not verdict.reusable
 
 
 @pytest.mark.parametrize(
@@ -306,30 +227,6 @@ def test_a_date_without_time_zone_is_refused_with_a_remedy(path, moment):
     assert finding.path == path
     assert "no time zone" in finding.message
     assert "value.astimezone()" in finding.message
-
-
-@pytest.mark.parametrize("path", ["deadline", "not_before"])
-def test_what_is_no_time_is_compared_with_none(path):
-    times = {"deadline": 5, "not_before": 5} | {path: "5"}
-    assert only(attrs.evolve(Task("t"), **times)).path == path
-
-
-@pytest.mark.parametrize(
-    ("deadline", "not_before"),
-    [(1, 2), (2, 2), (NOON, NOON), (NOON, NOON + timedelta(1))],
-)
-def test_a_deadline_that_comes_first_is_refused(deadline, not_before):
-    """One before, or at, the earliest start leaves no time at all."""
-    finding = only(Task("t", deadline=deadline, not_before=not_before))
-
-    assert finding.path == "deadline"
-    assert finding.message == f"{deadline} is not later than not_before, {not_before}"
-
-
-def test_limits_that_are_wrong_are_not_compared():
-    """Each has its own finding, and there is no third."""
-    assert paths(Task("t", deadline=NAIVE, not_before=NOON)) == ["deadline"]
-    assert paths(Task("t", deadline=5, not_before=True)) == ["not_before"]
 
 
 @pytest.mark.parametrize(
@@ -390,14 +287,6 @@ class Says:
 ONE, TWO = Finding("a", "one"), Finding("b", "two")
 
 
-def test_a_chain_says_everything_in_order():
-    """All are asked, whatever the first says."""
-    chain = ValidatorChain(Says(Verdict((ONE, TWO))), VALIDATOR, Says(Verdict((ONE,))))
-    verdict = chain.validate(Task(""), FakeContext())
-
-    assert [finding.path for finding in verdict.findings] == ["a", "b", "type", "a"]
-
-
 @pytest.mark.parametrize(
     ("reusable", "together"),
     [((), True), ((True,), True), ((True, True), True), ((True, False), False)],
@@ -425,18 +314,6 @@ def test_only_a_word_that_nobody_knows_is_a_finding(join, on_parent_failure):
     wrong = ["on_parent_failure"] if on_parent_failure == "no" else []
 
     assert paths(task) == wrong
-
-
-@pytest.mark.parametrize("on_parent_failure", ["block", "run"])
-def test_a_join_that_nobody_knows_is_a_finding(on_parent_failure):
-    task = Task("t", after=["a"], join="most", on_parent_failure=on_parent_failure)
-
-    assert paths(task) == ["join"]
-
-
-@pytest.mark.parametrize("join", [AtLeast(1), lambda parents: True, len])
-def test_a_join_may_be_a_number_of_parents_or_a_plain_function(join):
-    assert paths(Task("t", after=["a"], join=join)) == []
 
 
 async def later(parents):

@@ -2,29 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from taskorch.policies import _words
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0 s"),
-        (1, "1 s"),
-        (1.4142, "1.41 s"),
-        (60.0, "60 s"),
-        (1234.5, "1,230 s"),
-        (3.15e9, "3,150,000,000 s"),
-        (0.25, "250 ms"),
-        (0.999, "999 ms"),
-        (0.9999, "1,000 ms"),
-        (0.0000123, "0.0123 ms"),
-    ],
-)
-def test_durations_are_short(value, text):
-    """Three figures and a unit that fits, without powers of ten."""
-    assert _words.seconds(value) == text
 
 
 def test_shares_and_amounts():

@@ -19,11 +19,6 @@ from taskorch.testing._builders import (
 )
 
 
-def attributes(view):
-    """What a protocol of the views says that there is."""
-    return {name: getattr(view, name) for name in dir(view) if name[0] != "_"}
-
-
 def test_an_agent_is_idle_and_untried_unless_told_otherwise():
     agent = make_agent()
 
@@ -34,22 +29,6 @@ def test_an_agent_is_idle_and_untried_unless_told_otherwise():
     assert agent.capacity is None
     assert agent.used is NO_RESOURCES
     assert agent.performance("any") == Performance()
-
-
-def test_an_agent_is_what_it_is_told_to_be():
-    agent = make_agent(
-        "a",
-        ["x", "b", "x"],
-        max_concurrency=3,
-        running=2,
-        capacity=Resources(cpu=4),
-        used=Resources(cpu=1),
-    )
-
-    assert agent.capabilities == ("b", "x")
-    assert (agent.max_concurrency, agent.running) == (3, 2)
-    assert (agent.capacity, agent.used) == (Resources(cpu=4), Resources(cpu=1))
-    assert repr(agent) == "<worker a: can b, x; 2 of 3 running>"
 
 
 def test_capabilities_are_names_and_not_letters():
@@ -69,18 +48,6 @@ def test_performance_may_depend_on_the_type():
     assert (
         make_agent(performance=lambda name: {"y": good}[name]).performance("y") == good
     )
-
-
-def test_a_pool_is_free_unless_told_otherwise():
-    assert attributes(make_pool("cpu", 4)) == {
-        "name": "cpu",
-        "total": 4,
-        "free": 4,
-        "used": 0,
-    }
-    assert make_pool("cpu", 4, 0).free == 0
-    assert make_pool("cpu", 4, -1.5).free == -1.5
-    assert repr(make_pool("cpu", 4, 0.1)) == "<pool cpu: 0.1 of 4 free>"
 
 
 def test_a_context_is_empty_unless_told_otherwise():

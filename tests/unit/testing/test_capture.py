@@ -7,26 +7,18 @@ import threading
 
 import pytest
 
-from taskorch import MemoryJournal, RetryPolicy, Task, TaskOrchestrator
+from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.events import (
     CATALOGUE,
     VIEWS,
-    AgentJoined,
     EventsLost,
-    HealthReported,
-    OrchestratorStarted,
-    OrchestratorStopped,
-    PerformanceReported,
-    StatsReported,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
-    TaskReady,
     TaskRetrying,
     TaskRouted,
     TaskStarted,
     TaskSubmitted,
-    TaskTimedOut,
     TaskValidated,
 )
 from taskorch.testing._capture import capture_events
@@ -48,24 +40,6 @@ def test_all_that_a_block_does_is_there_when_it_ends():
 
         assert_events(seen.events, LIFE)
         assert seen.of(TaskCompleted)[0].result == 32
-
-
-def test_the_orchestrator_may_be_entered_inside():
-    orch = TaskOrchestrator()
-
-    with capture_events(orch) as seen, orch:
-        orch.submit(pow, 2, 5)
-
-    assert_events(seen.events, [OrchestratorStarted, *LIFE, OrchestratorStopped])
-
-
-def test_an_orchestrator_that_is_not_started_has_told_what_it_accepted():
-    orch = TaskOrchestrator()
-
-    with capture_events(orch) as seen:
-        orch.submit(pow, 2, 5)
-
-    assert_events(seen.events, [TaskSubmitted, TaskValidated])
 
 
 def test_what_happened_before_the_block_or_after_it_is_not_there():
@@ -93,18 +67,6 @@ def test_what_happened_before_the_block_or_after_it_is_not_there():
         assert seen.for_task("after") == []
 
 
-def test_only_the_classes_asked_for_are_collected():
-    with (
-        TaskOrchestrator() as orch,
-        capture_events(orch, TaskStarted, TaskFailed) as seen,
-    ):
-        orch.submit(pow, 2, 5)
-        orch.submit(boom)
-
-    assert {type(e) for e in seen.events} == {TaskStarted, TaskFailed}
-    assert_events(seen.events, [TaskStarted, TaskStarted, TaskFailed], order="any")
-
-
 def test_a_base_class_stands_for_all_below_it():
     orch = TaskOrchestrator()
 
@@ -113,22 +75,6 @@ def test_a_base_class_stands_for_all_below_it():
         orch.submit(pow, 2, 5)
 
     assert_events(seen.events, LIFE)
-
-
-def test_all_kinds_are_collected_but_those_that_come_by_the_clock():
-    orch = TaskOrchestrator()
-
-    with capture_events(orch) as seen:
-        connected = set(orch.signals.connected())
-        orch.agent("a")(print)
-
-    assert set(CATALOGUE) - connected == {
-        HealthReported,
-        PerformanceReported,
-        StatsReported,
-        TaskReady,
-    }
-    assert_events(seen.events, [event(AgentJoined)])
 
 
 def test_retries_and_their_delays_are_waited_for():
@@ -166,69 +112,11 @@ def test_for_task_finds_what_only_names_a_task_too():
     assert seen.for_task("b") == []
 
 
-def test_events_are_in_order_whichever_thread_brought_them():
-    """A receiver that is held up is served elsewhere, and late."""
-    with TaskOrchestrator() as orch, capture_events(orch) as seen:
-        orch.submit(pow, 2, 5)
-        orch.wait()
-        seen._seen.reverse()
-
-        assert_events(seen.events, LIFE)
-
-
-def test_views_stand_beside_the_facts_that_they_are_part_of():
-    with TaskOrchestrator() as orch, capture_events(orch, TaskEvent) as seen:
-        orch.submit_task(Task.call(asyncio.sleep, PATIENCE, timeout=0.01))
-
-    numbers = [e.seq for e in seen.events]
-    assert numbers == sorted(numbers)
-    assert len(seen.of(TaskTimedOut)) == 1
-
-
 def test_the_catalogue_has_views_in_the_order_in_which_they_are_sent():
     """What a capture puts events of one number in order by."""
     for views in VIEWS.values():
         places = [CATALOGUE.index(view) for view in views]
         assert places == sorted(places)
-
-
-def test_nothing_stays_connected():
-    with TaskOrchestrator() as orch:
-        with capture_events(orch):
-            pass
-        with pytest.raises(ZeroDivisionError), capture_events(orch):
-            _ = 1 / 0
-
-        assert orch.signals.connected() == {}
-
-
-def test_other_receivers_stay_connected():
-    others = []
-    with TaskOrchestrator() as orch:
-        orch.signals.task_completed.connect(others.append)
-        with capture_events(orch), capture_events(orch):
-            orch.submit(pow, 2, 5)
-        orch.submit(pow, 2, 6)
-
-    assert len(others) == 2
-
-
-def test_a_block_that_raises_is_not_waited_for():
-    """The error comes at once, though work goes on."""
-    release = threading.Event()
-    with TaskOrchestrator() as orch:
-
-        def leave():
-            with capture_events(orch):
-                orch.submit(release.wait, PATIENCE)
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            leave()
-        running = orch.get_stats().state_machine.running
-        release.set()
-
-    assert running == 1
 
 
 def test_work_that_does_not_end_is_an_error():
@@ -252,13 +140,6 @@ def test_events_that_were_lost_are_an_error():
             orch._rt.note(EventsLost, "task_submitted", "Capture._receive", 3)
 
         assert capture.events == []
-
-
-def test_events_that_others_lost_are_only_events():
-    with TaskOrchestrator() as orch, capture_events(orch) as seen:
-        orch._rt.note(EventsLost, "task_submitted", "slow", 3)
-
-    assert_events(seen.events, [event(EventsLost, receiver="slow", lost=3)])
 
 
 def test_a_full_backlog_is_noticed():
@@ -304,15 +185,6 @@ def test_an_async_block_that_raises_leaves_nothing_connected():
     with pytest.raises(ZeroDivisionError):
         asyncio.run(main())
     assert orch.signals.connected() == {}
-
-
-def test_a_capture_begins_anew_with_each_block():
-    with TaskOrchestrator(journal=MemoryJournal()) as orch:
-        capture = capture_events(orch, TaskCompleted)
-        for _ in range(2):
-            with capture as seen:
-                orch.submit(pow, 2, 5)
-            assert_events(seen.events, [TaskCompleted])
 
 
 @pytest.mark.parametrize("cls", [int, "task_started", TaskStarted(1, 2, "a", 1, "x")])
