@@ -126,7 +126,7 @@ GIVEN = {
     "orch.workflows": ("taskorch.runs", "WorkflowManager"),
     "orch.resources": ("taskorch._resources", "ResourceManager"),
     "orch.resources.allocate(…)": ("taskorch._resources", "HeldResources"),
-    "orch.agents": ("taskorch.fleet._agents", "AgentManager"),
+    "orch.agents": ("taskorch.fleet._agents", "WorkerManager"),
     "orch.schedules": ("taskorch.schedules", "ScheduleManager"),
     "orch.aio": ("taskorch._aio", "AsyncOrchestrator"),
     "orch.options(…)": ("taskorch._with_options", "WithOptions"),

@@ -50,7 +50,7 @@ def in_processes() -> int:
 
 
 @contextmanager
-def agent_of(url: str, token: str, folder: str) -> Iterator[None]:
+def worker_of(url: str, token: str, folder: str) -> Iterator[None]:
     """An agent, as any machine could start it that has this file."""
     command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "one"]
     command += ["--orchestrator-endpoint", url, "--log-file", f"{folder}/agent.log"]
@@ -65,7 +65,7 @@ def agent_of(url: str, token: str, folder: str) -> Iterator[None]:
             agent.terminate()
 
 
-def by_agents() -> int:
+def by_workers() -> int:
     from taskorch.frontends.service import create_app, new_token, serve
 
     orch = TaskOrchestrator(unknown_capability="wait")  # it comes later
@@ -75,7 +75,7 @@ def by_agents() -> int:
         TemporaryDirectory() as folder,
         orch,
         serve(app, port=0) as server,
-        agent_of(server.url, token, folder),
+        worker_of(server.url, token, folder),
     ):
         return count(orch, "agents")
 
@@ -109,7 +109,7 @@ def on_ray() -> int:
 PLACES = {
     "thread": on_threads,
     "process": in_processes,
-    "agents": by_agents,
+    "agents": by_workers,
     "dask": on_dask,
     "ray": on_ray,
 }

@@ -34,7 +34,7 @@ TABLES = """
     );
     CREATE INDEX IF NOT EXISTS t_by_task ON t_facts (journal, task_id)
 """
-KEEP_FACT = """
+KEEP_EVENT = """
     INSERT INTO {facts} VALUES
     ({value}:seq, :kind, :at_ns, nullif(:task_id, ''), :body, nullif(:doc, ''), :key)
 """
@@ -161,15 +161,17 @@ class TablesJournal(SqlJournal):
         self._check_usable()
         with self.mutex, self.session() as session:
             session.db.execute("BEGIN IMMEDIATE")
-            ((life,),) = session.ask("SELECT epoch FROM t_journals WHERE id = :journal")
+            ((incarnation,),) = session.ask(
+                "SELECT epoch FROM t_journals WHERE id = :journal"
+            )
             reader = Reader(session)
-            start, latest = reader.chain_start(), reader.check_latest(life)
+            start, latest = reader.chain_start(), reader.check_latest(incarnation)
             session.change(
                 "UPDATE t_journals SET epoch = epoch + 1, pid = :pid WHERE id = :journal",
                 pid=os.getpid(),
             )
             session.db.execute("COMMIT")
-        self._epoch = life + 1
+        self._epoch = incarnation + 1
         self._set_start(start, latest)
         return self._epoch
 
@@ -201,7 +203,7 @@ class TablesJournal(SqlJournal):
                 values = dict(zip(names, row, strict=True))
                 is_new = values["kind"] == "TaskSubmitted"
                 key = keys.get(values["task_id"]) if is_new else None
-                session.change(KEEP_FACT, key=key, **values)
+                session.change(KEEP_EVENT, key=key, **values)
             reach("rows")
             session.change(KEEP_GROUP, **group.columns())
             reach("commit")

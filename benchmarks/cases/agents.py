@@ -15,7 +15,7 @@ from benchmarks._registry import Run, case
 from benchmarks._timing import time_once
 from taskorch import Task, TaskOrchestrator
 
-_AGENTS = 8
+_WORKERS = 8
 #: Attempts that each has at once: so many ends fit into one message.
 _AT_ONCE = 32
 _NEEDS = ("starlette", "uvicorn", "prometheus_client")
@@ -43,10 +43,10 @@ def agents(run: Run) -> Iterator[Row]:
     count = run.size(10_000, quick=200)
     rounds = min(run.pairs, 5)
     rates: list[float] = []
-    orch = TaskOrchestrator(unknown_capability="wait", concurrency=_AGENTS * _AT_ONCE)
+    orch = TaskOrchestrator(unknown_capability="wait", concurrency=_WORKERS * _AT_ONCE)
     app = create_app(orch, token=token, agents=True)
     with orch, serve(app, port=0) as server, ExitStack() as stack:
-        for number in range(_AGENTS):
+        for number in range(_WORKERS):
             process = _agent(number, server.url, token)
             stack.callback(process.wait)
             stack.callback(process.terminate)
@@ -55,12 +55,12 @@ def agents(run: Run) -> Iterator[Row]:
             orch.submit_tasks([Task("noop") for _ in range(count)])
             orch.wait()
 
-        _await_agents(orch)
+        _await_workers(orch)
         for _ in range(rounds + 1):
             rates.append(count / time_once(work))
     rate = Samples.of(rates[1:], Unit.PER_SECOND)
     yield Row(
-        what=f"HTTP: tasks through {_AGENTS} agents",
+        what=f"HTTP: tasks through {_WORKERS} agents",
         ours=rate,
         goal=Goal(1_500, Unit.PER_SECOND, at_least=True),
         note=f"{count:,} that do nothing, through processes on this machine, each with "
@@ -68,8 +68,8 @@ def agents(run: Run) -> Iterator[Row]:
     )
 
 
-def _await_agents(orch: TaskOrchestrator) -> None:
+def _await_workers(orch: TaskOrchestrator) -> None:
     """Until all have come: each has done something."""
-    while len(orch.get_stats().agents) <= _AGENTS:
-        orch.submit_tasks([Task("noop") for _ in range(_AGENTS)])
+    while len(orch.get_stats().agents) <= _WORKERS:
+        orch.submit_tasks([Task("noop") for _ in range(_WORKERS)])
         orch.wait()

@@ -32,7 +32,7 @@ def _beside(
         yield {"seconds": min(time_once(run_them) for _ in range(_TRIES))}
 
 
-def beside_busy_agent(waiting: int, runnable: int) -> Iterator[Mapping[str, float]]:
+def beside_busy_worker(waiting: int, runnable: int) -> Iterator[Mapping[str, float]]:
     """Time no-ops beside tasks whose only agent is busy."""
     blockers = Blockers()
     orch = TaskOrchestrator(concurrency=CONCURRENCY)
@@ -98,5 +98,5 @@ def _row(what: str, steps: Steps, run: Run) -> Row:
 @case("backlog")
 def beside_a_backlog(run: Run) -> Iterator[Row]:
     """Runnable no-ops beside a large backlog that cannot run, and a small one."""
-    yield _row("beside a busy agent", beside_busy_agent, run)
+    yield _row("beside a busy agent", beside_busy_worker, run)
     yield _row("beside a taken resource", beside_taken_resource, run)

@@ -55,11 +55,11 @@ class _Slow:
         """See `taskorch.protocols.Driver`."""
         self._view = view
         there = [
-            agent
-            for agent in view.agents()
-            if _TEMPLATE.has_named(agent.name)
-            and not agent.is_lost
-            and (agent.running or not agent.is_draining)
+            worker
+            for worker in view.agents()
+            if _TEMPLATE.has_named(worker.name)
+            and not worker.is_lost
+            and (worker.running or not worker.is_draining)
         ]
         commands, again = self._pool.tick(self, now)
         at, many = self._since
@@ -74,7 +74,7 @@ class _Slow:
             else:
                 others.append(each)
         gone = {each.agent_id for each in others if isinstance(each, Terminate)}
-        idle = sum(agent.name in gone and not agent.running for agent in there)
+        idle = sum(worker.name in gone and not worker.running for worker in there)
         self._since = now, len(there) + len(self._coming) - idle
         return others, again
 

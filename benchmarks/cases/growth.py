@@ -106,7 +106,7 @@ def beside(kind: str, kept: int, runnable: int) -> Iterator[Mapping[str, float]]
         orch.stop(drain=False)
 
 
-def beside_facts(facts: int, runnable: int) -> Iterator[Mapping[str, float]]:
+def beside_events(facts: int, runnable: int) -> Iterator[Mapping[str, float]]:
     """End durable no-ops on a journal of so many *facts*, again and again."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -163,7 +163,7 @@ def growth(run: Run) -> Iterator[Row]:
             yield _row(f"{count:,} {kind}", light, full, runnable, run)
     facts = run.size(1_000_000, quick=10_000)
     with (
-        Child(beside_facts, facts=3, runnable=runnable) as light,
-        Child(beside_facts, facts=facts, runnable=runnable) as full,
+        Child(beside_events, facts=3, runnable=runnable) as light,
+        Child(beside_events, facts=facts, runnable=runnable) as full,
     ):
         yield _row(f"a journal of {facts:,} facts", light, full, runnable, run)

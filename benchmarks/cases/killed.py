@@ -100,15 +100,15 @@ def killed_often(run: Run) -> Iterator[Row]:
 
 
 def _row(folder: str, many: int, kills: int) -> Row:
-    lives: list[float] = []
+    incarnations: list[float] = []
     for _ in range(kills):
         seconds, has_ended = _killed(folder)
         if has_ended:
             break
-        lives.append(seconds)
+        incarnations.append(seconds)
     ran = _ran(folder)
     done = len(set(ran))
-    words = f"{done:,} tasks in {len(lives)} lives of 200 ms"
+    words = f"{done:,} tasks in {len(incarnations)} lives of 200 ms"
     if many <= _TO_THE_END:
         subprocess.run([*_PROGRAM, folder], check=True)
         ran = _ran(folder)
@@ -122,6 +122,6 @@ def _row(folder: str, many: int, kills: int) -> Row:
         words += f", begun again {len(ran) - done}"
     return Row(
         what=f"from the start of a program that was killed to its next task, {many:,} waiting",
-        ours=Samples.of(lives, Unit.SECONDS),
+        ours=Samples.of(incarnations, Unit.SECONDS),
         note=f"SQLite, power durability, {_SLOTS} slots; {words}",
     )

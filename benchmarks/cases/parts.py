@@ -31,7 +31,7 @@ class OwnRouter:
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
         """Ask every candidate how much it runs."""
-        return Route(min(candidates, key=lambda agent: agent.running).name)
+        return Route(min(candidates, key=lambda worker: worker.running).name)
 
 
 class OwnValidator:

@@ -20,7 +20,7 @@ from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.frontends import wfformat
 from taskorch.planning import Estimator, GtpyhopDomain, Problem, TaskRequest
-from taskorch.planning._scheduling import heft, improve_agents
+from taskorch.planning._scheduling import heft, improve_workers
 
 _STEPS = 1_000
 #: How fast agents that differ are.
@@ -71,9 +71,9 @@ def beside_heft(run: Run) -> Iterator[Row]:
     ratios: list[float] = []
     least: list[float] = []
     for path in recorded(run):
-        problem = _on_agents(wfformat.load(path))
+        problem = _on_workers(wfformat.load(path))
         if problem is not None:
-            found, bound = improve_agents(problem, run.size(4, quick=1) / 4, seed=1)
+            found, bound = improve_workers(problem, run.size(4, quick=1) / 4, seed=1)
             theirs = heft(problem).makespan
             ratios.append(found.makespan / theirs)
             work = sum(problem.durations) / sum(_SPEEDS)
@@ -95,7 +95,7 @@ def recorded(run: Run) -> list[Path]:
     return paths[: run.size(len(paths), quick=3)]
 
 
-def _on_agents(found: wfformat.Recording) -> Problem | None:
+def _on_workers(found: wfformat.Recording) -> Problem | None:
     """The order of a recorded workflow on agents of these speeds, or None: too many."""
     names = list(found.workflow)
     if len(names) > 1_000:
@@ -109,7 +109,7 @@ def _on_agents(found: wfformat.Recording) -> Problem | None:
         [[] for _ in names],
         [],
         [
-            {agent: round(time / speed) for agent, speed in enumerate(_SPEEDS)}
+            {worker: round(time / speed) for worker, speed in enumerate(_SPEEDS)}
             for time in durations
         ],
     )

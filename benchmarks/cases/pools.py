@@ -33,7 +33,7 @@ class _Rule:
     interval = _LOOK
 
     def wanted(
-        self, agents: int, running: int, waiting: int, latency: float, now: float
+        self, workers: int, running: int, waiting: int, latency: float, now: float
     ) -> int:
         """How many agents there are to be."""
         raise NotImplementedError
@@ -67,17 +67,17 @@ class _Horizontal(_Rule):
         self._wishes: deque[tuple[float, int]] = deque()
 
     def wanted(
-        self, agents: int, running: int, waiting: int, latency: float, now: float
+        self, workers: int, running: int, waiting: int, latency: float, now: float
     ) -> int:
         """How many agents there are to be."""
         del waiting, latency
-        ratio = running / agents / 0.8 if agents else 1.0
-        wish = agents if abs(ratio - 1) <= 0.1 else math.ceil(agents * ratio)
-        wish = max(1, min(wish, max(2 * agents, agents + 4)))
+        ratio = running / workers / 0.8 if workers else 1.0
+        wish = workers if abs(ratio - 1) <= 0.1 else math.ceil(workers * ratio)
+        wish = max(1, min(wish, max(2 * workers, workers + 4)))
         while self._wishes and self._wishes[0][0] < now - 300:
             self._wishes.popleft()
         self._wishes.append((now, wish))
-        return wish if wish >= agents else max(many for _, many in self._wishes)
+        return wish if wish >= workers else max(many for _, many in self._wishes)
 
 
 class _Occupancy(_Rule):
@@ -89,14 +89,14 @@ class _Occupancy(_Rule):
         self._low = 0
 
     def wanted(
-        self, agents: int, running: int, waiting: int, latency: float, now: float
+        self, workers: int, running: int, waiting: int, latency: float, now: float
     ) -> int:
         """How many agents there are to be."""
         del now
         tasks = running + waiting
         wish = min(tasks, math.ceil(tasks * latency / 5))
-        self._low = self._low + 1 if wish < agents else 0
-        return wish if wish >= agents or self._low >= 3 else agents
+        self._low = self._low + 1 if wish < workers else 0
+        return wish if wish >= workers or self._low >= 3 else workers
 
 
 def _there(view: Any) -> list[Any]:
@@ -113,10 +113,10 @@ def _there(view: Any) -> list[Any]:
 class _Counted:
     """A driver, and how many agents there were after each of its answers."""
 
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-        self.name = driver.name
-        self.watches = driver.watches
+    def __init__(self, controller: Any) -> None:
+        self.driver = controller
+        self.name = controller.name
+        self.watches = controller.watches
         self.seconds = 0.0
         self.starts = 0
         self._since: tuple[float, int] | None = None
@@ -169,7 +169,7 @@ def _arrivals(world: str, hours: int, random: Random) -> list[float]:
     return sorted(found)
 
 
-def _run(world: str, driver: Any, hours: int, seed: int = 11) -> _Outcome:
+def _run(world: str, controller: Any, hours: int, seed: int = 11) -> _Outcome:
     """Let a pool do what comes; tasks take a minute on average, some four."""
     random = Random(seed)
     times = _arrivals(world, hours, random)
@@ -178,7 +178,7 @@ def _run(world: str, driver: Any, hours: int, seed: int = 11) -> _Outcome:
     }
     sim = Simulation(1, check=False, concurrency=10_000, unknown_capability="wait")
     sim.work("t", lambda task, _attempt, _random: lasts[str(task.id)])
-    counted = _Counted(driver)
+    counted = _Counted(controller)
     sim.drivers.add(counted)
     for number, at in enumerate(times):
         task = Task("t", id=f"t{number}", requires=["x"])

@@ -28,20 +28,20 @@ def _row(what: str, value: Samples, goal: Goal, note: str = "") -> Row:
 def route(run: Run) -> Iterator[Row]:
     """What a task costs more among 1,000 agents of 50 capabilities than among 50."""
     many = run.size(1_000, quick=100)
-    agents = run.size(1_000, quick=100)
+    workers = run.size(1_000, quick=100)
     extra = []
     for _ in range(run.pairs):
-        few, much = _routed(_SKILLS, many), _routed(agents, many)
+        few, much = _routed(_SKILLS, many), _routed(workers, many)
         extra.append(max(1e-9, (much - few) / many))
     taken = Samples.of(extra, Unit.SECONDS)
     goal = Goal.no_more(20e-6, Unit.SECONDS, aim=8e-6)
-    yield _row(f"route a task among {agents:,} agents, beside 50", taken, goal)
+    yield _row(f"route a task among {workers:,} agents, beside 50", taken, goal)
 
 
-def _routed(agents: int, tasks: int) -> float:
+def _routed(workers: int, tasks: int) -> float:
     """Seconds to submit so many tasks, and run them one after another."""
-    sim = Simulation(1, check=False, concurrency=agents)
-    for number in range(agents):
+    sim = Simulation(1, check=False, concurrency=workers)
+    for number in range(workers):
         sim.agent(f"a{number}", capabilities=[f"c{number % _SKILLS}"])
     work = [Task("t", requires=[f"c{number % _SKILLS}"]) for number in range(tasks)]
     began = perf_counter()
@@ -61,38 +61,38 @@ def equal(run: Run) -> Iterator[Row]:
     tasks = run.size(2_000, quick=50)
     rounds = min(run.pairs, 5)
     for how, share in _BUSY.items():
-        for agents in (1, run.size(1_000, quick=100), run.size(5_000, quick=200)):
+        for workers in (1, run.size(1_000, quick=100), run.size(5_000, quick=200)):
             ratios, beside = [], []
             for _ in range(rounds):
                 beside.append(_among(_SKILLS, share, tasks))
-                ratios.append(_among(agents, share, tasks) / beside[-1])
+                ratios.append(_among(workers, share, tasks) / beside[-1])
             taken = Samples.of(ratios, Unit.RATIO)
             goal = Goal.no_more(1.5, aim=1.1)
             cost = Samples.of(beside, Unit.SECONDS).write()
             note = f"{tasks:,} tasks in virtual time, agents with one slot; 50: {cost}"
-            what = f"a task among {agents:,} equal agents, {how}, beside 50"
+            what = f"a task among {workers:,} equal agents, {how}, beside 50"
             yield _row(what, taken, goal, note)
     for breaker in (None, Breaker()):
-        agents = run.size(1_000, quick=50)
-        failed, wasted = _with_a_hole(breaker, 5 * agents, agents)
-        share_of_it = Samples.of(100 * wasted / (5 * agents), Unit.PER_CENT)
+        workers = run.size(1_000, quick=50)
+        failed, wasted = _with_a_hole(breaker, 5 * workers, workers)
+        share_of_it = Samples.of(100 * wasted / (5 * workers), Unit.PER_CENT)
         kind = "without breakers" if breaker is None else "with breakers"
-        what = f"black hole among {agents:,} agents, {kind}: tasks that it gets"
-        note = f"of {5 * agents:,}, of which {failed:,} fail"
+        what = f"black hole among {workers:,} agents, {kind}: tasks that it gets"
+        note = f"of {5 * workers:,}, of which {failed:,} fail"
         goal = Goal.no_more(0.5, Unit.PER_CENT, aim=0.1)
         yield _row(what, share_of_it, goal, note)
 
 
-def _among(agents: int, busy: float, tasks: int) -> float:
+def _among(workers: int, busy: float, tasks: int) -> float:
     """Seconds of the processor for one of so many tasks on agents that are so busy."""
-    sim = Simulation(1, check=False, concurrency=agents)
-    for number in range(agents):
+    sim = Simulation(1, check=False, concurrency=workers)
+    for number in range(workers):
         sim.agent(f"a{number}", capabilities=["x"])
     sim.work("long", 1e6)
     sim.work("short", 0.01)
     # In a backlog, the ends of others give the slots free.
     sim.submit_tasks(
-        [Task("long", requires=["x"])] * min(int(agents * busy), agents - 1)
+        [Task("long", requires=["x"])] * min(int(workers * busy), workers - 1)
     )
     sim.submit_task(Task("short", requires=["x"]))
     at = 1.0
@@ -122,10 +122,10 @@ def black_hole(run: Run) -> Iterator[Row]:
 
 
 def _with_a_hole(
-    breaker: Breaker | None, tasks: int, agents: int = 8
+    breaker: Breaker | None, tasks: int, workers: int = 8
 ) -> tuple[int, int]:
-    sim = Simulation(seed=1, check=False, concurrency=4 * agents)
-    for number in range(agents):
+    sim = Simulation(seed=1, check=False, concurrency=4 * workers)
+    for number in range(workers):
         work = Outcome(0.001, error=OSError("no disk")) if number == 1 else 0.05
         sim.agent(
             f"a{number}",
@@ -169,11 +169,11 @@ def _scaled(hours: int) -> tuple[float, float]:
         at += 3 if at // 7_200 % 2 == 1 else 30
         ideal += _LONG
     sim.run(end)
-    first, there, since, agents = pool.decisions[0].at, 0.0, pool.decisions[0].at, 0
+    first, there, since, workers = pool.decisions[0].at, 0.0, pool.decisions[0].at, 0
     for decision in pool.decisions:
-        there += agents * (decision.at - since)
-        since, agents = decision.at, decision.after
-    there += agents * (first + end - since)
+        there += workers * (decision.at - since)
+        since, workers = decision.at, decision.after
+    there += workers * (first + end - since)
     starts = sum(max(0, one.after - one.before) for one in pool.decisions)
     return starts / (2 + 18 * (hours // 4)), there / ideal
 

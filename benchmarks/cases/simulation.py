@@ -49,9 +49,9 @@ class _Feed:
     def top_up(self) -> None:
         """Submit what has ended since, and come again."""
         # The kernel's own counters: statistics with percentiles would be half the run.
-        life = self.simulation.world.life
-        assert life is not None, "nothing crashes here"
-        kernel = life.kernel
+        incarnation = self.simulation.world.incarnation
+        assert incarnation is not None, "nothing crashes here"
+        kernel = incarnation.kernel
         ended = kernel.completed + kernel.failed + kernel.cancelled
         live = self._submitted - ended
         wanted = min(_LIVE - live, self._left)

@@ -41,7 +41,7 @@ class Traced:
 
         tracer = self.provider.get_tracer("alone")
         nothing = context.Context()
-        agent = {"cicd.worker.name": "local", "taskorch.reason": "the only candidate"}
+        worker = {"cicd.worker.name": "local", "taskorch.reason": "the only candidate"}
         submit = trace.INVALID_SPAN
         above = nothing
         for number in range(count):
@@ -66,7 +66,7 @@ class Traced:
                 [Link(submit.get_span_context())],
             )
             within = trace.set_span_in_context(attempt, nothing)
-            tracer.start_span("route", within, attributes=agent).end()
+            tracer.start_span("route", within, attributes=worker).end()
             tracer.start_span("allocate", within).end()
             attempt.set_attribute("cicd.pipeline.task.run.result", "success")
             attempt.end()

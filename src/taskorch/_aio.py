@@ -33,7 +33,7 @@ from taskorch._handles import Ahead, TaskHandle
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._resources import ResourceManager
 from taskorch._with_options import CallOptions
-from taskorch.fleet._agents import AgentManager
+from taskorch.fleet._agents import WorkerManager
 from taskorch.kit.checks import called_as, to_patience
 from taskorch.kit.limits import FOLLOWED_EVENTS
 from taskorch.kit.verbs import Verb, verbs_of
@@ -49,7 +49,7 @@ from taskorch.runtime import (
 
 if TYPE_CHECKING:
     from taskorch._allowed import MapFailures
-    from taskorch._drivers import DriverManager
+    from taskorch._drivers import ControllerManager
     from taskorch._resources import HeldResources
     from taskorch._telling.following import EventStream
     from taskorch.events import Event
@@ -426,7 +426,7 @@ class AsyncOrchestrator(_Face):
         return _face_of(self._orch, self._orch.steps)
 
     @property
-    def drivers(self) -> DriverManager:
+    def drivers(self) -> ControllerManager:
         """See `TaskOrchestrator.drivers`: none of it waits."""
         return self._orch.drivers
 
@@ -446,9 +446,9 @@ class AsyncOrchestrator(_Face):
         return self._orch.concurrency
 
     @property
-    def agents(self) -> AsyncAgents:
+    def agents(self) -> AsyncWorkers:
         """See `TaskOrchestrator.agents`."""
-        return AsyncAgents(self._orch)
+        return AsyncWorkers(self._orch)
 
     async def start(self) -> None:
         """
@@ -615,32 +615,32 @@ class AsyncWorkflows(_Face):
         return await _on_thread(run.wait_paused, timeout)
 
 
-class AsyncAgents(_Face):
+class AsyncWorkers(_Face):
     """`orch.agents` for coroutines."""
 
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch, self._of = orchestrator, orchestrator.agents
 
-    template: Final = asked(AgentManager.template)
-    coding: Final = asked(AgentManager.coding)
-    spawn: Final = awaited(AgentManager.spawn)
-    terminate: Final = awaited(AgentManager.terminate)
-    drain: Final = awaited(AgentManager.drain)
-    list: Final = awaited(AgentManager.list)
-    get: Final = awaited(AgentManager.get)
-    health: Final = asked(AgentManager.health)
-    match: Final = awaited(AgentManager.match)
-    pool: Final = asked(AgentManager.pool)
-    mcp: Final = on_thread(AgentManager.mcp)
-    provision_new_agent: Final = asked(AgentManager.provision_new_agent)
-    explain_scaling: Final = awaited(AgentManager.explain_scaling)
-    join: Final = asked(AgentManager.join)
-    beat: Final = asked(AgentManager.beat)
-    leave: Final = asked(AgentManager.leave)
-    is_lost: Final = asked(AgentManager.is_lost)
-    keep: Final = asked(AgentManager.keep)
-    bring_late: Final = asked(AgentManager.bring_late)
-    awaits_end: Final = asked(AgentManager.awaits_end)
+    template: Final = asked(WorkerManager.template)
+    coding: Final = asked(WorkerManager.coding)
+    spawn: Final = awaited(WorkerManager.spawn)
+    terminate: Final = awaited(WorkerManager.terminate)
+    drain: Final = awaited(WorkerManager.drain)
+    list: Final = awaited(WorkerManager.list)
+    get: Final = awaited(WorkerManager.get)
+    health: Final = asked(WorkerManager.health)
+    match: Final = awaited(WorkerManager.match)
+    pool: Final = asked(WorkerManager.pool)
+    mcp: Final = on_thread(WorkerManager.mcp)
+    provision_new_agent: Final = asked(WorkerManager.provision_new_agent)
+    explain_scaling: Final = awaited(WorkerManager.explain_scaling)
+    join: Final = asked(WorkerManager.join)
+    beat: Final = asked(WorkerManager.beat)
+    leave: Final = asked(WorkerManager.leave)
+    is_lost: Final = asked(WorkerManager.is_lost)
+    keep: Final = asked(WorkerManager.keep)
+    bring_late: Final = asked(WorkerManager.bring_late)
+    awaits_end: Final = asked(WorkerManager.awaits_end)
 
 
 class AsyncResources(_Face):
@@ -693,7 +693,7 @@ def _release_unwanted(granting: asyncio.Future[HeldResources]) -> None:
 for _face, _of in (
     (AsyncOrchestrator, TaskOrchestrator),
     (AsyncWorkflows, WorkflowManager),
-    (AsyncAgents, AgentManager),
+    (AsyncWorkers, WorkerManager),
     (AsyncResources, ResourceManager),
 ):
     _complete(_face, _of)

@@ -204,7 +204,7 @@ def _may_fit(kernel: Any, bucket: Any, workers: list[Agent] | None) -> bool:
 class Driven:
     """A controller, and when it is asked next."""
 
-    driver: Driver
+    controller: Driver
     name: str
     watches: tuple[type[Event], ...]
     due: int = 0
@@ -226,7 +226,7 @@ class Driven:
         """
         self.woken = False
         try:
-            commands, when = commands_of(self.driver.tick(view, now / NS))
+            commands, when = commands_of(self.controller.tick(view, now / NS))
             due = NEVER if when is None or when == math.inf else int(when * NS)
         except NotRunningError:
             raise
@@ -283,7 +283,7 @@ def driven(driver: Any, names: Iterable[str]) -> Driven:
     return Driven(driver, name, watches)
 
 
-class _Drivers:
+class _Controllers:
     """The controllers of an orchestrator or a simulation, by their names."""
 
     def __init__(self) -> None:
@@ -306,7 +306,7 @@ class _Drivers:
         return entry
 
 
-class DriverManager(_Drivers):
+class ControllerManager(_Controllers):
     """
     `orch.drivers`: the controllers, which are asked by time for commands.
 
@@ -370,8 +370,10 @@ class DriverManager(_Drivers):
     def of_class(self, cls: type) -> tuple[Any, ...]:
         """Return the controllers of a class, in the order in which they were added."""
         with self._lock:
-            drivers = [each.driver for each in self._driven.values()]
-        return tuple(driver for driver in drivers if isinstance(driver, cls))
+            controllers = [each.controller for each in self._driven.values()]
+        return tuple(
+            controller for controller in controllers if isinstance(controller, cls)
+        )
 
     def wake(self, name: str) -> None:
         """
@@ -447,7 +449,7 @@ class DriverManager(_Drivers):
             rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
 
 
-class SimulatedDrivers(_Drivers):
+class SimulatedControllers(_Controllers):
     """
     The controllers of a simulation, in virtual time.
 
@@ -492,8 +494,8 @@ class SimulatedDrivers(_Drivers):
         world.tells_ready = any(
             TaskReady in one.watches for one in self._driven.values()
         )
-        if world.life is not None:
-            world.life.listen()
+        if world.incarnation is not None:
+            world.incarnation.listen()
 
     def list(self) -> list[str]:
         """Return the names of all controllers, in the order of their addition."""
@@ -518,7 +520,8 @@ class SimulatedDrivers(_Drivers):
     def begin(self) -> None:
         """Begin an incarnation, with all controllers as they were added."""
         self._driven = {
-            name: driven(deepcopy(driver), ()) for name, driver in self._added.items()
+            name: driven(deepcopy(controller), ())
+            for name, controller in self._added.items()
         }
         for each in self._driven.values():
             self._at(each, 0)
@@ -535,15 +538,15 @@ class SimulatedDrivers(_Drivers):
         world = self._sim.world
         if due == NEVER:
             return
-        shift = world.life.shift_ns if world.life is not None else 0
+        shift = world.incarnation.shift_ns if world.incarnation is not None else 0
         when = max(due - shift, world.timeline.now)
         world.timeline.at(when, self._ask, each, idle=True)
 
     def _ask(self, each: Driven) -> None:
-        life = self._sim.world.life
-        if life is None or self._driven.get(each.name) is not each:
+        incarnation = self._sim.world.incarnation
+        if incarnation is None or self._driven.get(each.name) is not each:
             return
-        now = life.now()
+        now = incarnation.now()
         if each.due > now and not each.woken and each.due:
             return
         before = each.due
@@ -553,15 +556,15 @@ class SimulatedDrivers(_Drivers):
             self._at(each, each.due)
 
     def _fault(self, component: str, error: Exception) -> None:
-        life = self._sim.world.life
-        if life is not None:
+        incarnation = self._sim.world.incarnation
+        if incarnation is not None:
             fault = PolicyFault(component, error)
-            life.kernel.note_fault(None, fault, life.now())
+            incarnation.kernel.note_fault(None, fault, incarnation.now())
 
 
-def drivers_of(rt: Any, orch: Any) -> DriverManager:
+def controllers_of(rt: Any, orch: Any) -> ControllerManager:
     """Return the controllers of an orchestrator, which the first call makes."""
     if rt.driven is None:
-        rt.driven = rt.first_made.setdefault("drivers", DriverManager(rt, orch))
-    manager: DriverManager = rt.driven
+        rt.driven = rt.first_made.setdefault("drivers", ControllerManager(rt, orch))
+    manager: ControllerManager = rt.driven
     return manager

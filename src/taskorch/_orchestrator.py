@@ -91,7 +91,7 @@ if TYPE_CHECKING:
 
     from taskorch._aio import AsyncOrchestrator
     from taskorch._decorators import TaskDecorator, TaskFunction
-    from taskorch._drivers import DriverManager
+    from taskorch._drivers import ControllerManager
     from taskorch._extensions import Extensions
     from taskorch._handles import DoneAndNotDone, TaskHandle
     from taskorch._resources import ResourceManager
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from taskorch.budgets._budget import Budget
     from taskorch.comparing import Comparison
     from taskorch.events import Event
-    from taskorch.fleet._agents import AgentManager
+    from taskorch.fleet._agents import WorkerManager
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
     from taskorch.governance import ConstitutionalRuntime
@@ -135,7 +135,7 @@ if TYPE_CHECKING:
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.retention import Pruned
     from taskorch.runs import WorkflowManager, WorkflowRun
-    from taskorch.runtime import AgentRunner, Runtime
+    from taskorch.runtime import Runtime, WorkerRunner
     from taskorch.schedules import ScheduleManager
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
@@ -332,8 +332,8 @@ class TaskOrchestrator:
     __signature__: Any = SpelledOut()
 
     # The parts beside the core, each made when it is used.
-    agents: Part[AgentManager] = Part(
-        "taskorch.fleet._agents:AgentManager",
+    agents: Part[WorkerManager] = Part(
+        "taskorch.fleet._agents:WorkerManager",
         "Spawns workers, says how they do, and lets those elsewhere join.",
         given=True,
     )
@@ -344,8 +344,8 @@ class TaskOrchestrator:
         given=True,
         once=True,
     )
-    drivers: Part[DriverManager] = Part(
-        "taskorch._drivers:drivers_of",
+    drivers: Part[ControllerManager] = Part(
+        "taskorch._drivers:controllers_of",
         "Parts that are asked by time what is to be done: `protocols.Driver`.",
         given=True,
     )
@@ -820,15 +820,15 @@ class TaskOrchestrator:
             is_here = self._rt.attempts.is_here(runner.executor)
             place = (machine_labels(), host()) if is_here else ((), "")
             info = Agent(name, names, limit, has, takes, None, breaker, *place)
-            self._rt.add_agent(info, runner)
+            self._rt.add_worker(info, runner)
             return handler
 
         return add
 
     def _runner(
         self, name: str, handler: Callable[..., Any], executor: str
-    ) -> AgentRunner:
-        from taskorch.runtime import AgentRunner, executor_for, is_coroutine_function  # noqa: PLC0415 - when needed
+    ) -> WorkerRunner:
+        from taskorch.runtime import WorkerRunner, executor_for, is_coroutine_function  # noqa: PLC0415 - when needed
 
         if executor == "program":
             if is_coroutine_function(handler):
@@ -836,11 +836,11 @@ class TaskOrchestrator:
                     f"worker {name!r}: a handler that returns a Program is a plain def"
                 )
                 raise InvalidTaskError(msg)
-            return AgentRunner(
+            return WorkerRunner(
                 name, handler, self._rt.executors["thread"], program=True
             )
         where = executor_for(handler, executor, self._rt.executors)
-        return AgentRunner(name, handler, where)
+        return WorkerRunner(name, handler, where)
 
     def recover(self, failure: str, *, level: int = 1) -> Callable[[F], F]:
         """
@@ -1767,9 +1767,9 @@ class TaskOrchestrator:
         rt.look_up()
         recollection = rt.directory.recovered
         with rt.lock:
-            agents = [agent.info for agent in rt.kernel.agents.values()]
+            workers = [worker.info for worker in rt.kernel.agents.values()]
         ask = None if recollection is None else recollection.of_classes
-        return comparison_of(self, earlier, later, ask, agents)
+        return comparison_of(self, earlier, later, ask, workers)
 
     @verb(
         "When a task, a run or a schedule's next run ends, and how sure that is.",

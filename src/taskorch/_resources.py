@@ -452,13 +452,13 @@ class ResourceManager:
     def _claim(
         self,
         resources: Resources | Mapping[str, float],
-        owner: str,
+        tenant: str,
         allocation_id: str | None,
     ) -> Claim:
         """Return the claim that `allocate` is to obtain."""
         return Claim(
             self._rt.new_id() if allocation_id is None else check_id(allocation_id),
-            _check_owner(owner),
+            _check_tenant(tenant),
             _check_wanted(resources),
             _Patience(),
         )
@@ -506,7 +506,7 @@ class ResourceManager:
             owner = allocation.owner if owner is None else owner
         else:
             allocation_id = check_id(allocation)
-        who = _check_owner(owner)
+        who = _check_tenant(owner)
 
         def change(now: int) -> None:
             row = self._rt.kernel.allocations.get(allocation_id)
@@ -555,7 +555,7 @@ class ResourceManager:
         rt = self._rt
         rt.look_up()
         if owner is not None:
-            check_exact("owner", _check_owner(owner), "name one; without owner=, all")
+            check_exact("owner", _check_tenant(owner), "name one; without owner=, all")
         least = 0.0
         if older_than is not None:
             least = check_seconds("older_than", to_seconds(older_than))
@@ -681,11 +681,11 @@ def _refuse_more(name: str, units: int, total: int) -> NoReturn:
     )
 
 
-def _check_owner(owner: object) -> str:
-    if not is_text(owner) or not owner or not owner.isprintable():
-        msg = f"owner: the name of somebody is needed, not {show(owner)}"
+def _check_tenant(tenant: object) -> str:
+    if not is_text(tenant) or not tenant or not tenant.isprintable():
+        msg = f"owner: the name of somebody is needed, not {show(tenant)}"
         raise InvalidTaskError(msg)
-    return owner
+    return tenant
 
 
 def _check_wanted(resources: Resources | Mapping[str, float]) -> Units:

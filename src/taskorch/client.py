@@ -57,7 +57,7 @@ from taskorch.errors import (
     TaskFailedError,
     TaskorchError,
 )
-from taskorch.fleet._agents import AgentManager
+from taskorch.fleet._agents import WorkerManager
 from taskorch.governance._audit import Audits
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.checks import check_seconds, to_seconds
@@ -811,13 +811,13 @@ class Client:
     cancel_backfill: Final = asking(ScheduleManager.cancel_backfill, bool)
     pause_backfill: Final = asking(ScheduleManager.pause_backfill, bool)
     resume_backfill: Final = asking(ScheduleManager.resume_backfill, bool)
-    agents: Final = asking(AgentManager.list, documents)
-    agent: Final = asking(AgentManager.get, document)
-    spawn_agent: Final = asking(AgentManager.spawn, document)
-    drain_agent: Final = asking(AgentManager.drain, bool)
-    terminate_agent: Final = asking(AgentManager.terminate, nothing)
-    match_agents: Final = asking(AgentManager.match, documents)
-    explain_scaling: Final = asking(AgentManager.explain_scaling, documents)
+    agents: Final = asking(WorkerManager.list, documents)
+    agent: Final = asking(WorkerManager.get, document)
+    spawn_agent: Final = asking(WorkerManager.spawn, document)
+    drain_agent: Final = asking(WorkerManager.drain, bool)
+    terminate_agent: Final = asking(WorkerManager.terminate, nothing)
+    match_agents: Final = asking(WorkerManager.match, documents)
+    explain_scaling: Final = asking(WorkerManager.explain_scaling, documents)
     clear_memo: Final = asking(MemoManager.clear, int)
     waivers: Final = asking(Audits.waivers, documents)
     request_waiver: Final = signed(Audits.request_waiver, document)

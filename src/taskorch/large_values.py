@@ -185,7 +185,7 @@ class LargeValue(Missing):
             msg += f"the sum {total}, and not {self.size:,} with {self.sha256}"
             hint = "restore it from a copy of the store, or run the task again"
             raise ResultGoneError(msg, hint=hint)
-        value = decode((0, "TaskCompleted", 0, "", _NO_FACT, data.decode()))[1]
+        value = decode((0, "TaskCompleted", 0, "", _NO_EVENT, data.decode()))[1]
         if issubclass(type(value), Missing):
             msg = f"{self} cannot be made again: {value.why}"
             raise ResultGoneError(msg, hint="bring that back, and ask again")
@@ -198,7 +198,7 @@ class LargeValue(Missing):
 
 
 #: Stands for the fields of an event, to read a document.
-_NO_FACT: Final = '[1,"",1,"",0]'
+_NO_EVENT: Final = '[1,"",1,"",0]'
 
 
 @frozen
@@ -321,12 +321,12 @@ class LargeValues(Extension):
             JournalError: The journal cannot be read; nothing was deleted.
         """
         with self._sweeping:
-            journal, life = self._door.kept_journal(), self._door.epoch
+            journal, incarnation = self._door.kept_journal(), self._door.epoch
             folder = journal.identity()
             # The list is made first, so that objects that are put later are no part of
             # it.
             keys = self._asked(lambda: [*self._store.list(folder)]) if folder else []
-            ours = [key for key in keys if _is_of(key, folder, life)]
+            ours = [key for key in keys if _is_of(key, folder, incarnation)]
             named = _named_in(journal) if ours else frozenset[str]()
             unnamed = [key for key in ours if key not in named]
             gone = 0
@@ -442,10 +442,10 @@ def _may_go(value: Any, text: str) -> bool:
     )
 
 
-def _is_of(key: str, folder: str, life: int) -> bool:
+def _is_of(key: str, folder: str, incarnation: int) -> bool:
     """Return whether this incarnation or an earlier one of the journal has put it."""
     parts = _KEY.fullmatch(key)
-    return parts is not None and parts[1] == folder and int(parts[2]) <= life
+    return parts is not None and parts[1] == folder and int(parts[2]) <= incarnation
 
 
 def _named_in(journal: DurableJournal) -> frozenset[str]:

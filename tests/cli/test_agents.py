@@ -36,36 +36,36 @@ def said(capsys, *words):
     return code, out + err
 
 
-def test_agents_are_shown_and_changed(there, capsys):
+def test_workers_are_shown_and_changed(there, capsys):
     orch, url, _ = there
 
-    def agents(*words):
+    def workers(*words):
         return said(capsys, "agents", url, *words)
 
-    assert agents("spawn", "tester", "--id", "one") == (0, "one is idle\n")
+    assert workers("spawn", "tester", "--id", "one") == (0, "one is idle\n")
     config = ("--config", '{"max_concurrency": 3}')
-    assert agents("spawn", "tester", *config) == (0, "tester-1 is idle\n")
-    assert "one       idle    0/1   tester  test:2" in agents()[1]
-    heads, *_, last = agents()[1].splitlines()
+    assert workers("spawn", "tester", *config) == (0, "tester-1 is idle\n")
+    assert "one       idle    0/1   tester  test:2" in workers()[1]
+    heads, *_, last = workers()[1].splitlines()
     assert heads.index("machine") == last.index(
         orch.agents.get("one").labels["machine"]
     )
     cores = f"{orch.agents.get('one').capacity['cpu']:g} cpu"
     assert heads.index("capacity") == last.index(cores)
-    assert agents("match", "test:3")[0] == 1
+    assert workers("match", "test:3")[0] == 1
     assert (
         "no   one: its test is of level 2, and 3 is needed"
-        in agents(*("match", "test:3"))[1]
+        in workers(*("match", "test:3"))[1]
     )
-    assert agents("match", "test:2")[0] == 0
-    assert agents("drain", "one", "--reason", "no disk")[0] == 0
-    assert agents("drain", "one") == (1, "one gets no new work, as before\n")
-    shown = json.loads(agents("show", "one", "--json")[1])
+    assert workers("match", "test:2")[0] == 0
+    assert workers("drain", "one", "--reason", "no disk")[0] == 0
+    assert workers("drain", "one") == (1, "one gets no new work, as before\n")
+    shown = json.loads(workers("show", "one", "--json")[1])
     assert (shown["status"], shown["health"]["healthy"]) == ("draining", False)
-    assert agents("undrain", "one")[0] == 0
-    assert agents("terminate", "one")[0] == 0
-    assert "did you mean" not in agents("show", "one")[1]
-    assert agents("scaling")[1] == "No pool has decided anything.\n"
+    assert workers("undrain", "one")[0] == 0
+    assert workers("terminate", "one")[0] == 0
+    assert "did you mean" not in workers("show", "one")[1]
+    assert workers("scaling")[1] == "No pool has decided anything.\n"
     orch.agents.pool("tester", max_agents=2, interval=0.02)
     assert orch.submit_task(Task("t", 7, requires=["test"])).result(60) == 7
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_is_said(there, capsys, words, error):
     assert error in text
 
 
-def test_a_journal_has_no_agents(capsys):
+def test_a_journal_has_no_workers(capsys):
     code, text = said(capsys, "agents", "runs.db")
     assert code == 2
     assert "no address of a service" in text

@@ -282,17 +282,19 @@ def test_a_question_is_shown_and_answered(tmp_path, capsys):
     forget(tmp_path)
 
 
-def test_a_command_changes_no_pool_and_brings_no_agent(tmp_path, capsys):
+def test_a_command_changes_no_pool_and_brings_no_worker(tmp_path, capsys):
     """What it is not told to change stays as the last life has left it."""
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path, resources={"gpu": 2}) as orch:
         orch.hold_starts("for the test")
         orch.submit_task(Task.call(ship, id="other", resources={"gpu": 1}))
         orch.stop(drain=False)
-    before = max(fact.seq for fact in JournalReader(path).happened())
+    before = max(event.seq for event in JournalReader(path).happened())
 
     assert taskorch(capsys, "cancel", path, "other")[0] == 0
-    news = [type(fact) for fact in JournalReader(path).happened() if fact.seq > before]
+    news = [
+        type(event) for event in JournalReader(path).happened() if event.seq > before
+    ]
     assert TaskCancelled in news
     assert not {PoolsChanged, AgentJoined} & {*news}
 

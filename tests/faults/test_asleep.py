@@ -12,7 +12,7 @@ from tests.integration.tools import eventually, pass_time
 from taskorch import TaskOrchestrator
 from taskorch.model import Agent
 from taskorch.protocols import Admission, Order
-from taskorch.runtime._attempts import AgentRunner
+from taskorch.runtime._attempts import WorkerRunner
 
 LEASE = 1.0
 
@@ -20,7 +20,7 @@ LEASE = 1.0
 def far_away(orch: TaskOrchestrator, lease: float = LEASE) -> Any:
     """An agent with a lease joins; its row."""
     info = Agent("far", capabilities={"x"}, lease=lease)
-    orch._rt.add_agent(info, AgentRunner("far", print, orch._rt.threads))
+    orch._rt.add_worker(info, WorkerRunner("far", print, orch._rt.threads))
     return orch._rt.kernel.agents["far"]
 
 
@@ -28,10 +28,10 @@ def beat(orch: TaskOrchestrator) -> None:
     orch._rt.step(lambda now: orch._rt.kernel.beat("far", (), now))
 
 
-def live_with_an_agent() -> None:
+def live_with_a_worker() -> None:
     """It gives a sign of life twenty times in its lease."""
     with TaskOrchestrator() as orch:
-        agent = far_away(orch)
+        worker = far_away(orch)
         lost: list[Any] = []
         orch.signals.agent_lost.connect(lost.append)
         say("ready")
@@ -39,12 +39,12 @@ def live_with_an_agent() -> None:
             time.sleep(LEASE / 20)
             beat(orch)
         orch.wait(1)
-        say(len(lost), agent.lost)
+        say(len(lost), worker.lost)
 
 
-def test_no_agent_is_lost_since_the_process_was_stopped() -> None:
+def test_no_worker_is_lost_since_the_process_was_stopped() -> None:
     """Whichever thread runs first when it goes on."""
-    with Process(live_with_an_agent) as process:
+    with Process(live_with_a_worker) as process:
         assert process.line() == "ready"
         for _ in range(4):
             time.sleep(LEASE / 4)
@@ -57,9 +57,9 @@ def test_no_agent_is_lost_since_the_process_was_stopped() -> None:
 def test_who_is_silent_after_a_sleep_is_lost_after_a_lease() -> None:
     """One lease, and not another for each look."""
     with TaskOrchestrator() as orch:
-        agent = far_away(orch, lease=0.4)
+        worker = far_away(orch, lease=0.4)
         pass_time(orch, 60)
-        eventually(lambda: agent.lost)
+        eventually(lambda: worker.lost)
 
 
 class Slow:
@@ -76,11 +76,11 @@ class Slow:
         return Admission(admitted=True)
 
 
-def test_no_agent_is_lost_since_a_policy_held_the_lock() -> None:
+def test_no_worker_is_lost_since_a_policy_held_the_lock() -> None:
     """Its signs of life waited for that, too."""
     queue = Slow()
     with TaskOrchestrator(queue=queue) as orch:
-        agent = far_away(orch)
+        worker = far_away(orch)
         lost: list[Any] = []
         orch.signals.agent_lost.connect(lost.append)
         queue.slow = True
@@ -91,4 +91,4 @@ def test_no_agent_is_lost_since_a_policy_held_the_lock() -> None:
         beat(orch)
         orch.submit(int).result(PATIENCE)
         assert orch.wait(PATIENCE)
-        assert (lost, agent.lost) == ([], False)
+        assert (lost, worker.lost) == ([], False)

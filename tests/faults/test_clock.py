@@ -21,7 +21,7 @@ def jump(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, YEAR])
-def test_a_jump_within_a_life_moves_nothing(
+def test_a_jump_within_an_incarnation_moves_nothing(
     seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No delay, timeout or deadline ends early or late, and events do not go back."""
@@ -49,7 +49,7 @@ def test_a_jump_within_a_life_moves_nothing(
     assert times[-1] - times[0] < HOUR * 1e9
 
 
-def test_between_two_lives_it_may_go_on_a_year(
+def test_between_two_incarnations_it_may_go_on_a_year(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was due meanwhile is done, once, and what was too late is said to be."""

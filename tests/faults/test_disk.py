@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.faults.disk import Disk, is_available
 from tests.integration.tools import PATIENCE, Recorder, eventually
-from tests.unit.journal.tools import ENTRIES, GROUPS, fact, filled
+from tests.unit.journal.tools import ENTRIES, GROUPS, an_event, filled
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
@@ -108,7 +108,7 @@ class Owner:
         with closing(self.journal):
             self.journal = SqliteJournal(self.journal.path, take_over=True)
             self.claim()
-            self.append([fact(101), fact(102)])
+            self.append([an_event(101), an_event(102)])
             self.calls = list(self.disk.calls)
             self.disk.mend()
         assert list(self.journal.read()) == self.kept
@@ -117,7 +117,7 @@ class Owner:
         assert left_after_power_loss(self.disk, self.aside) == self.kept
 
 
-def calls_of_a_life(tmp_path: Path, what: str) -> int:
+def calls_of_an_incarnation(tmp_path: Path, what: str) -> int:
     """How often there is occasion to fail."""
     folder = tmp_path / "well"
     folder.mkdir()
@@ -131,7 +131,7 @@ def fail_at_every_call(
     tmp_path: Path, what: str, how: str, *, once: bool, reverts: bool
 ) -> None:
     """Live as often as a life has such calls."""
-    count = calls_of_a_life(tmp_path, what)
+    count = calls_of_an_incarnation(tmp_path, what)
     assert count
     for number in range(1, count + 1):
         folder = tmp_path / f"{number}"
@@ -233,7 +233,7 @@ def test_the_power_may_fail_at_any_moment_too(tmp_path: Path, early: str) -> Non
                 wrong.append(repr(error))
         disk.watch = partial(look, disk, owner)
 
-    for number in range(1, calls_of_a_life(tmp_path, "sync") + 1):
+    for number in range(1, calls_of_an_incarnation(tmp_path, "sync") + 1):
         folder = tmp_path / f"{number}"
         folder.mkdir()
         with Disk(folder).below_sqlite() as disk:
@@ -394,8 +394,8 @@ class Submitter:
         assert orch.handle("after").result(PATIENCE) == 8
 
     def check(self) -> None:
-        facts = left_after_power_loss(self.disk, self.aside)
-        found = {fact[3] for fact, _ in facts if fact[0] is TaskSubmitted}
+        events = left_after_power_loss(self.disk, self.aside)
+        found = {event[3] for event, _ in events if event[0] is TaskSubmitted}
         assert found >= set(self.acknowledged)
 
 

@@ -27,7 +27,7 @@ def work() -> int:
     return 1
 
 
-def test_the_next_life_has_less(tmp_path: Path) -> None:
+def test_the_next_incarnation_has_less(tmp_path: Path) -> None:
     """What was in use is not there any more: one at a time, and what cannot be waits."""
     path = tmp_path / "runs.db"
     GO.clear()

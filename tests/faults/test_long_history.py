@@ -33,7 +33,7 @@ def test_opening_takes_as_long_as_what_is_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a history eight times as long no more is read, since there is a snapshot."""
-    monkeypatch.setattr(_committer, "_SNAPSHOT_FACTS", 500)
+    monkeypatch.setattr(_committer, "_SNAPSHOT_EVENTS", 500)
     read: list[Any] = []
 
     def counted(method: str) -> Any:

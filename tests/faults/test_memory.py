@@ -128,7 +128,7 @@ def test_a_snapshot_without_memory_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the next opening takes longer."""
-    monkeypatch.setattr(_committer, "_SNAPSHOT_FACTS", 0)
+    monkeypatch.setattr(_committer, "_SNAPSHOT_EVENTS", 0)
     monkeypatch.setattr(_committer, "_SNAPSHOT_SHARE", 0)
     asked: list[Any] = []
 

@@ -18,7 +18,9 @@ pytestmark = [
 ]
 
 
-def test_the_next_life_ends_what_the_one_before_has_left_and_runs_it_again(tmp_path):
+def test_the_next_incarnation_ends_what_the_one_before_has_left_and_runs_it_again(
+    tmp_path,
+):
     journal = tmp_path / "journal.db"
     with Process(lives.with_program, journal) as process:
         assert process.line() == "ready"

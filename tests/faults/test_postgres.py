@@ -197,7 +197,7 @@ def test_wrong_clocks_of_clients_end_no_lease_and_turn_no_time_back(postgres, tm
         assert "s ahead of that of postgresql://" in owner.errors()
     check_history(tmp_path)
     journal = PostgresJournal(address)
-    times = [fact.at_ns for fact, _ in journal.read()]
+    times = [event.at_ns for event, _ in journal.read()]
     assert times == sorted(times)
     # When a life has begun is by the clock of the server.
     since = datetime.fromisoformat(journal.owner()["since"])
@@ -475,14 +475,14 @@ def check_history(folder, count=None):
     accepted = {
         words[1] for words in ledger.lines(folder / "journal") if words[0] == "accepted"
     }
-    born = [fact.task_id for fact, _ in kept if type(fact) is TaskSubmitted]
-    ends = [fact.task_id for fact, _ in kept if isinstance(fact, ENDS)]
+    born = [event.task_id for event, _ in kept if type(event) is TaskSubmitted]
+    ends = [event.task_id for event, _ in kept if isinstance(event, ENDS)]
     assert len(born) == len(set(born))
     assert accepted <= set(born)
     assert sorted(ends) == sorted(born)
     if count is not None:
         assert len(accepted) == count
-    assert [fact.seq for fact, _ in kept] == sorted({fact.seq for fact, _ in kept})
+    assert [event.seq for event, _ in kept] == sorted({event.seq for event, _ in kept})
     effects = {}
     for kind, task_id, *fence in ledger.lines(folder / "journal"):
         if kind == "effect":

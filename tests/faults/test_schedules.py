@@ -62,7 +62,7 @@ LAYOUTS = {
 }
 
 
-class Life:
+class Incarnation:
     """A process that runs the script."""
 
     def __init__(self, folder, words, *, first):
@@ -96,15 +96,15 @@ class Life:
 
 def ends_again(tmp_path, words):
     began, journal = tmp_path / "began", tmp_path / "j.db"
-    with Life(tmp_path, words, first=True) as life:
-        life.until(began.exists)
+    with Incarnation(tmp_path, words, first=True) as incarnation:
+        incarnation.until(began.exists)
 
     def completed():
         first = min(JournalReader(journal).tasks(), key=lambda each: each.submitted)
         return str(first.state) == "completed"
 
-    with Life(tmp_path, words, first=False) as life:
-        life.until(completed)
+    with Incarnation(tmp_path, words, first=False) as incarnation:
+        incarnation.until(completed)
 
 
 QUICK = {"with, decorator", "with, a class, a task with it"}
@@ -150,7 +150,7 @@ def halves_of(task_id):
 
 
 @pytest.mark.slow("four kills")
-def test_a_kill_between_the_submission_of_a_slot_and_its_note_loses_nothing(tmp_path):
+def test_a_kill_between_the_submission_of_a_tick_and_its_note_loses_nothing(tmp_path):
     # Killed as soon as the task of a slot begins: that is before anybody has noted it,
     # or just after.
     text = """
@@ -169,17 +169,17 @@ def test_a_kill_between_the_submission_of_a_slot_and_its_note_loses_nothing(tmp_
     """
     (tmp_path / "script.py").write_text(textwrap.dedent(text))
     for _ in range(4):
-        life = Life(tmp_path, ["script.py"], first=True)
-        assert life.process.wait(60) == -signal.SIGKILL
-        life.process.stderr.close()
+        incarnation = Incarnation(tmp_path, ["script.py"], first=True)
+        assert incarnation.process.wait(60) == -signal.SIGKILL
+        incarnation.process.stderr.close()
 
     def all_ended():
         reader = JournalReader(tmp_path / "j.db")
         states = [str(status.state) for status in reader.tasks()]
         return states.count("completed") > 3
 
-    with Life(tmp_path, ["script.py"], first=False) as life:
-        life.until(all_ended)
+    with Incarnation(tmp_path, ["script.py"], first=False) as incarnation:
+        incarnation.until(all_ended)
     reader = JournalReader(tmp_path / "j.db")
     ids = sorted(status.task_id for status in reader.tasks())
     # From the first half second to the last, none is left out.
@@ -279,18 +279,18 @@ def nothing_is_lost(folder):
 
 
 @pytest.mark.slow("five kills, seconds apart")
-def test_over_many_kills_no_slot_no_answer_and_no_remembered_result_is_lost_or_doubled(
+def test_over_many_kills_no_tick_no_answer_and_no_remembered_result_is_lost_or_doubled(
     tmp_path,
 ):
     (tmp_path / "service.py").write_text(textwrap.dedent(SERVICE))
     kills = int(os.environ.get("KILLS", "5"))
     random = Random(kills)
     for _ in range(kills):
-        life = Life(tmp_path, ["service.py", "1000"], first=False)
+        incarnation = Incarnation(tmp_path, ["service.py", "1000"], first=False)
         time.sleep(random.uniform(0.6, 2.5))
-        with life:
-            assert life.process.poll() is None, life.process.stderr.read()
-    last = Life(tmp_path, ["service.py", "2"], first=False)
+        with incarnation:
+            assert incarnation.process.poll() is None, incarnation.process.stderr.read()
+    last = Incarnation(tmp_path, ["service.py", "2"], first=False)
     assert last.process.wait(300) == 0
     last.process.stderr.close()
     nothing_is_lost(tmp_path)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow("sixteen processes that are ended")
 @pytest.mark.parametrize(
     "stage", [stages.submission, stages.running, stages.drain, stages.stop]
 )
-def test_the_next_life_goes_on(tmp_path, monkeypatch, stage, number, times):
+def test_the_next_incarnation_goes_on(tmp_path, monkeypatch, stage, number, times):
     """Twice is what people do who find that it takes too long."""
     monkeypatch.setattr(stages, "over", stages.threading.Event())
     journal = tmp_path / "journal.db"

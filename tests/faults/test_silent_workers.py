@@ -30,19 +30,19 @@ def to(port):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_work_of_an_agent_goes_on_once_its_service_is_heard_again(kind, monkeypatch):
+def test_work_of_a_worker_goes_on_once_its_service_is_heard_again(kind, monkeypatch):
     monkeypatch.setattr("taskorch.frontends.agent._agent._PATIENCE", 1.0)
     with (
         served(orchestrator(), agents=True) as service,
         to(service.server.port) as peer,
     ):
-        agent = Agent(
+        worker = Agent(
             *("far", f"http://127.0.0.1:{peer.port}"),
             token=service.token,
             abilities=Abilities(functions={"negative": int.__neg__}),
             lease=3,
         )
-        with at_work(agent):
+        with at_work(worker):
             submit = service.orch.submit_task
             eventually(lambda: "far" in [a.id for a in service.orch.agents.list()])
             assert submit(Task("negative", 1, retry=9)).result(PATIENCE) == -1

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_no_process_of_an_agent_outlives_its_orchestrator(tmp_path):
+def test_no_process_of_a_worker_outlives_its_orchestrator(tmp_path):
     """Nor does the next life, at the same port, find one of them among its agents."""
     journal, port = tmp_path / "j.db", free_port()
     with Process(spawned_lives.agents, journal, port) as process:

@@ -57,7 +57,7 @@ def test_what_runs_is_finished(tmp_path, program):
 @pytest.mark.parametrize(
     "program", [at_length(programs.leaves_queue), programs.loop_leaves_queue]
 )
-def test_with_a_journal_the_queue_is_left_to_the_next_life(tmp_path, program):
+def test_with_a_journal_the_queue_is_left_to_the_next_incarnation(tmp_path, program):
     for process in run(program, tmp_path):
         while "SIGTERM: what runs has" not in process.errors():
             assert process.line(0.01) is None

@@ -34,9 +34,9 @@ def test_one_that_slept_through_all_its_timers_goes_on_and_starts_nothing_twice(
     ]
     began = [(task, int(attempt)) for task, _, attempt in ledger.of(journal, "began")]
     started = [
-        (fact[3], fact[4])
-        for fact, _ in SqliteJournal(journal).read()
-        if fact[0] is TaskStarted
+        (event[3], event[4])
+        for event, _ in SqliteJournal(journal).read()
+        if event[0] is TaskStarted
     ]
     assert sorted(began) == sorted(set(began)) == sorted(started)
 

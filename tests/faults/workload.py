@@ -112,17 +112,19 @@ def check(journal: Path) -> None:
     """What must be so, however often and wherever it was killed."""
     entries = list(SqliteJournal(journal).read())
     born = [
-        (fact[3], document) for (fact, document) in entries if fact[0] is TaskSubmitted
+        (event[3], document)
+        for (event, document) in entries
+        if event[0] is TaskSubmitted
     ]
     ids = {document.idempotency_key or task_id: task_id for task_id, document in born}
     assert sorted(ids) == sorted(RESULTS), "every submission is there, once"
     assert len(born) == len(RESULTS)
     names = {task_id: name for name, task_id in ids.items()}
 
-    ends = [(fact, document) for fact, document in entries if fact[0] in ENDS]
-    assert Counter(names[fact[3]] for fact, _ in ends) == dict.fromkeys(RESULTS, 1)
-    assert {fact[0] for fact, _ in ends} == {TaskCompleted}
-    assert {names[fact[3]]: document for fact, document in ends} == RESULTS
+    ends = [(event, document) for event, document in entries if event[0] in ENDS]
+    assert Counter(names[event[3]] for event, _ in ends) == dict.fromkeys(RESULTS, 1)
+    assert {event[0] for event, _ in ends} == {TaskCompleted}
+    assert {names[event[3]]: document for event, document in ends} == RESULTS
 
     check_effects(journal, names)
 
@@ -145,7 +147,7 @@ def check_effects(journal, names):
 
 def run_with_snapshots(journal: Path) -> None:
     """As `run`, with a snapshot after every few facts, and tasks that leave memory."""
-    _committer._SNAPSHOT_FACTS = 5
+    _committer._SNAPSHOT_EVENTS = 5
     _committer._SNAPSHOT_SHARE = 0
     run(journal, keep_finished=1)
 
@@ -157,7 +159,7 @@ def run_with_retention(journal: Path) -> None:
     """Some lives, each of which begins by leaving out what the lives before have done."""
     _file._FREE_PAGES = 1
     _file._FREE_SHARE = 0
-    for life in range(2):
+    for incarnation in range(2):
         kept = SqliteJournal(journal, durability="process", keep_latest=2)
         orch = TaskOrchestrator(journal=kept, unknown_capability="wait")
         # All at once, so that there are few groups, and few points.
@@ -166,7 +168,8 @@ def run_with_retention(journal: Path) -> None:
         waits = Task.call(len, "x", id="waits", after=[needed, never])
         pad = {"pad": "x" * 10_000}
         tasks = [
-            Task.call(len, "x" * n, id=f"{life}/{n}", metadata=pad) for n in range(4)
+            Task.call(len, "x" * n, id=f"{incarnation}/{n}", metadata=pad)
+            for n in range(4)
         ]
         handles = orch.submit_tasks([needed, never, waits, *tasks])
         with orch:

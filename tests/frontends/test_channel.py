@@ -144,7 +144,7 @@ def test_messages_over_http_are_frames_where_both_sides_can_read_them():
 
 
 @needs_zstd
-def test_agents_and_their_service_talk_in_frames():
+def test_workers_and_their_service_talk_in_frames():
     from taskorch import Task, TaskOrchestrator
     from taskorch.frontends.agent._line import Line, ServiceAddress
     from taskorch.frontends.service import create_app, serve

@@ -30,7 +30,7 @@ from tests.tools.explore import explore
 from taskorch import SqliteJournal, TaskOrchestrator, TaskState
 from taskorch.cli import COMMANDS, main
 from taskorch.errors import TaskorchError
-from taskorch.events import Fact
+from taskorch.events import Event
 from taskorch.kernel import Kernel, explain
 from taskorch.testing import Simulation
 
@@ -229,7 +229,9 @@ class _Explained:
         self.sentences: set[str] = set()
         self._steps = 0
 
-    def step(self, kernel: Kernel, items: Sequence[tuple[Fact, Any]], now: int) -> None:
+    def step(
+        self, kernel: Kernel, items: Sequence[tuple[Event, Any]], now: int
+    ) -> None:
         """Look at the tasks, now and then."""
         del items
         self._steps += 1
@@ -289,8 +291,8 @@ def _rows(simulation: Simulation) -> Iterable[str]:
         journal.append(
             owner,
             [
-                (fact, None if value is None else journal.document(value))
-                for fact, value in simulated.read()
+                (event, None if value is None else journal.document(value))
+                for event, value in simulated.read()
             ],
         )
         journal.close()

@@ -278,11 +278,11 @@ def test_what_a_rule_counts_outlives_retention(
         assert main(["prune", str(path), "--yes", "--older-than", "0s"]) == 0
     else:
         options = {"keep_latest": 0}
-    for life in range(2):
+    for incarnation in range(2):
         runtime = ConstitutionalRuntime.from_dict({"policies": [policy]})
         journal = SqliteJournal(path, **options)
         with TaskOrchestrator(governance=runtime, journal=journal) as orch:
-            assert is_denied(orch, f"d2-{life}")
+            assert is_denied(orch, f"d2-{incarnation}")
     assert not any(status.type == "canary" for status in _statuses(path)), (
         "nothing was pruned: this tests nothing"
     )

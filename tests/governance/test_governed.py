@@ -454,13 +454,16 @@ def test_what_has_happened_is_known_after_a_restart(tmp_path: Path) -> None:
         with pytest.raises(OSError):
             orch.handle("d1").result(PATIENCE)
         orch.handle("d2").result(PATIENCE)
-    for life in range(2):
+    for incarnation in range(2):
         with TaskOrchestrator(
             journal=path, governance=ConstitutionalRuntime(policies())
         ) as orch:
-            submit(orch, f"s{life}a", "ship", owner="ada")
-            orch.handle(f"s{life}a").result(PATIENCE)
-            for name, kind in ((f"s{life}b", "ship"), (f"d{life}", "deploy")):
+            submit(orch, f"s{incarnation}a", "ship", owner="ada")
+            orch.handle(f"s{incarnation}a").result(PATIENCE)
+            for name, kind in (
+                (f"s{incarnation}b", "ship"),
+                (f"d{incarnation}", "deploy"),
+            ):
                 submit(orch, f"{name}x", kind, owner="bob")
                 eventually(lambda: is_blocked(orch, f"{name}x"))  # noqa: B023
             orch.stop(drain=False)
@@ -713,7 +716,7 @@ def test_a_start_counts_that_was_submitted_long_before_its_window(
     path = tmp_path / "runs.db"
     window = 1.0
 
-    def life(name: str) -> None:
+    def incarnation(name: str) -> None:
         rt = ConstitutionalRuntime([limited(1, window)])
         with TaskOrchestrator(journal=path, governance=rt) as orch:
             orch.hold_starts("a moment")
@@ -723,8 +726,8 @@ def test_a_start_counts_that_was_submitted_long_before_its_window(
             orch.release_starts()
             orch.handle(name).result(PATIENCE)
 
-    life("first")
-    life("second")
+    incarnation("first")
+    incarnation("second")
     happened = JournalReader(path).happened()
     starts = [event.at_ns for event in happened if isinstance(event, TaskStarted)]
     assert starts[1] - starts[0] >= window * 1e9

@@ -19,7 +19,7 @@ from taskorch.governance import (
 )
 
 TYPES = ("deploy", "review", "deploy-eu")
-OWNERS = ("ada", "bob")
+TENANTS = ("ada", "bob")
 FORMS = ("formerly", "count", "since", "never_after")
 PASTS = st.builds(
     Past,
@@ -41,7 +41,7 @@ HAPPENED = st.builds(
     st.sampled_from(["submitted", "started", "completed", "failed", "cancelled"]),
     st.integers(0, 40).map(float),
     st.sampled_from(TYPES),
-    st.sampled_from(OWNERS),
+    st.sampled_from(TENANTS),
     st.sampled_from(["a", "b", "c"]),
 )
 
@@ -116,14 +116,14 @@ def verdict_of(rule: HistoryRule, events: list[Happened], asked: Operation) -> A
     rules(),
     st.lists(HAPPENED, max_size=12),
     st.sampled_from(TYPES),
-    st.sampled_from(OWNERS),
+    st.sampled_from(TENANTS),
     st.sampled_from(["submit", "start"]),
 )
 def test_a_fold_says_what_the_whole_history_says(
-    rule: HistoryRule, events: list[Happened], kind: str, owner: str, moment: Any
+    rule: HistoryRule, events: list[Happened], kind: str, tenant: str, moment: Any
 ) -> None:
     events = sorted(events, key=lambda each: -each.ago)
-    asked = Operation(type=kind, id="new", owner=owner, moment=moment)
+    asked = Operation(type=kind, id="new", owner=tenant, moment=moment)
     verdict = verdict_of(rule, events, asked)
     assert verdict.compliant == holds(rule, events, asked)
     (evaluation,) = verdict.evaluations

@@ -70,8 +70,8 @@ def work(size: int, kind: str) -> int:
 
 
 def parts_of(task_id: str) -> tuple[str, str, int]:
-    kind, owner, size, _ = task_id.partition("~")[0].split("-")
-    return kind, owner, int(size)
+    kind, tenant, size, _ = task_id.partition("~")[0].split("-")
+    return kind, tenant, int(size)
 
 
 def unauthorised(events: list[Event], answered: set[str]) -> list[Event]:
@@ -88,25 +88,25 @@ def unauthorised(events: list[Event], answered: set[str]) -> list[Event]:
             failed.add(parts_of(task_id)[1])
         if not isinstance(event, TaskStarted):
             continue
-        kind, owner, size = parts_of(task_id)
+        kind, tenant, size = parts_of(task_id)
         # Times of verdicts are floats of seconds, which are right to a microsecond.
         since = event.at_ns - int(WINDOW * 1e9) + 1_000
         recent = [
             name
             for name, at, whose in starts
-            if whose == owner and (at > since or name in running)
+            if whose == tenant and (at > since or name in running)
         ]
         is_wrong = (
             size >= 7
             or kind == "c"
             or (kind == "e" and task_id not in answered)
             or (kind == "b" and len(recent) >= MOST)
-            or (kind == "a" and owner in failed)
+            or (kind == "a" and tenant in failed)
         )
         if is_wrong:
             wrong.append(event)
         if kind == "b":
-            starts.append((task_id, event.at_ns, owner))
+            starts.append((task_id, event.at_ns, tenant))
             running.add(task_id)
     return wrong
 
@@ -128,13 +128,13 @@ def lived(path: Path, draw: random.Random, tasks: int, lives: int) -> set[str]:
                 batch = []
                 for _ in range(10):
                     kind = draw.choice("aabbde")
-                    owner = draw.choice(["x", "y", "z"])
+                    tenant = draw.choice(["x", "y", "z"])
                     size = draw.choice([1, 2, 3, 4, 6, 7, 9])
-                    name = f"{kind}-{owner}-{size}-{number}"
+                    name = f"{kind}-{tenant}-{size}-{number}"
                     number += 1
                     ids.append(name)
                     batch.append(
-                        Task.call(work, size, kind, id=name, type=kind, owner=owner)
+                        Task.call(work, size, kind, id=name, type=kind, owner=tenant)
                     )
                 orch.submit_tasks(batch)
                 with pytest.raises(PolicyDeniedError):
@@ -181,7 +181,9 @@ def test_nothing_starts_that_no_rule_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow("2,000 tasks in five lives")
-def test_nothing_starts_that_no_rule_allowed_in_many_lives(tmp_path: Path) -> None:
+def test_nothing_starts_that_no_rule_allowed_in_many_incarnations(
+    tmp_path: Path,
+) -> None:
     check_world(tmp_path / "runs.db", 2, 2_000, 5)
 
 

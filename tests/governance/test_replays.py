@@ -310,9 +310,9 @@ def test_a_receipt_says_what_allowed_a_start(past):
     waiver = receipt["governance"]["waivers"][0]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", receipt["ts"])
     seq = next(
-        fact.seq
-        for fact in JournalReader(past).events("b")
-        if type(fact).__name__ == "TaskStarted"
+        event.seq
+        for event in JournalReader(past).events("b")
+        if type(event).__name__ == "TaskStarted"
     )
     assert receipt == {
         "spec": "taskorch.receipt/1",

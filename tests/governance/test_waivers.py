@@ -229,10 +229,10 @@ def test_a_document_that_is_no_waiver_is_left_out_and_others_count(
     document, tmp_path, caplog
 ):
     """Whatever a program writes under the name of waivers, in this life and the next."""
-    for life in range(2):
+    for incarnation in range(2):
         rt = policies(NO_DANGER)
         with TaskOrchestrator(journal=tmp_path / "runs.db", governance=rt) as orch:
-            if not life:
+            if not incarnation:
                 orch.kept("waivers").update(
                     {"waiver/x": document, "y revoked": document}
                 )
@@ -382,9 +382,9 @@ def test_people_are_asked_no_more_about_what_a_later_waiver_covers(tmp_path):
         orch.cancel_task("b/x")
         assert not orch.questions()
     starts = {
-        fact.task_id: fact.permit[1:]
-        for fact in JournalReader(path).happened()
-        if type(fact).__name__ == "TaskStarted"
+        event.task_id: event.permit[1:]
+        for event in JournalReader(path).happened()
+        if type(event).__name__ == "TaskStarted"
     }
     assert starts == {
         "a/x": (f"no-danger/type~{first.id}", "not-urgent/p"),
@@ -573,7 +573,7 @@ def test_without_policies_a_journal_can_be_answered_all_the_same(tmp_path):
     with TaskOrchestrator(journal=path, governance=policies()) as orch:
         assert orch.governance.waiver(waiver.id).state == "active"
         orch.submit_task(danger("a")).result()
-    assert any(fact.task_id == "a" for fact in JournalReader(path).events("a"))
+    assert any(event.task_id == "a" for event in JournalReader(path).events("a"))
 
 
 # -- bad input -------------------------------------------------------------------------------

@@ -182,21 +182,21 @@ class World:
 
         wrong = []
         # What is pruned as the next life begins is still there.
-        for fact, task in JournalReader(self.path).entries(self.last):
-            self.last = fact.seq
-            if type(fact) is TaskSubmitted and fact.type != "waiver":
-                self.types[fact.task_id] = fact.type, task.priority
+        for event, task in JournalReader(self.path).entries(self.last):
+            self.last = event.seq
+            if type(event) is TaskSubmitted and event.type != "waiver":
+                self.types[event.task_id] = event.type, task.priority
                 moment = "submit"
-            elif type(fact) is TaskStarted:
+            elif type(event) is TaskStarted:
                 moment = "start"
                 self.starts += 1
             else:
                 continue
-            task_type, priority = self.types[fact.task_id]
+            task_type, priority = self.types[event.task_id]
             wrong += [
-                (fact.task_id, policy)
+                (event.task_id, policy)
                 for policy in violated(task_type, priority, moment)
-                if not may(policy, fact.task_id, task_type, fact.at)
+                if not may(policy, event.task_id, task_type, event.at)
             ]
         assert not wrong
         judged, differences = self.replayed()
@@ -231,7 +231,7 @@ def test_nothing_starts_that_nobody_allowed(tmp_path, clock):
 
 @pytest.mark.slow("six lives of 300 steps")
 @pytest.mark.parametrize("seed", range(2))
-def test_nothing_starts_that_nobody_allowed_in_many_lives(tmp_path, seed, clock):
+def test_nothing_starts_that_nobody_allowed_in_many_incarnations(tmp_path, seed, clock):
     world = lives(tmp_path, seed, clock, 6, 300)
     assert world.starts > 100
     assert world.judged > 100

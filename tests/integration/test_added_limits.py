@@ -114,7 +114,7 @@ def test_one_that_counts_is_asked_only_once_there_is_room():
         assert (counting.asked, counting.starts) == (1, [1])
 
 
-def test_starts_of_an_earlier_life_are_not_counted(tmp_path):
+def test_starts_of_an_earlier_incarnation_are_not_counted(tmp_path):
     path = tmp_path / "journal.db"
     go = threading.Event()
     for counting in (Counting(9), Counting(9)):
@@ -185,7 +185,7 @@ def test_a_journal_has_what_it_held(tmp_path):
         assert seats.most == 1
 
 
-def test_a_limit_holds_in_each_life(tmp_path):
+def test_a_limit_holds_in_each_incarnation(tmp_path):
     """What waits for it in one life waits for it in the next."""
     path = tmp_path / "journal.db"
     for _ in range(3):
@@ -455,7 +455,9 @@ def test_one_that_calls_its_orchestrator_is_refused(method, call):
 
 
 @pytest.mark.parametrize("method", WRONG)
-def test_one_that_raises_in_a_later_life_harms_none_but_its_tasks(method, tmp_path):
+def test_one_that_raises_in_a_later_incarnation_harms_none_but_its_tasks(
+    method, tmp_path
+):
     path = tmp_path / "journal.db"
     with orchestrator(Seats(0), journal=path) as orch:
         orch.submit_task(Task("seated", 1, id="waits"))

@@ -37,7 +37,7 @@ def orch():
         assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
         assert orch.wait(PATIENCE)
         stats = orch.get_stats()
-        assert all(agent.running == 0 for agent in stats.agents.values())
+        assert all(worker.running == 0 for worker in stats.agents.values())
         assert all(pool.used == 0 for pool in stats.resources.values())
 
 
@@ -76,7 +76,7 @@ class Gate:
 # -- how much at once ----------------------------------------------------------------
 
 
-def test_capacity_is_shared_by_the_tasks_of_an_agent(orch):
+def test_capacity_is_shared_by_the_tasks_of_a_worker(orch):
     """What a task does not say itself is the agent's `request`."""
     gate = Gate()
 

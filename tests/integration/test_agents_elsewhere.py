@@ -55,7 +55,7 @@ def test_whose_name_is_taken(orch):
 
 
 @pytest.mark.parametrize(
-    ("agent", "why"),
+    ("worker", "why"),
     [
         (Agent("../x", lease=1.0), "no safe id"),
         (Agent("far"), "has no lease"),
@@ -64,9 +64,9 @@ def test_whose_name_is_taken(orch):
         (Agent("far", (" x",), lease=1.0), "a capability is a name"),
     ],
 )
-def test_what_can_never_work(orch, agent, why):
+def test_what_can_never_work(orch, worker, why):
     with pytest.raises(InvalidTaskError, match=why):
-        orch.agents.join(agent, Mailbox())
+        orch.agents.join(worker, Mailbox())
 
 
 def test_who_speaks_with_it_is_an_executor(orch):
@@ -91,18 +91,18 @@ def on_its_journal(folder, unknown="wait"):
     return TaskOrchestrator(journal=folder / "runs.db", unknown_capability=unknown)
 
 
-def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
-    def life():
+def test_of_what_an_earlier_incarnation_had_it_do_only_what_is_done_counts(tmp_path):
+    def incarnation():
         return begun(lambda: on_its_journal(tmp_path))
 
-    with life() as orch:
+    with incarnation() as orch:
         orch.agents.join(far(max_concurrency=2), box := Mailbox())
         orch.submit_tasks([Task("x", id="t"), Task("x", id="u")])
         eventually(lambda: len(box.begun) == 2)
         orch.agents.keep()
         fence = box.begun[0].fence
         orch.stop(drain=False, timeout=0)
-    with life() as orch:
+    with incarnation() as orch:
         late = orch.agents.bring_late
         assert not late("t", fence, error=ValueError("old"), agent="far")
         assert late("u", fence, "done", agent="far")
@@ -119,7 +119,7 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
         assert orch.get_task_status("t").state.value == "queued"
         assert orch.handle("u").result(PATIENCE) == "done"
         orch.stop(drain=False, timeout=0)
-    with life() as orch:
+    with incarnation() as orch:
         assert "ValueError" in repr(orch.get_task_status("t").late_results[1])
         assert orch.get_task_status("u").late_results == {1: "again"}
         assert orch.handle("u").result(PATIENCE) == "done"
@@ -141,15 +141,17 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
         ("on hold", 2, 600),
     ],
 )
-def test_a_judged_failure_of_an_earlier_life_counts_once(tmp_path, most, delay, waits):
+def test_a_judged_failure_of_an_earlier_incarnation_counts_once(
+    tmp_path, most, delay, waits
+):
     """By the retry policy, wherever its task waits: who can do it may not be there."""
     unknown = "refuse" if waits == "on hold" else "wait"
 
-    def life():
+    def incarnation():
         return begun(lambda: on_its_journal(tmp_path, unknown))
 
     policy = RetryPolicy(most, wait="fixed", base=delay, max_delay=delay, jitter=0)
-    with life() as orch:
+    with incarnation() as orch:
         orch.agents.join(far(max_concurrency=2), box := Mailbox())
         orch.submit_task(Task("x", id="first", priority=50))
         orch.submit_task(Task("x", id="t", retry=policy, requires=["x"]))
@@ -158,12 +160,12 @@ def test_a_judged_failure_of_an_earlier_life_counts_once(tmp_path, most, delay, 
         fence = box.begun[1].fence
         orch.stop(drain=False, timeout=0)
     if waits == "on hold":
-        with life() as orch:
+        with incarnation() as orch:
             # From the next life on, nobody is known who can do it.
             orch.agents.join(Agent("far", ("y",), lease=600.0), Mailbox())
             orch.stop(drain=False, timeout=0)
     for number in (1, 2):
-        with life() as orch:
+        with incarnation() as orch:
             if waits == "for a slot":
                 orch.agents.join(far(f"busy{number}"), other := Mailbox())
                 eventually(lambda box=other: box.begun)
@@ -193,13 +195,13 @@ def test_a_judged_failure_of_an_earlier_life_counts_once(tmp_path, most, delay, 
             check_invariants(orch._rt.kernel)
 
 
-def test_what_is_judged_counts_whatever_its_agent_was_given(tmp_path):
+def test_what_is_judged_counts_whatever_its_worker_was_given(tmp_path):
     """A value of another kind counts only if it is said to be judged."""
 
-    def life():
+    def incarnation():
         return begun(lambda: on_its_journal(tmp_path))
 
-    with life() as orch:
+    with incarnation() as orch:
         orch.agents.join(far(), box := Mailbox())
         orch.submit_task(Task("x", id="t"))
         eventually(lambda: box.begun)
@@ -207,7 +209,7 @@ def test_what_is_judged_counts_whatever_its_agent_was_given(tmp_path):
         fence = box.begun[0].fence
         orch.stop(drain=False, timeout=0)
     end = ProgramResult(("true",), 0, "", "", None, 0.1)
-    with life() as orch:
+    with incarnation() as orch:
         assert not orch.agents.bring_late("t", fence, end, agent="far")
         assert orch.agents.bring_late("t", fence, end, agent="far", judged=True)
         assert orch.handle("t").result(PATIENCE) == end
@@ -242,18 +244,18 @@ def test_what_is_given_up_before_it_may_begin_never_begins(tmp_path, monkeypatch
 
 @in_loop
 async def test_coroutines_have_the_same_words(tmp_path):
-    def life():
+    def incarnation():
         return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
 
     box = Mailbox()
-    async with life() as orch:
+    async with incarnation() as orch:
         aio = orch.aio
         await aio.agents.join(far(), box)
         await aio.submit_task(Task("x", id="t"))
         await asyncio.to_thread(eventually, lambda: box.begun)
         await aio.agents.keep()
         await aio.stop(drain=False, timeout=0)
-    async with life() as orch:
+    async with incarnation() as orch:
         aio = orch.aio
         await aio.agents.join(far(), box)
         await asyncio.to_thread(eventually, lambda: len(box.begun) == 2)

@@ -67,9 +67,9 @@ def orch():
 
 def test_spawn_and_terminate(orch):
     orch.agents.template("tester", kind="test", capabilities={"test": 3}, handler=do)
-    agent = orch.agents.spawn("tester", {"id": "agent_007"})
-    assert (agent.id, agent.type, agent.kind) == ("agent_007", "tester", "test")
-    assert (agent.capabilities, agent.status, agent.workload) == (
+    worker = orch.agents.spawn("tester", {"id": "agent_007"})
+    assert (worker.id, worker.type, worker.kind) == ("agent_007", "tester", "test")
+    assert (worker.capabilities, worker.status, worker.workload) == (
         {"test": 3},
         "idle",
         0,
@@ -142,7 +142,7 @@ def test_the_example_in_shell(orch):
         orch.submit_task(Task("n", 7, requires=["n"])).result(PATIENCE)
 
 
-def test_a_template_whose_agents_fail_is_asked_about(orch):
+def test_a_template_whose_workers_fail_is_asked_about(orch):
     start = [sys.executable, "-c", "raise SystemExit(7)"]
     orch.agents.template("bad", executor="service", capabilities=["z"], start=start)
     orch.agents.pool("bad", min_agents=1, max_agents=2, interval=0.05)
@@ -154,7 +154,7 @@ def test_a_template_whose_agents_fail_is_asked_about(orch):
     orch.answer(question.id, "leave it", by="ada")
 
 
-def test_the_next_life_spawns_again_and_asks_no_more(tmp_path):
+def test_the_next_incarnation_spawns_again_and_asks_no_more(tmp_path):
     """Else an answer would do nothing: this life has given nothing up yet."""
     start = [sys.executable, "-c", "raise SystemExit(7)"]
     path = tmp_path / "runs.db"
@@ -390,27 +390,27 @@ def test_bad_templates(orch, options, words):
 
 def test_bad_words(orch):
     orch.agents.template("x", capabilities=["x"], handler=do)
-    agents = orch.agents
-    agents.spawn("x")
+    workers = orch.agents
+    workers.spawn("x")
     for act, words in (
-        (lambda: agents.spawn("xx"), "did you mean 'x'"),
-        (lambda: agents.spawn("x", {"idd": 1}), "did you mean 'id'"),
-        (lambda: agents.spawn("x", {"id": "x-1"}), "already"),
-        (lambda: agents.pool("x", min_agents=3, max_agents=2), "is above max_agents"),
+        (lambda: workers.spawn("xx"), "did you mean 'x'"),
+        (lambda: workers.spawn("x", {"idd": 1}), "did you mean 'id'"),
+        (lambda: workers.spawn("x", {"id": "x-1"}), "already"),
+        (lambda: workers.pool("x", min_agents=3, max_agents=2), "is above max_agents"),
         (
-            lambda: agents.pool("x", scale_up_threshold=0.2),
+            lambda: workers.pool("x", scale_up_threshold=0.2),
             "the pool would never rest",
         ),
-        (lambda: agents.pool(agents.list()), "no template of workers \\["),
-        (lambda: agents.pool("x", wait=-1), "wait: -1 is not between 0"),
-        (lambda: agents.explain_scaling("x"), "no pool"),
+        (lambda: workers.pool(workers.list()), "no template of workers \\["),
+        (lambda: workers.pool("x", wait=-1), "wait: -1 is not between 0"),
+        (lambda: workers.explain_scaling("x"), "no pool"),
     ):
         with pytest.raises(InvalidTaskError, match=words):
             act()
-    agents.pool("x", max_agents=2)
+    workers.pool("x", max_agents=2)
     with pytest.raises(InvalidTaskError, match="already"):
-        agents.pool("x", max_agents=2)
-    for act in (agents.terminate, agents.drain, agents.health, agents.get):
+        workers.pool("x", max_agents=2)
+    for act in (workers.terminate, workers.drain, workers.health, workers.get):
         with pytest.raises(UnknownAgentError, match="did you mean 'x-1'"):
             act("x-9")
 
@@ -505,10 +505,10 @@ def lines_of(orch, script, *arguments, start=None, **template):
 @pytest.mark.parametrize("size", [100, 300_000])
 def test_one_that_does_not_read_is_killed_when_its_time_is_over(orch, size):
     """However much there is to write: its slot is free, and the next one is started."""
-    agent = lines_of(orch, "", start=["sleep", "6000"])
+    worker = lines_of(orch, "", start=["sleep", "6000"])
     deaf = orch.submit_task(Task("e", "x" * size, requires=["e"], timeout=0.3))
     assert isinstance(deaf.exception(PATIENCE), TaskTimeoutError)
-    until(lambda: not is_alive(agent.pid))
+    until(lambda: not is_alive(worker.pid))
     again = orch.submit_task(Task("e", "x", requires=["e"], timeout=0.3))
     assert isinstance(again.exception(PATIENCE), TaskTimeoutError)
     until(lambda: orch.agents.get("odd-1").status == "idle")
@@ -622,8 +622,8 @@ def test_one_that_dies_at_once_says_why(orch, caplog):
     orch.agents.spawn("bad")
     handle = orch.submit_task(Task("t", 1, requires=["z"]))
     until(lambda: orch.agents.get("bad-1").status == "failed")
-    (agent,) = (one for one in orch.agents.list() if one.id == "bad-1")
-    assert (agent.type, agent.health.reasons, agent.pid) == ("bad", (why,), None)
+    (worker,) = (one for one in orch.agents.list() if one.id == "bad-1")
+    assert (worker.type, worker.health.reasons, worker.pid) == ("bad", (why,), None)
     assert f"worker bad-1 of bad is not there: {why}" in str(
         orch.explain(handle.task_id)
     )
@@ -661,10 +661,10 @@ DEAF = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]
 
 def test_one_that_ignores_sigterm_is_killed_when_it_is_terminated(orch):
     orch.agents.template("deaf", executor="service", capabilities=["d"], start=DEAF)
-    agent = orch.agents.spawn("deaf")
-    assert is_alive(agent.pid)
+    worker = orch.agents.spawn("deaf")
+    assert is_alive(worker.pid)
     orch.agents.terminate("deaf-1", grace=0.2)
-    until(lambda: not is_alive(agent.pid))
+    until(lambda: not is_alive(worker.pid))
     assert [one.id for one in orch.agents.list()] == ["local"]
 
 
@@ -686,17 +686,17 @@ def test_nothing_is_left_when_the_orchestrator_has_stopped():
 # -- what an agent does ----------------------------------------------------------------
 
 
-def test_the_agents_that_a_pool_had_in_an_earlier_life_are_not_missed(tmp_path):
+def test_the_workers_that_a_pool_had_in_an_earlier_incarnation_are_not_missed(tmp_path):
     """How many there are now, it decides anew; one that it has now and loses is missed."""
-    for life in range(2):
+    for incarnation in range(2):
         with TaskOrchestrator(
             journal=tmp_path / "runs.db", unknown_capability="wait"
         ) as orch:
             orch.agents.template("tester", capabilities=["test"], handler=lambda *_: 1)
             orch.agents.pool("tester", max_agents=1, interval=0.02)
-            if not life:
+            if not incarnation:
                 assert orch.submit_task(Task("t", requires=["test"])).result(60) == 1
             (check,) = [c for c in orch.health().checks if c.component == "agents"]
             assert (check.status, check.detail) == ("ok", "")
             lost = [each.id for each in orch.agents.list() if each.status == "lost"]
-            assert lost == ["tester-1"] * life
+            assert lost == ["tester-1"] * incarnation

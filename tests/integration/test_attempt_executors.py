@@ -76,8 +76,8 @@ def test_one_of_three_lines_runs_functions_and_handlers() -> None:
         parent = orch.submit(pow, 2, 3)
         call = orch.submit_task(on_own(pow, parent, 2))
         assert call.result(PATIENCE) == 64
-        agent = orch.submit_task(Task("x", 5, id="t"))
-        assert agent.result(PATIENCE) == (5, True, "t")
+        worker = orch.submit_task(Task("x", 5, id="t"))
+        assert worker.result(PATIENCE) == (5, True, "t")
         failed = orch.submit_task(on_own(int, "x"))
         assert isinstance(failed.exception(PATIENCE), ValueError)
         coroutine = orch.submit_task(on_own(eval, "make()", {"make": make}))

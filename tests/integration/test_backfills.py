@@ -26,7 +26,7 @@ def shop():
 
 def test_parameters_whose_words_are_alike_are_not_taken_for_the_same(tmp_path):
     at = SPAN[:1] * 2
-    for life in range(2):
+    for incarnation in range(2):
         with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
             orch.schedules.add("n", "every 1h", shop)
             ids = []
@@ -34,7 +34,7 @@ def test_parameters_whose_words_are_alike_are_not_taken_for_the_same(tmp_path):
                 filled = orch.schedules.backfill("n", *at, parameters=parameters)
                 ids += filled
                 assert orch.wait(PATIENCE)
-                assert bool(filled.already) == bool(life)
+                assert bool(filled.already) == bool(incarnation)
             assert ids[1].startswith(ids[0])
             assert [orch.handle(each).result() for each in ids] == [
                 each["shop"] for each in ALIKE
@@ -120,9 +120,9 @@ def paused_for(orch, backfill_id, run_id):
     return orch.schedules.backfill_status(backfill_id)
 
 
-@pytest.mark.parametrize("is_another_life", [False, True])
+@pytest.mark.parametrize("is_another_incarnation", [False, True])
 def test_what_was_resumed_pauses_no_more_for_the_run_it_paused_for(
-    tmp_path, is_another_life
+    tmp_path, is_another_incarnation
 ):
     """Only for the next one that waits, in the next life too."""
     asks = Workflow("asks")
@@ -135,7 +135,7 @@ def test_what_was_resumed_pauses_no_more_for_the_run_it_paused_for(
             status = paused_for(orch, filled.backfill_id, run_id)
             waits = (*filled[: number + 1],)
             assert (status.left, status.blocked) == (3 - number, waits)
-            if is_another_life:
+            if is_another_incarnation:
                 orch.stop(drain=False)
                 orch = begun(lambda: TaskOrchestrator(journal=tmp_path / "j.db"))
                 orch.schedules.add("s", "every 1h", asks)

@@ -421,7 +421,7 @@ def test_half_of_a_character_is_no_name_and_no_reason(orch, act):
     exposition(orch.get_stats(), orch.health())
 
 
-OF_AN_AGENT = [
+OF_A_WORKER = [
     ({"capabilities": "review"}, "collection"),
     *(({"capabilities": v}, "capabilities") for v in (5, None)),
     *(({"capabilities": [v]}, "capability") for v in (5, "", " x")),
@@ -432,9 +432,9 @@ OF_AN_AGENT = [
 ]  # fmt: skip
 
 
-def test_an_option_of_an_agent_out_of_its_range_is_refused(orch):
+def test_an_option_of_a_worker_out_of_its_range_is_refused(orch):
     """The option is named, and the agent does not join; nor does what is no function."""
-    for options, word in OF_AN_AGENT:
+    for options, word in OF_A_WORKER:
         with pytest.raises(InvalidTaskError, match=word):
             orch.agent("x", **options)(lambda task, context: None)
     with pytest.raises(InvalidTaskError, match="task, context"):

@@ -91,8 +91,8 @@ def fails() -> None:
 def some_work(orch: TaskOrchestrator, _: object = None) -> None:
     """Tasks of some kinds, which may be refused or fail, and what is said of them."""
     if len(orch.agents.list()) == 1:
-        agent = orch.agent("worker", capabilities={"work"}, executor="thread")
-        agent(lambda task, _: task.payload)
+        worker = orch.agent("worker", capabilities={"work"}, executor="thread")
+        worker(lambda task, _: task.payload)
     tasks: tuple[Task[Any], ...] = (
         Task.call(add, 1, 2),
         Task("work", 5, requires=["work"], resources={"cpu": 1}),

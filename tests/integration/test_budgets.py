@@ -245,7 +245,7 @@ def test_what_is_left_is_no_difference_of_floats(orch):
     assert budget.usage.left == {"eur": 0.2}
 
 
-def test_the_next_life_knows_and_asks(tmp_path):
+def test_the_next_incarnation_knows_and_asks(tmp_path):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         orch.budget("release", tokens=100)
@@ -268,7 +268,7 @@ def test_the_next_life_knows_and_asks(tmp_path):
 
 
 @pytest.mark.parametrize("declares", [True, False])
-def test_each_life_asks_that_uses_it_up(tmp_path, declares):
+def test_each_incarnation_asks_that_uses_it_up(tmp_path, declares):
     """Whether there was a budget before says nothing of who has asked in this life."""
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
@@ -317,7 +317,7 @@ with TaskOrchestrator(journal="runs.db") as orch:
 """
 
 
-def test_what_was_answered_as_a_life_ended_is_done_by_the_next(tmp_path):
+def test_what_was_answered_as_an_incarnation_ended_is_done_by_the_next(tmp_path):
     (tmp_path / "job.py").write_text(ANSWERED)
     done = subprocess.run([sys.executable, "job.py"], cwd=tmp_path, check=False)
     assert done.returncode == 9
@@ -351,9 +351,9 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(tmp_p
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
     command = [sys.executable, "flow.py"]
     pipe = subprocess.PIPE
-    with Started(command, stdout=pipe, text=True, env=env, cwd=tmp_path) as life:
-        assert life.stdout.readline() == "spent\n"
-        life.send_signal(signal.SIGKILL)
+    with Started(command, stdout=pipe, text=True, env=env, cwd=tmp_path) as incarnation:
+        assert incarnation.stdout.readline() == "spent\n"
+        incarnation.send_signal(signal.SIGKILL)
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
         assert usage(orch).spent["tokens"] == 20
         orch.stop(drain=False, timeout=0)

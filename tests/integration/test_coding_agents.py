@@ -811,7 +811,7 @@ def test_what_has_changed_is_what_all_attempts_have(
         False,
     ],
 )
-def test_what_has_changed_is_told_by_the_next_life_too(
+def test_what_has_changed_is_told_by_the_next_incarnation_too(
     programs, project, tmp_path, worktree
 ):
     install(programs, "claude", f"import time\n{ONCE}")
@@ -819,11 +819,11 @@ def test_what_has_changed_is_told_by_the_next_life_too(
     code += "open(f'try{n}', 'w').close(); n or time.sleep(60)"
     options = {"journal": tmp_path / "runs.db", "unknown_capability": "wait"}
     folder = project.with_name("project.worktrees") / "t" if worktree else project
-    for life in (1, 2):
+    for incarnation in (1, 2):
         with TaskOrchestrator(grace=1, **options) as orch:
             spawn(orch, "claude", folder=project, worktree=worktree)
             task = do(orch, f"go\n!{code}", id="t", idempotent=True)
-            if life == 1:
+            if incarnation == 1:
                 eventually((folder / "try0").exists)
                 orch.stop(drain=False)
             else:

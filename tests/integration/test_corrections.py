@@ -31,7 +31,7 @@ def fails(orch, name, message="row 5: the feed is stale", kind="ValueError"):
     orch.submit_task(task).exception(PATIENCE)
 
 
-def test_a_class_that_is_corrected_is_asked_first_in_later_lives_too(tmp_path):
+def test_a_class_that_is_corrected_is_asked_first_in_later_incarnations_too(tmp_path):
     """Numbers and the task's id aside; before all rules; not for other errors."""
     journal = str(tmp_path / "j.db")
     with orchestrator(journal, classes=[Rule("memory", text="stale")]) as orch:

@@ -57,9 +57,9 @@ class Image:
 def fill(path: Path, lives: int, **options: Any) -> dict[str, Any]:
     """Some lives of an orchestrator; what was acknowledged."""
     ends: dict[str, Any] = {}
-    for life in range(lives):
+    for incarnation in range(lives):
         with TaskOrchestrator(journal=path, durability="process", **options) as orch:
-            live(orch, life, ends)
+            live(orch, incarnation, ends)
     return ends
 
 
@@ -407,7 +407,7 @@ def test_rows_that_were_changed(
     check_opening(path, image)
 
 
-def test_a_fact_of_a_newer_version(image: Image, tmp_path: Path) -> None:
+def test_an_event_of_a_newer_version(image: Image, tmp_path: Path) -> None:
     """It says that a newer taskorch wrote it."""
     path = image.put(tmp_path)
     execute("PRAGMA user_version = 99")(path)

@@ -263,7 +263,7 @@ def test_a_timeout_of_a_function_ends_it():
         orch.submit(slow).result(PATIENCE)
 
 
-def test_an_agents_handler_has_none():
+def test_a_workers_handler_has_none():
     """Its tasks have options of their own."""
     orch = TaskOrchestrator(resources={"cpu": 2})
 

@@ -13,7 +13,7 @@ from tests.integration.deploys import (
     PATIENCE,
     PROGRAM,
     RUN,
-    life,
+    incarnation,
 )
 
 pytest.importorskip("cronsim")
@@ -51,7 +51,7 @@ def deployed(chance: random.Random) -> str:
 
 
 def expected_of(folder: Path, program: str) -> object:
-    with life(folder, program, journal=None) as (orch, _):
+    with incarnation(folder, program, journal=None) as (orch, _):
         orch.schedules.backfill("night", *DAY)
         assert orch.wait(PATIENCE)
         return orch.workflows.get(RUN).result(PATIENCE)
@@ -61,7 +61,7 @@ def one_world(seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)
     if chance.random() < 0.7:
         monkeypatch.setenv("DEPLOYED_BROKEN", "1")
-    with life(folder, PROGRAM) as (orch, _):
+    with incarnation(folder, PROGRAM) as (orch, _):
         orch.schedules.backfill("night", *DAY)
         assert orch.wait(PATIENCE)
     monkeypatch.delenv("DEPLOYED_BROKEN", raising=False)
@@ -72,7 +72,7 @@ def one_world(seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             program = deployed(chance)
         act = chance.choice([*ACTS])
         after = folder / f"{chance.random()}.db"
-        with life(folder, program, journal=journal) as (orch, _):
+        with incarnation(folder, program, journal=journal) as (orch, _):
             if orch.workflows.status(RUN).state.value in ("completed", "failed"):
                 ACTS[act](orch)
             orch.wait(chance.choice([0.0, 0.001, 0.005, 0.02]))
@@ -83,7 +83,7 @@ def one_world(seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                         shutil.copyfile(f"{journal}{end}", f"{after}{end}")
         journal = after if after.exists() else journal
     expected = expected_of(folder, program)
-    with life(folder, program, journal=journal) as (orch, _):
+    with incarnation(folder, program, journal=journal) as (orch, _):
         assert orch.wait(PATIENCE)
         orch.schedules.backfill("night", *DAY, again=True)
         assert orch.wait(PATIENCE)

@@ -14,7 +14,7 @@ from tests.integration.deploys import (
     PATIENCE,
     PROGRAM,
     RUN,
-    life,
+    incarnation,
 )
 
 from taskorch import Workflow
@@ -66,7 +66,7 @@ def night(tmp_path_factory):
     folder = tmp_path_factory.mktemp("night")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEPLOYED_BROKEN", "1")
-        with life(folder, PROGRAM) as (orch, _):
+        with incarnation(folder, PROGRAM) as (orch, _):
             orch.schedules.backfill("night", *DAY)
             assert orch.wait(PATIENCE)
             assert orch.workflows.status(RUN).state.value == "failed"
@@ -82,7 +82,7 @@ def failed_night(night, tmp_path):
 @cache
 def new_run(program):
     """What a run gives that begins now."""
-    with life(Path(), program, journal=None) as (orch, _):
+    with incarnation(Path(), program, journal=None) as (orch, _):
         orch.schedules.backfill("night", *DAY)
         assert orch.wait(PATIENCE)
         return orch.workflows.get(RUN).result(PATIENCE)
@@ -108,7 +108,7 @@ def pairs(kinds, acts, always):
 def test_an_act_on_a_failed_night_gives_what_a_new_run_gives(kind, act, failed_night):
     change = KINDS[kind]
     expected = new_run(change.program())
-    with life(failed_night, change.program()) as (orch, module):
+    with incarnation(failed_night, change.program()) as (orch, module):
         if act == "rerun" and kind in GONE:
             with pytest.raises(InvalidTaskError, match="not deployed any more"):
                 ACTS[act](orch)
@@ -181,12 +181,12 @@ def test_a_task_of_a_schedule_is_run_as_it_is_deployed(
 ):
     old, new, expected, says = OF_TASK[kind]
     monkeypatch.setenv("DEPLOYED_BROKEN", "1")
-    with life(tmp_path, FLOW) as (orch, _):
+    with incarnation(tmp_path, FLOW) as (orch, _):
         orch.schedules.backfill("plain", *DAY)
         assert orch.wait(PATIENCE)
     monkeypatch.delenv("DEPLOYED_BROKEN")
     assert old in FLOW
-    with life(tmp_path, FLOW.replace(old, new)) as (orch, _):
+    with incarnation(tmp_path, FLOW.replace(old, new)) as (orch, _):
         assert says in foreseen(orch, "rerun_task", {"task_id": TASK}).text
         BULK[act](orch)
         assert orch.wait(PATIENCE)
@@ -197,7 +197,7 @@ def test_a_task_of_a_schedule_is_run_as_it_is_deployed(
 
 
 def test_what_was_given_to_one_run_stays_its_own(tmp_path):
-    with life(tmp_path, FLOW) as (orch, _):
+    with incarnation(tmp_path, FLOW) as (orch, _):
         task_id = orch.schedules.trigger("plain", {"more": 5})
         assert orch.handle(task_id).result(PATIENCE) == [1, 5]
         other_id = orch.schedules.trigger("plain", {"rest": 6})
@@ -205,7 +205,7 @@ def test_what_was_given_to_one_run_stays_its_own(tmp_path):
     program = FLOW.replace("plain, 1)", "plain, 2)").replace(
         '{"more": 1}', '{"more": 3}'
     )
-    with life(tmp_path, program) as (orch, _):
+    with incarnation(tmp_path, program) as (orch, _):
         assert orch.rerun_task(task_id).result(PATIENCE) == [2, 5]
         # What the schedule says is today's, for what was given besides, too.
         again = orch.rerun_task(other_id)
@@ -216,7 +216,7 @@ def test_what_was_given_to_one_run_stays_its_own(tmp_path):
 
 def test_a_run_of_a_workflow_function_goes_over_too(tmp_path, monkeypatch):
     monkeypatch.setenv("DEPLOYED_BROKEN", "1")
-    with life(tmp_path, FLOW) as (orch, module):
+    with incarnation(tmp_path, FLOW) as (orch, module):
         orch.workflows.start(module.flow, "f", parameters={"day": "monday"})
         assert orch.wait(PATIENCE)
     monkeypatch.delenv("DEPLOYED_BROKEN")
@@ -225,7 +225,7 @@ def test_a_run_of_a_workflow_function_goes_over_too(tmp_path, monkeypatch):
     new = new.replace(
         "@workflow", "@task\ndef late(day):\n    return [day, 3]\n@workflow"
     )
-    with life(tmp_path, new) as (orch, _):
+    with incarnation(tmp_path, new) as (orch, _):
         text = foreseen(orch, "workflows.restart", {"run_id": "f"}).text
         assert "+ late; extract: other code" in text
         assert orch.workflows.restart("f").result(PATIENCE) == {
@@ -248,9 +248,9 @@ def graph(module, *, late):
 
 
 def test_a_workflow_in_hand_is_refused_unless_the_run_goes_over_to_it(tmp_path):
-    with life(tmp_path, FLOW) as (orch, module):
+    with incarnation(tmp_path, FLOW) as (orch, module):
         orch.workflows.start(graph(module, late=True), "g").result(PATIENCE)
-    with life(tmp_path, FLOW) as (orch, module):
+    with incarnation(tmp_path, FLOW) as (orch, module):
         wf = graph(module, late=False)
         with pytest.raises(DuplicateTaskError, match="another workflow"):
             orch.workflows.start(wf, "g")
@@ -278,20 +278,20 @@ OLD = {
 
 def test_one_task_alone_is_refused_if_more_has_changed(failed_night):
     task_id = f"{RUN}/load"
-    with life(failed_night, KINDS["an added step"].program()) as (orch, _):
+    with incarnation(failed_night, KINDS["an added step"].program()) as (orch, _):
         with pytest.raises(InvalidTaskError, match=r"changes more than .*\+ clean"):
             orch.rerun_task(task_id, downstream=False)
         with pytest.raises(InvalidTaskError, match="as_deployed"):
             orch.rerun_task(task_id, definition="today")
         assert orch.handle(task_id).task_id == task_id
-    with life(failed_night, KINDS["a raised timeout"].program()) as (orch, _):
+    with incarnation(failed_night, KINDS["a raised timeout"].program()) as (orch, _):
         orch.rerun_task(task_id, downstream=False).result(PATIENCE)
 
 
 def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(failed_night):
     task_id = f"{RUN}/report"
     for _ in range(2):
-        with life(failed_night, KINDS["a step that was removed"].program()) as (
+        with incarnation(failed_night, KINDS["a step that was removed"].program()) as (
             orch,
             _,
         ):
@@ -305,7 +305,7 @@ def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(failed_n
                 orch.rerun_task(task_id)
             assert {*orch.workflows.get(RUN).result()} == {"audit", "extract", "load"}
             assert not orch.failures()
-    with life(failed_night, PROGRAM) as (orch, _):
+    with incarnation(failed_night, PROGRAM) as (orch, _):
         assert "+ report" in foreseen(orch, "workflows.restart", {"run_id": RUN}).text
         assert orch.workflows.restart(RUN).result(PATIENCE) == OLD
 
@@ -319,7 +319,7 @@ def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(
     kind = KINDS["an added step"]
     program = kind.program().replace("return [1, 2]", "return [3, 4]")
     program = program.replace("each * times", "-each * times")
-    with life(failed_night, program) as (orch, _):
+    with incarnation(failed_night, program) as (orch, _):
         # Nobody asks for anything: `report` waits for `load` as before.
         assert {*orch.workflows.get(RUN).handles} == {
             "audit",
@@ -328,7 +328,7 @@ def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(
             "report",
         }
     changed = program.replace('"sum": rows', '"sum": [*rows]')
-    with life(failed_night, changed) as (orch, _):
+    with incarnation(failed_night, changed) as (orch, _):
         hows = [each.how for each in orch.workflows.versions(RUN)]
         assert hows == ["begun", "went on"]
         assert "other code of deployed_app.report" in caplog.text

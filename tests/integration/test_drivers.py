@@ -53,7 +53,7 @@ def test_an_event_wakes_it_and_so_does_a_word():
     ],
 )
 @pytest.mark.parametrize("seconds", [3_600.0, -3_600.0])
-def test_a_driver_that_names_no_time_is_asked_when_the_clock_is_set(
+def test_a_controller_that_names_no_time_is_asked_when_the_clock_is_set(
     monkeypatch, seconds, nudged
 ):
     class Watch:
@@ -81,7 +81,7 @@ def test_a_driver_that_names_no_time_is_asked_when_the_clock_is_set(
         assert watch.asked.wait(60)
 
 
-def test_a_driver_that_fails_is_said_in_an_event_and_in_health_and_stops_nothing():
+def test_a_controller_that_fails_is_said_in_an_event_and_in_health_and_stops_nothing():
     class Bad:
         name = "bad"
 
@@ -100,13 +100,13 @@ def test_a_driver_that_fails_is_said_in_an_event_and_in_health_and_stops_nothing
         assert "driver bad" in str(orch.health())
 
 
-def test_commands_change_pools_and_add_agents():
+def test_commands_change_pools_and_add_workers():
     class Once:
         name = "once"
 
         def tick(self, view, now):
-            agent = Agent("helper", ("t", "paint"), 1)
-            add = AddAgent(agent, lambda task, context: "painted")
+            worker = Agent("helper", ("t", "paint"), 1)
+            add = AddAgent(worker, lambda task, context: "painted")
             return [
                 ChangePools({"seats": 3}),
                 add,

@@ -220,7 +220,7 @@ def is_quiet(said: str) -> bool:
     return all(line.startswith(("the block ended", "  ")) for line in said.splitlines())
 
 
-def life(folder: Path, source: str, module: str = "") -> str:
+def incarnation(folder: Path, source: str, module: str = "") -> str:
     """Run a program in *folder*, beside a module `work`; what it said."""
     if module:
         (folder / "work.py").write_text(textwrap.dedent(module), encoding="utf-8")
@@ -315,7 +315,7 @@ def test_callbacks_futures_and_as_completed(path: Path) -> None:
     assert heard == [handle]
 
 
-def test_errors_are_the_original_ones_in_this_life(path: Path) -> None:
+def test_errors_are_the_original_ones_in_this_incarnation(path: Path) -> None:
     """The process that saw an exception raises that one."""
     with open_at(path) as orch:
         handle = orch.submit(break_down, "seen")
@@ -437,7 +437,7 @@ def test_plain_calls_may_not_wait_on_a_loop_that_was_not_asked(
 
 
 @in_loop
-async def test_agents_of_both_kinds(path: Path) -> None:
+async def test_workers_of_both_kinds(path: Path) -> None:
     """Agents with def and async def, checkpoints and progress."""
     orch = open_at(path)
 
@@ -533,7 +533,7 @@ def test_retries_timeouts_and_deadlines(path: Path) -> None:
         assert orch.get_stats().retries.recovered == 1
 
 
-def test_control_in_one_life(path: Path) -> None:
+def test_control_in_one_incarnation(path: Path) -> None:
     """Cancel, suspend, resume, move, expire, rerun and decide."""
     with open_at(path, concurrency=1) as orch:
         go = gate("a")
@@ -918,7 +918,9 @@ KEEP = pytest.mark.parametrize(
 
 @KEEP
 @FOLDED
-def test_results_and_errors_of_earlier_lives(path: Path, keep_finished: int) -> None:
+def test_results_and_errors_of_earlier_incarnations(
+    path: Path, keep_finished: int
+) -> None:
     """Whoever asks later gets the same, whether it has left memory or not."""
     with open_at(path, keep_finished=keep_finished) as orch:
         orch.submit_task(Task.call(add, 1, 2, id="one"))
@@ -999,7 +1001,9 @@ def test_running_the_same_script_again(path: Path, keep_finished: int) -> None:
 
 @KEEP
 @FOLDED
-def test_dependencies_on_tasks_of_earlier_lives(path: Path, keep_finished: int) -> None:
+def test_dependencies_on_tasks_of_earlier_incarnations(
+    path: Path, keep_finished: int
+) -> None:
     """By id and by handle, in arguments, lists and `after`."""
     with open_at(path, keep_finished=keep_finished) as orch:
         orch.submit_task(Task.call(add, 1, 2, id="old"))
@@ -1030,7 +1034,7 @@ def test_dependencies_on_tasks_of_earlier_lives(path: Path, keep_finished: int) 
         assert again.result(PATIENCE) == "after"
 
 
-def test_a_handle_of_this_life_outlives_memory(path: Path) -> None:
+def test_a_handle_of_this_incarnation_outlives_memory(path: Path) -> None:
     """Its task has left memory, and it is a dependency all the same."""
     with open_at(path, keep_finished=0) as orch:
         first = orch.submit(add, 1, 2)
@@ -1158,7 +1162,7 @@ def test_time_does_not_go_back_with_the_clock(
     for _ in range(2):
         with open_at(path, keep_finished=0) as orch:
             assert orch.submit(echo, 1).result(PATIENCE) == 1
-    times = [fact[2] for fact, _ in SqliteJournal(path).read()]
+    times = [event[2] for event, _ in SqliteJournal(path).read()]
     assert times == sorted(times)
 
 
@@ -1179,12 +1183,12 @@ def test_priorities_are_kept(path: Path) -> None:
 def test_statistics_are_kept(path: Path) -> None:
     """Counts, causes, durations and the records of agents go on."""
 
-    def life() -> TaskOrchestrator:
+    def incarnation() -> TaskOrchestrator:
         orch = open_at(path)
         orch.agent("reviewer", capabilities={"review"})(review)
         return orch
 
-    with life() as orch:
+    with incarnation() as orch:
         for number in range(5):
             orch.submit_task(Task("review", number))
         for _ in range(2):
@@ -1192,7 +1196,7 @@ def test_statistics_are_kept(path: Path) -> None:
         orch.submit(echo)
         assert orch.wait(PATIENCE)
         first = orch.get_stats()
-    with life() as orch:
+    with incarnation() as orch:
         second = orch.get_stats()
         assert second.state_machine == first.state_machine
         assert second.retries == first.retries
@@ -1212,7 +1216,7 @@ def review(task: Task, context: Any) -> Any:
 
 
 @FOLDED
-def test_a_rerun_of_an_earlier_life(path: Path) -> None:
+def test_a_rerun_of_an_earlier_incarnation(path: Path) -> None:
     """What failed is run again, and what it blocked goes on, over two restarts."""
     with open_at(path) as orch:
         orch.submit_task(Task.call(flaky, "f", 1, id="f"))
@@ -1238,7 +1242,7 @@ def test_a_rerun_of_an_earlier_life(path: Path) -> None:
         assert isinstance(orch.handle("f~1").exception(), TaskFailedError)
 
 
-def test_ids_of_two_lives_differ(path: Path) -> None:
+def test_ids_of_two_incarnations_differ(path: Path) -> None:
     """Also with a seed; and the fence rises."""
     names: set[str] = set()
     fences = []
@@ -1254,7 +1258,7 @@ def fence() -> tuple[int, int]:
     return current_context().fence
 
 
-def test_events_tell_of_this_life_only(path: Path) -> None:
+def test_events_tell_of_this_incarnation_only(path: Path) -> None:
     """Receivers hear of what is kept, once, in the life in which it happened."""
     names = ("task_submitted", "task_started", "task_completed")
     with open_at(path) as orch:
@@ -1589,8 +1593,8 @@ def use(x):
 
 def test_a_function_that_is_gone_blocks_its_tasks(tmp_path: Path) -> None:
     """The others go on; it says what is missing; back again, they go on by themselves."""
-    life(tmp_path, FIRST, WORK)
-    said = life(tmp_path, LOOK, WORK.replace("def one", "def one_more"))
+    incarnation(tmp_path, FIRST, WORK)
+    said = incarnation(tmp_path, LOOK, WORK.replace("def one", "def one_more"))
     assert said.splitlines()[:4] == [
         "one blocked None decision",
         "two completed 20 ",
@@ -1599,9 +1603,9 @@ def test_a_function_that_is_gone_blocks_its_tasks(tmp_path: Path) -> None:
     ]
     assert "work:one" in said
     (tmp_path / "work.py").unlink()
-    said = life(tmp_path, LOOK)
+    said = incarnation(tmp_path, LOOK)
     assert said.splitlines()[0] == "one blocked None decision"
-    said = life(tmp_path, LOOK, WORK)
+    said = incarnation(tmp_path, LOOK, WORK)
     assert said.splitlines()[:4] == [
         "one completed 1 ",
         "two completed 20 ",
@@ -1634,10 +1638,10 @@ def test_a_function_that_is_gone_blocks_a_task_whose_turn_comes_later(
     tmp_path: Path,
 ) -> None:
     """It waits for another at the start of the life: then it is held, and not failed."""
-    life(tmp_path, WAITING, WORK)
+    incarnation(tmp_path, WAITING, WORK)
     gone = WORK.replace("def one", "def one_more")
-    assert life(tmp_path, AND_THEN, gone) == "completed blocked\n"
-    assert life(tmp_path, AND_THEN, WORK) == "completed completed\n"
+    assert incarnation(tmp_path, AND_THEN, gone) == "completed blocked\n"
+    assert incarnation(tmp_path, AND_THEN, WORK) == "completed completed\n"
 
 
 JOINS = """
@@ -1660,32 +1664,32 @@ def most(states):
 
 def test_a_join_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
     """Back again, it is asked, about what has become of the others by then."""
-    life(tmp_path, JOINS, MOST.replace("NEEDED", "1"))
+    incarnation(tmp_path, JOINS, MOST.replace("NEEDED", "1"))
     gone = MOST.replace("most", "least")
-    assert life(tmp_path, AND_THEN, gone) == "completed blocked\n"
+    assert incarnation(tmp_path, AND_THEN, gone) == "completed blocked\n"
     explained = AND_THEN.replace(
         "print(",
         "orch.rerun_task('second'); orch.wait(60); print(orch.explain('then'));print(",
     )
-    said = life(tmp_path, explained, gone)
+    said = incarnation(tmp_path, explained, gone)
     assert "What it needs is gone: work:most cannot be imported any more" in said
     assert said.endswith("completed blocked\n")
     # Without it, a person may decide.
     decided = AND_THEN.replace("assert", "orch.decide('then', 'complete'); assert")
     (tmp_path / "kept.db").write_bytes((tmp_path / "runs.db").read_bytes())
-    back = life(tmp_path, AND_THEN, MOST.replace("NEEDED", "1"))
+    back = incarnation(tmp_path, AND_THEN, MOST.replace("NEEDED", "1"))
     assert back == "completed completed\n"
     (tmp_path / "runs.db").unlink()
     (tmp_path / "kept.db").rename(tmp_path / "runs.db")
-    assert life(tmp_path, decided, gone) == "completed completed\n"
+    assert incarnation(tmp_path, decided, gone) == "completed completed\n"
 
 
 def test_a_join_that_is_back_may_not_hold(tmp_path: Path) -> None:
-    life(tmp_path, JOINS, MOST.replace("NEEDED", "1"))
+    incarnation(tmp_path, JOINS, MOST.replace("NEEDED", "1"))
     gone = MOST.replace("most", "least")
-    assert life(tmp_path, AND_THEN, gone) == "completed blocked\n"
+    assert incarnation(tmp_path, AND_THEN, gone) == "completed blocked\n"
     told = AND_THEN.replace("print(", "print(orch.explain('then'));print(")
-    said = life(tmp_path, told, MOST.replace("NEEDED", "3"))
+    said = incarnation(tmp_path, told, MOST.replace("NEEDED", "3"))
     assert "second" in said
     assert "gone" not in said
     assert said.endswith("completed blocked\n")
@@ -1693,10 +1697,10 @@ def test_a_join_that_is_back_may_not_hold(tmp_path: Path) -> None:
 
 def test_a_module_that_cannot_be_imported_blocks_its_tasks(tmp_path: Path) -> None:
     """Whatever it raises: the start of the others does not fail."""
-    life(tmp_path, FIRST, WORK)
-    said = life(tmp_path, LOOK, "raise RuntimeError('half done')\n")
+    incarnation(tmp_path, FIRST, WORK)
+    said = incarnation(tmp_path, LOOK, "raise RuntimeError('half done')\n")
     assert said.splitlines()[0] == "one blocked None decision"
-    assert life(tmp_path, LOOK, WORK).splitlines()[0] == "one completed 1 "
+    assert incarnation(tmp_path, LOOK, WORK).splitlines()[0] == "one completed 1 "
 
 
 MAIN = """
@@ -1832,8 +1836,8 @@ def test_a_policy_function_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
     with TaskOrchestrator(journal="runs.db", durability="process") as orch:
         print(repr(orch.handle("one").exception(60)))
     """
-    life(tmp_path, script, module)
-    said = life(tmp_path, look, module.replace("again", "anew"))
+    incarnation(tmp_path, script, module)
+    said = incarnation(tmp_path, look, module.replace("again", "anew"))
     assert "work:again cannot be imported any more" in said
 
 
@@ -1877,7 +1881,7 @@ def test_a_task_that_is_held_may_be_decided_otherwise(path: Path) -> None:
         assert orch.get_task_status("c").state in (TaskState.BLOCKED, TaskState.FAILED)
 
 
-def test_an_agent_that_is_gone_blocks_its_tasks(path: Path) -> None:
+def test_a_worker_that_is_gone_blocks_its_tasks(path: Path) -> None:
     """With an agent that can do it, in a later life, they go on by themselves."""
     orch = open_at(path)
     orch.agent("reviewer", capabilities={"review"})(review)
@@ -1903,7 +1907,7 @@ def test_an_agent_that_is_gone_blocks_its_tasks(path: Path) -> None:
 
 
 @pytest.mark.parametrize("comes", ["now", "later"])
-def test_an_agent_that_is_gone_blocks_a_task_whose_turn_comes_later(
+def test_a_worker_that_is_gone_blocks_a_task_whose_turn_comes_later(
     path: Path, comes: str
 ) -> None:
     orch = open_at(path)
@@ -1929,7 +1933,7 @@ def test_an_agent_that_is_gone_blocks_a_task_whose_turn_comes_later(
         assert orch.handle("x2").result(PATIENCE) == 2
 
 
-def test_an_agent_that_is_back_before_the_turn_comes(path: Path) -> None:
+def test_a_worker_that_is_back_before_the_turn_comes(path: Path) -> None:
     orch = open_at(path)
     orch.agent("reviewer", capabilities={"review"})(review)
     first = orch.submit_task(Task.call(add, 1, id="first"))
@@ -1942,7 +1946,7 @@ def test_an_agent_that_is_back_before_the_turn_comes(path: Path) -> None:
         assert orch.handle("x").result(PATIENCE) == 1
 
 
-def test_an_agent_may_join_after_the_opening(path: Path) -> None:
+def test_a_worker_may_join_after_the_opening(path: Path) -> None:
     """What was held for the want of it goes on in the same life."""
     orch = open_at(path)
     orch.agent("reviewer", capabilities={"review"})(review)
@@ -1999,7 +2003,7 @@ class Moody:
         del task, context
         if self.bad:
             raise ZeroDivisionError("moody")
-        return Match(tuple(agent.name for agent in agents))
+        return Match(tuple(worker.name for worker in agents))
 
     def check(self, transition: Any, context: Any) -> Any:
         del context
@@ -2031,7 +2035,7 @@ def test_a_policy_that_fails_at_the_opening(path: Path, part: str) -> None:
         assert orch.handle("done").done()
 
 
-def test_a_blocked_task_of_an_earlier_life_tells_who_waits(path: Path) -> None:
+def test_a_blocked_task_of_an_earlier_incarnation_tells_who_waits(path: Path) -> None:
     """In all ways to wait; and a re-run lets it go on."""
     with open_at(path) as orch:
         orch.submit_task(Task.call(flaky, "f", 1, id="f"))
@@ -2205,16 +2209,16 @@ def test_lives_by_chance(path: Path, seed: int) -> None:  # noqa: C901 - small s
         return Task.call(number_of, name, given, id=name)
 
     current: list[TaskOrchestrator] = []
-    for life in range(5):
+    for incarnation in range(5):
         keep = random.choice([0, 2, 1000])
         orch = open_at(path, keep_finished=keep, concurrency=random.choice([1, 3]))
         current[:] = [orch]
         if random.random() < 0.8:
             orch.start()
         work(orch)
-        if life == 4:
+        if incarnation == 4:
             orch.start()
-        orch.stop(drain=life == 4 or random.random() < 0.3)
+        orch.stop(drain=incarnation == 4 or random.random() < 0.3)
     with open_at(path, keep_finished=random.choice([0, 1000])) as orch:
         current[:] = [orch]
         values: dict[str, int] = {}
@@ -2347,7 +2351,7 @@ def fail_twice(name: str) -> None:
     raise ZeroDivisionError
 
 
-def test_waiting_for_a_capability_over_lives(path: Path) -> None:
+def test_waiting_for_a_capability_over_incarnations(path: Path) -> None:
     """With `unknown_capability="wait"` it waits, and nobody has to decide."""
     orch = open_at(path, unknown_capability="wait")
     orch.submit_task(Task("review", 1, id="x"))
@@ -2433,7 +2437,9 @@ def test_a_rerun_has_the_latest_runs_of_what_it_needs(path: Path) -> None:
         assert orch.rerun_task("c").result(PATIENCE) == 2
 
 
-def test_two_runs_of_one_task_are_told_apart_in_the_next_life(path: Path) -> None:
+def test_two_runs_of_one_task_are_told_apart_in_the_next_incarnation(
+    path: Path,
+) -> None:
     """By what needs both: each gives it what that run has made."""
     with TaskOrchestrator(journal=path) as orch:
         first = orch.submit_task(Task.call(echo, 1, id="p"))
@@ -2492,7 +2498,7 @@ def hold_and_fail() -> None:
     raise ValueError
 
 
-def test_what_is_left_to_the_next_life_is_not_touched(path: Path) -> None:
+def test_what_is_left_to_the_next_incarnation_is_not_touched(path: Path) -> None:
     orch = TaskOrchestrator(journal=path)
     with orch:
         done = orch.submit_task(Task.call(echo, 1, id="done"))
@@ -2506,7 +2512,7 @@ def test_what_is_left_to_the_next_life_is_not_touched(path: Path) -> None:
     assert not orch.set_priority("done", 1)
 
 
-def test_ids_of_the_second_lives_of_two_journals_differ(tmp_path: Path) -> None:
+def test_ids_of_the_second_incarnations_of_two_journals_differ(tmp_path: Path) -> None:
     """As those of any two do that were given no seed."""
     ids = set()
     for name in ("one.db", "other.db"):

@@ -309,7 +309,7 @@ def test_a_refused_task_is_told_with_all_findings() -> None:
         assert {path for path, _ in event.findings} == {"id", "priority"}
 
 
-def test_agents_and_the_orchestrator_are_told() -> None:
+def test_workers_and_the_orchestrator_are_told() -> None:
     """Agents that join, the start and the stop are events as well."""
     seen: list[Any] = []
     orch = TaskOrchestrator()
@@ -789,10 +789,10 @@ def test_that_a_task_is_ready_is_told_to_those_who_listen_and_kept_nowhere(
         assert list(orch.map(int, [5, 6], timeout=PATIENCE)) == [5, 6]
         orch.submit_task(Task("flaky", id="again", retry=RetryPolicy(2, base=0)))
         assert orch.wait(PATIENCE)
-        life = ["TaskReady", "TaskStarted", "TaskCompleted"]
+        incarnation = ["TaskReady", "TaskStarted", "TaskCompleted"]
         for task_id in {event.task_id for event in recorder.events} - {"again"}:
-            assert recorder.of(task_id) == life
-        assert recorder.of("again") == ["TaskReady", "TaskStarted", *life]
+            assert recorder.of(task_id) == incarnation
+        assert recorder.of("again") == ["TaskReady", "TaskStarted", *incarnation]
         ended = {e.task_id: e.seq for e in recorder.events if type(e) is TaskCompleted}
         (child,) = (
             e for e in recorder.events if (type(e), e.task_id) == (TaskReady, "child")
@@ -802,7 +802,7 @@ def test_that_a_task_is_ready_is_told_to_those_who_listen_and_kept_nowhere(
         assert TaskReady not in map(type, JournalReader(journal).happened())
 
 
-def test_a_journal_in_memory_has_facts_and_not_that_a_task_was_ready() -> None:
+def test_a_journal_in_memory_has_events_and_not_that_a_task_was_ready() -> None:
     """Nor has `orch.events()`, unless it is asked for by name."""
     journal = MemoryJournal(keep_events=True)
     with TaskOrchestrator(journal=journal) as orch:

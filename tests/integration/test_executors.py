@@ -290,7 +290,7 @@ def test_a_function_runs_in_a_process_with_arguments_and_dependencies(orch):
     assert remotely(orch, whereabouts).result(PATIENCE) != os.getpid()
 
 
-def test_an_agent_in_a_process_gets_a_read_only_copy_of_its_context(orch):
+def test_a_worker_in_a_process_gets_a_read_only_copy_of_its_context(orch):
     """With the results that it depends on, and ids in the place of handles."""
     orch.agent("far", capabilities={"look"}, executor="cpu")(look)
     parent = orch.submit_task(Task.call(pow, 2, 3, id="parent"))

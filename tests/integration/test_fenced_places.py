@@ -372,7 +372,7 @@ PARTS = 4
         for place in PLACES
     ],
 )
-def test_no_value_at_any_place_ends_the_orchestrator_or_its_next_life(
+def test_no_value_at_any_place_ends_the_orchestrator_or_its_next_incarnation(
     place: str, tmp_path: Path, *, all_values: bool
 ) -> None:
     do, parts = PLACES[place]

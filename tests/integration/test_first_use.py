@@ -65,7 +65,7 @@ def test_threads_that_use_a_part_first_use_the_same_one(name: str) -> None:
 
 
 @pytest.mark.usefixtures("switching")
-def test_what_threads_say_first_of_schedules_agents_and_plans_is_kept() -> None:
+def test_what_threads_say_first_of_schedules_workers_and_plans_is_kept() -> None:
     for _ in range(8):
         orch = TaskOrchestrator()
 

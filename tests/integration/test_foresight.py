@@ -51,7 +51,7 @@ def mornings(sim, days, many=6):
         )
 
 
-def test_each_life_knows_what_the_one_before_it_has_learnt():
+def test_each_incarnation_knows_what_the_one_before_it_has_learnt():
     """It is killed each morning while the tasks run, and each night."""
     sim = Simulation(1, unknown_capability="wait", check=False)
     pool = AgentPool(WORKER, max_agents=9, interval=60, foresee="UTC")

@@ -314,7 +314,7 @@ def test_commands_show_the_steps_of_a_journal_that_nobody_has_open(
     assert "steps" not in json.loads(said("inspect", str(path), "plain", "--json"))
 
 
-LIFE = """
+INCARNATION = """
     import gc, importlib, json, os, signal, sys, traceback
     from pathlib import Path
     from taskorch import Task, TaskOrchestrator, current_context
@@ -390,7 +390,7 @@ LIFE = """
 def test_killed_between_any_two_there_is_a_whole_fork_or_none(tmp_path, first, pace):
     """A process is killed before and after each commit, and in each step."""
     program = tmp_path / "life.py"
-    program.write_text(textwrap.dedent(LIFE), "utf-8")
+    program.write_text(textwrap.dedent(INCARNATION), "utf-8")
     before = tmp_path / "before"
     before.mkdir()
     halves, kill_at, code = 0, first - pace, -9
@@ -399,11 +399,11 @@ def test_killed_between_any_two_there_is_a_whole_fork_or_none(tmp_path, first, p
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as lives:
+    ) as incarnations:
 
         def live(journal, at):
-            print(json.dumps([str(journal), at]), file=lives.stdin, flush=True)
-            return int(lives.stdout.readline())
+            print(json.dumps([str(journal), at]), file=incarnations.stdin, flush=True)
+            return int(incarnations.stdout.readline())
 
         assert live(before / "runs.db", -1) == 0
         while code == -9:
@@ -425,8 +425,8 @@ def test_killed_between_any_two_there_is_a_whole_fork_or_none(tmp_path, first, p
 
 def _has_half_a_fork(journal):
     reader = JournalReader(journal)
-    facts = [
+    events = [
         each for each in reader.happened() if getattr(each, "task_id", "") == "x~2"
     ]
-    kinds = [type(each).__name__ for each in facts]
-    return bool(facts) and kinds[:2] != ["TaskSubmitted", "TaskNoted"]
+    kinds = [type(each).__name__ for each in events]
+    return bool(events) and kinds[:2] != ["TaskSubmitted", "TaskNoted"]

@@ -56,7 +56,7 @@ class Interrupted(PerformanceRouter):
         return super().route(task, candidates, context)
 
 
-def with_agent(orch):
+def with_worker(orch):
     orch.agent("a", capabilities={"x"})(lambda task, context: task.payload)
     return orch
 
@@ -67,7 +67,7 @@ def with_agent(orch):
 def test_one_during_a_step_arrives_at_its_end():
     """The step is done whole, the caller is told, and all goes on."""
     router = Interrupted()
-    with with_agent(TaskOrchestrator(router=router)) as orch:
+    with with_worker(TaskOrchestrator(router=router)) as orch:
         with pytest.raises(KeyboardInterrupt):
             orch.submit_task(Task("x", 7, id="seven"))
         assert router.asked == 1
@@ -80,7 +80,7 @@ def test_one_during_a_step_arrives_at_its_end():
 def test_some_during_one_step_are_one():
     """As signals are that come before the first was handled; none comes later."""
     router = Interrupted(times=3)
-    with with_agent(TaskOrchestrator(router=router)) as orch:
+    with with_worker(TaskOrchestrator(router=router)) as orch:
         with pytest.raises(KeyboardInterrupt):
             orch.submit_task(Task("x", 7))
         router.times = 0
@@ -455,7 +455,7 @@ def test_a_step_that_hangs_is_cut_short_by_the_next(monkeypatch):
                     interrupt()
             return super().route(task, candidates, context)
 
-    with with_agent(TaskOrchestrator(router=Hangs())) as orch:
+    with with_worker(TaskOrchestrator(router=Hangs())) as orch:
         with pytest.raises(KeyboardInterrupt):
             orch.submit_task(Task("x", 7))
         with pytest.raises(InternalError, match="cut short by KeyboardInterrupt"):
@@ -524,7 +524,7 @@ class Alarmed(PerformanceRouter):
 def test_what_a_handler_raises_during_a_step_arrives_at_its_end():
     """It is no fault of the policy that was asked, and the step is done whole."""
     router, failed = Alarmed(), []
-    with with_agent(TaskOrchestrator(router=router)) as orch:
+    with with_worker(TaskOrchestrator(router=router)) as orch:
         orch.signals.component_failed.connect(failed.append)
         with pytest.raises(Alarm):
             orch.submit_task(Task("x", 7, id="seven"))
@@ -542,7 +542,7 @@ def test_a_policy_that_is_always_cut_short_has_failed():
 
     router = Alarmed()
     router.times = 9
-    with with_agent(TaskOrchestrator(router=router)) as orch:
+    with with_worker(TaskOrchestrator(router=router)) as orch:
         with pytest.raises(Alarm):
             orch.submit_task(Task("x", 7, id="seven"))
         with pytest.raises(ComponentError, match="router"):
@@ -639,7 +639,7 @@ def test_a_handler_of_the_users_is_left_alone(when):
 
     if when == "before":
         signal.signal(signal.SIGINT, mine)
-    with with_agent(TaskOrchestrator(router=Interrupted())) as orch:
+    with with_worker(TaskOrchestrator(router=Interrupted())) as orch:
         if when == "after":
             assert signal.signal(signal.SIGINT, mine) is OURS
         assert handler() is mine
@@ -732,7 +732,7 @@ def test_one_during_a_step_in_asyncio_run_cancels_its_task():
             raise
 
     router = Interrupted()
-    with with_agent(TaskOrchestrator(router=router)) as orch:
+    with with_worker(TaskOrchestrator(router=router)) as orch:
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(main(orch))
         assert (seen, router.asked) == (["cancelled"], 1)
@@ -791,7 +791,7 @@ def test_what_a_handler_raises_whenever_a_policy_is_asked_cuts_the_step_short(ki
     leave = Leave()
     before = signal.signal(signal.SIGTERM, leave if kind == "object" else leave.leave)
     try:
-        with with_agent(TaskOrchestrator(router=Terminated())) as orch:
+        with with_worker(TaskOrchestrator(router=Terminated())) as orch:
             with pytest.raises(SystemExit):
                 orch.submit_task(Task("x", 7))
             with pytest.raises(InternalError, match="cut short by SystemExit"):

@@ -63,9 +63,9 @@ def write(model, name, changes):
             held[key] = document
 
 
-def kept_facts(path):
-    facts = JournalReader(path).happened()
-    return [fact for fact in facts if isinstance(fact, ExtensionKept)]
+def events_kept(path):
+    events = JournalReader(path).happened()
+    return [event for event in events if isinstance(event, ExtensionKept)]
 
 
 @settings(max_examples=examples(5))
@@ -74,7 +74,7 @@ def kept_facts(path):
 )
 @given(steps=STEPS)
 def test_what_was_written_last_is_found_whatever_happens(steps, tmp_path_factory):
-    """Lives, kills, snapshots and retention in any order: they are those written."""
+    """Incarnations, kills, snapshots and retention in any order: they are those written."""
     path, model = tmp_path_factory.mktemp("kept") / "runs.db", {}
     orch, number = TaskOrchestrator(journal=path), 0
     for step in [*steps, "kill", "life"]:
@@ -139,7 +139,7 @@ def test_the_same_document_again_is_no_event(tmp_path):
         for _ in range(3):
             orch.kept("rates")["a"] = {"cpu": 1}
             orch.kept("rates")["b"] = None
-    assert [(fact.key, fact.document) for fact in kept_facts(path)] == [
+    assert [(event.key, event.document) for event in events_kept(path)] == [
         ("a", '{"cpu":1}')
     ]
 
@@ -216,7 +216,7 @@ def test_retention_keeps_the_latest_document_of_each_key(tmp_path):
         orch.submit_task(Task.call(len, "x")).result(PATIENCE)
         rates["a"] = "late"
         assert orch.prune(older_than=0).tasks == 1
-        left = [(fact.key, fact.document) for fact in kept_facts(path)]
+        left = [(event.key, event.document) for event in events_kept(path)]
         # What is younger than the task stays, with what it replaced by then.
         assert left == [("b", "-49"), ("a", '"late"')]
     with TaskOrchestrator(journal=path) as orch:

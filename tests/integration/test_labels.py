@@ -79,10 +79,10 @@ def test_workers_of_this_process_say_what_this_machine_is(orch):
     orch.agents.spawn("spawned")
     said = dict(label.split(":") for label in HERE)
     assert said.keys() == {"machine", "platform", "python"}
-    for agent in orch.agents.list():
-        assert agent.labels == said
-        assert not {*agent.capabilities} & {*HERE}
-        assert agent.to_dict()["labels"] == said
+    for worker in orch.agents.list():
+        assert worker.labels == said
+        assert not {*worker.capabilities} & {*HERE}
+        assert worker.to_dict()["labels"] == said
 
 
 def test_worker_processes_are_on_this_machine(orch):
@@ -387,15 +387,15 @@ def test_nothing_runs_on_a_machine_that_it_does_not_name(workers, tasks, seed, f
     """Whoever fails, comes late or is lost; and without faults what can run runs."""
     faults = Faults.none() if fair else Faults.all()
     simulation = Simulation(seed=seed, faults=faults, unknown_capability="wait")
-    agents = {}
+    joined = {}
     for number, (can, platform, python, is_far) in enumerate(workers):
         labels = {each for each in (platform, python) if each}
-        agents[f"w{number}"] = ({*can}, labels)
+        joined[f"w{number}"] = ({*can}, labels)
         lease = 9.0 if is_far else None
         simulation.agent(f"w{number}", capabilities=can, labels=labels, lease=lease)
 
     def may(name, kind, requires):
-        can, labels = agents[name]
+        can, labels = joined[name]
         if requires is None:
             return kind in can
         who = {n for n in requires if ":" not in n}
@@ -415,7 +415,7 @@ def test_nothing_runs_on_a_machine_that_it_does_not_name(workers, tasks, seed, f
     done = {event.task_id for event in started}
     for task_id, (kind, requires) in wanted.items():
         if fair and task_id not in done:
-            assert not any(may(name, kind, requires) for name in agents)
+            assert not any(may(name, kind, requires) for name in joined)
 
 
 # -- capacity --------------------------------------------------------------------------

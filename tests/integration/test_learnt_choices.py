@@ -36,7 +36,7 @@ class ChoosingQueue(Chooser, PriorityQueue):
     said = ("second", 0.25)
 
 
-def test_a_choice_and_a_reward_are_facts_that_a_journal_keeps(tmp_path):
+def test_a_choice_and_a_reward_are_events_that_a_journal_keeps(tmp_path):
     path = tmp_path / "runs.db"
     orch = TaskOrchestrator(
         journal=path, router=ChoosingRouter(), queue=ChoosingQueue(), keep_finished=0

@@ -87,7 +87,7 @@ def test_what_a_part_changes_is_its_own(name, durable, tmp_path):
     with TaskOrchestrator(**options) as orch:
 
         @orch.agent("a", capabilities={"x"})
-        def agent(task, context):
+        def worker(task, context):
             seen.append((task.payload, dict(task.metadata)))
             if context.attempt == 1:
                 raise ConnectionError
@@ -121,8 +121,8 @@ def test_what_a_part_changes_that_one_of_ours_asks_is_its_own(name):
     mine, seen = payload(), []
     parts = {name: OTHERS[name](part)}
     with TaskOrchestrator(resources=Resources(cpu=1), **parts) as orch:
-        for agent in ("a", "b"):
-            orch.agent(agent, capabilities={"x"})(failing_once(seen))
+        for worker in ("a", "b"):
+            orch.agent(worker, capabilities={"x"})(failing_once(seen))
         again = RetryPolicy(2, base=0)
         for _ in range(8):
             task = Task("x", mine, retry=again, resources=Resources(cpu=1))
@@ -133,13 +133,13 @@ def test_what_a_part_changes_that_one_of_ours_asks_is_its_own(name):
 
 
 def failing_once(seen):
-    def agent(task, context):
+    def worker(task, context):
         seen.append(task.payload)
         if context.attempt == 1:
             raise ConnectionError
         return 7
 
-    return agent
+    return worker
 
 
 def takes(first, *, last):

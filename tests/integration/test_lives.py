@@ -26,7 +26,7 @@ from taskorch.verbs.table import ROOMS
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/explanation/durability.md"
 #: What is of one life, by forms of its names; the page says why, by the same words.
-OF_ONE_LIFE = {
+OF_ONE_INCARNATION = {
     "progress": r".*\.progress",
     "workers that a pool has spawned": r".*(press|active_agents).*|agents\.(match|explain_scaling)\(.*",
     "counts and alarms of violations": r".*violations.*|health\(\)\.checks\[policies\].*",
@@ -44,7 +44,7 @@ OF_ONE_LIFE = {
 
 def differing(first: dict[str, str], later: dict[str, str]) -> list[str]:
     """What two lives tell differently that is not named."""
-    named = re.compile("|".join(OF_ONE_LIFE.values()))
+    named = re.compile("|".join(OF_ONE_INCARNATION.values()))
     return [
         f"{name}: {first.get(name, 'nothing')}, and then {later.get(name, 'nothing')}"
         for name in {**first, **later}
@@ -52,7 +52,7 @@ def differing(first: dict[str, str], later: dict[str, str]) -> list[str]:
     ]
 
 
-def test_after_an_orderly_end_the_next_life_tells_the_same(
+def test_after_an_orderly_end_the_next_incarnation_tells_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "taskorch")
@@ -69,7 +69,9 @@ def test_after_an_orderly_end_the_next_life_tells_the_same(
 
 @pytest.mark.slow("two long lives of each seed")
 @pytest.mark.parametrize("seed", range(2, 8))
-def test_after_a_kill_the_next_life_tells_the_same(tmp_path: Path, seed: int) -> None:
+def test_after_a_kill_the_next_incarnation_tells_the_same(
+    tmp_path: Path, seed: int
+) -> None:
     assert differing(*(lived(tmp_path, seed, each) for each in ("first", "next"))) == []
 
 
@@ -100,6 +102,6 @@ def test_each_public_method_tells_or_acts() -> None:
     assert {each for each in gone if not each.startswith("governance.")} == set()
 
 
-def test_what_is_of_one_life_stands_on_the_page() -> None:
+def test_what_is_of_one_incarnation_stands_on_the_page() -> None:
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
-    assert [words for words in OF_ONE_LIFE if words not in text] == []
+    assert [words for words in OF_ONE_INCARNATION if words not in text] == []

@@ -198,7 +198,7 @@ def test_a_result_that_has_left_memory_is_made_again():
         assert "not there any more" in orch.explain("again").cache
 
 
-def test_an_agent_has_the_results_of_like_tasks_and_a_worker_process_too():
+def test_a_worker_has_the_results_of_like_tasks_and_a_worker_process_too():
     with TaskOrchestrator() as orch:
 
         @orch.agent("painter", capabilities=["paint"])
@@ -223,7 +223,7 @@ def test_a_run_that_was_asked_for_is_made():
     assert CALLS == [1, 1]
 
 
-def test_hits_and_misses_are_facts():
+def test_hits_and_misses_are_events():
     sim = Simulation()
     for name in ("a", "b"):
         sim.submit_task(cached(noted, 1, id=name))

@@ -386,10 +386,10 @@ def test_a_function_that_leads_to_too_many_needs_a_version():
         )
 
 
-def test_an_age_goes_on_in_the_next_life(tmp_path):
+def test_an_age_goes_on_in_the_next_incarnation(tmp_path):
     answers = []
 
-    def life(expires):
+    def incarnation(expires):
         with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
             cache = Cache(expires=expires)
             handle = orch.options(cache=cache, id=f"t{len(answers)}").submit(same, 1)
@@ -397,7 +397,7 @@ def test_an_age_goes_on_in_the_next_life(tmp_path):
             answers.append(orch.explain(handle.task_id).cache.partition(":")[0])
 
     for expires in (3600, 3600, 0.01, 3600):
-        life(expires)
+        incarnation(expires)
         time.sleep(0.02)
     assert answers == ["miss", "hit", "miss", "hit"]
 

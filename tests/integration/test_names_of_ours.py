@@ -64,9 +64,9 @@ def test_a_question_about_a_budget_is_asked_under_the_next_number():
         orch.change_tasks("cancel", ids="*")
 
 
-def test_the_question_of_a_budget_is_found_again_in_the_next_life(tmp_path):
+def test_the_question_of_a_budget_is_found_again_in_the_next_incarnation(tmp_path):
     journal = tmp_path / "j.db"
-    for life in (1, 2):
+    for incarnation in (1, 2):
         with TaskOrchestrator(journal=journal) as orch:
             orch.submit_task(Task.question("lunch?", id="budget-b/1"))
             orch.budget("b", tokens=10)
@@ -76,7 +76,7 @@ def test_the_question_of_a_budget_is_found_again_in_the_next_life(tmp_path):
             handle = orch.submit_task(task)
             eventually(lambda orch=orch: len(orch.questions()) == 2)
             assert {q.id for q in orch.questions()} == {"budget-b/1", "budget-b/1-2"}
-            if life == 2:
+            if incarnation == 2:
                 orch.answer("budget-b/1-2", "finish", by="ann")
                 handle.result(60)
                 orch.cancel_task("budget-b/1", reason="over")

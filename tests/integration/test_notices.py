@@ -92,7 +92,7 @@ def run_bad_program(orch: TaskOrchestrator) -> None:
     orch.submit_task(Task.program([sys.executable, "-c", "1/0"], id="t"))
 
 
-def run_bad_by_an_agent(orch: TaskOrchestrator) -> None:
+def run_bad_by_a_worker(orch: TaskOrchestrator) -> None:
     orch.agent("a", capabilities={"x"})(lambda task, context: say_bad(task.payload))
     orch.submit_task(Task("x", "seen by nobody", id="t"))
 
@@ -117,7 +117,7 @@ def run_bad_by_its_time(orch: TaskOrchestrator) -> None:
         run_bad,
         run_bad_coroutine,
         run_bad_program,
-        run_bad_by_an_agent,
+        run_bad_by_a_worker,
         run_bad_elsewhere,
         run_bad_after_a_retry,
         run_bad_by_its_time,

@@ -579,13 +579,13 @@ def test_the_same_work_is_known_in_another_process(tmp_path):
     text = PROGRAM.replace("NUMBERS", numbers)
     program.write_text("import numpy\n" * ("numpy" in numbers) + text)
     called = []
-    for seed, life in enumerate(("first", "second"), 1):
+    for seed, incarnation in enumerate(("first", "second"), 1):
         settings = {
             "PYTHONHASHSEED": str(seed),
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         ran = subprocess.run(
-            [sys.executable, program, tmp_path / "o.db", life],
+            [sys.executable, program, tmp_path / "o.db", incarnation],
             env={**os.environ, **settings},
             capture_output=True,
             text=True,
@@ -837,8 +837,8 @@ ACTS = [
 
 
 @pytest.fixture
-def life(tmp_path, monkeypatch):
-    """Lives of a program with one journal, each with the code of another factor."""
+def incarnation(tmp_path, monkeypatch):
+    """Incarnations of a program with one journal, each with the code of another factor."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 

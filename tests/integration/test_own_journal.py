@@ -60,7 +60,7 @@ def opens(made, tmp_path):
 
 
 @pytest.fixture(params=[LinesJournal, MinimalJournal, SqliteJournal])
-def life(request, tmp_path):
+def incarnation(request, tmp_path):
     """Opens an orchestrator with a journal of each kind."""
     return opens(request.param, tmp_path)
 
@@ -157,11 +157,11 @@ def test_what_has_left_memory_is_asked_for(durable):
 
 
 def test_one_that_cannot_be_asked_forgets_and_says_so(tmp_path):
-    life = opens(MinimalJournal, tmp_path)
-    with life(keep_finished=0) as orch:
+    incarnation = opens(MinimalJournal, tmp_path)
+    with incarnation(keep_finished=0) as orch:
         orch.submit_task(Task.call(work, 1, id="one"))
         orch.wait(PATIENCE)
-    with life(keep_finished=0) as orch:
+    with incarnation(keep_finished=0) as orch:
         assert orch.get_task_status("one").state is TaskState.COMPLETED
         with pytest.raises(ResultGoneError):
             orch.handle("one").result(PATIENCE)
@@ -174,7 +174,7 @@ def test_opening_begins_with_the_snapshot(lines, tmp_path):
     with lines() as orch:
         orch.submit_task(Task.call(work, 1, id="one"))
     journal = LinesJournal(tmp_path / "runs")
-    saved, last = journal.snapshot(), [fact[1] for fact, _ in journal.read()][-1]
+    saved, last = journal.snapshot(), [event[1] for event, _ in journal.read()][-1]
     assert saved[0] == last
     with lines() as orch:
         assert orch.handle("one").result(PATIENCE) == [1]

@@ -174,7 +174,7 @@ def test_a_call_notes_its_arguments_as_a_start_with_parameters_does(orch):
         assert "slot=2024-03-01, shop=oslo, parts=1" in str(run.status())
 
 
-def test_what_a_task_adds_has_them_too_and_a_rerun_in_a_later_life(tmp_path):
+def test_what_a_task_adds_has_them_too_and_a_rerun_in_a_later_incarnation(tmp_path):
     flow = Workflow("flow", parameters={"day": date, "shop": "all"})
     flow.task(adds, id="adds")
     values = {"day": date(2026, 1, 2), "shop": "all"}
@@ -281,9 +281,9 @@ def test_other_parameters_do_not_do_what_the_night_itself_is_for(tmp_path, clock
 
 def test_one_function_with_other_parameters_is_no_schedule_by_an_old_name(tmp_path):
     names = {"a": "oslo", "b": "bergen"}
-    for life in (["a", "b"], ["b"]):
+    for incarnation in (["a", "b"], ["b"]):
         with TaskOrchestrator(journal=str(tmp_path / "j.db")) as orch:
-            for name in life:
+            for name in incarnation:
                 shop = {"shop": names[name]}
                 orch.schedules.add(name, "every 24h", night, parameters=shop)
             assert "makes the same" not in orch.schedules.status("a").trouble
@@ -560,11 +560,11 @@ def test_killed_between_two_steps_each_run_has_its_own_parameters(tmp_path, step
     (tmp_path / "program.py").write_text(PROGRAM)
     words = [sys.executable, "program.py", "j.db"]
     how: Any = {"cwd": tmp_path, "stdout": subprocess.PIPE, "text": True}
-    with Started(words, **how) as life:
-        assert life.stdout is not None
-        while life.stdout.readline().strip() != step:
-            assert life.poll() is None
-        os.kill(life.pid, signal.SIGKILL)
+    with Started(words, **how) as incarnation:
+        assert incarnation.stdout is not None
+        while incarnation.stdout.readline().strip() != step:
+            assert incarnation.poll() is None
+        os.kill(incarnation.pid, signal.SIGKILL)
     ended = subprocess.run(words, **how, check=True, timeout=PATIENCE)
     results = json.loads(ended.stdout.splitlines()[-1])
     assert len(results) == 7

@@ -55,7 +55,7 @@ def test_it_is_what_a_journal_says_that_ended_then(place, tmp_path):
         alone = JournalReader(tmp_path / f"cut-{number}.db")
         assert said(then) == said(alone)
         assert then.last == alone.last == number
-        assert list(then.happened()) == [fact for fact, _ in entries[:number]]
+        assert list(then.happened()) == [event for event, _ in entries[:number]]
         assert then.count() == alone.count()
         for name in ("good", "bad", "late"):
             try:
@@ -71,21 +71,21 @@ def test_it_is_what_a_journal_says_that_ended_then(place, tmp_path):
 
 
 def test_a_moment_is_the_last_event_until_then(place):
-    facts = [fact for fact, _ in open_journal(place).read()]
-    for fact in facts[::4]:
-        moment = datetime.fromtimestamp(fact.at_ns / 1e9, UTC)
+    events = [event for event, _ in open_journal(place).read()]
+    for event in events[::4]:
+        moment = datetime.fromtimestamp(event.at_ns / 1e9, UTC)
         # A datetime has whole microseconds.
         later = moment + timedelta(microseconds=2)
         seen = JournalReader(place, at=later).last
         ns = int(later.timestamp()) * 10**9 + later.microsecond * 1_000
-        assert seen == max(f.seq for f in facts if f.at_ns <= ns)
+        assert seen == max(f.seq for f in events if f.at_ns <= ns)
     assert JournalReader(place, at=datetime(2000, 1, 1, tzinfo=UTC)).last == 0
-    assert JournalReader(place, at=datetime(2999, 1, 1)).last == facts[-1].seq  # noqa: DTZ001 - local
+    assert JournalReader(place, at=datetime(2999, 1, 1)).last == events[-1].seq  # noqa: DTZ001 - local
 
 
 def test_who_had_it_open_then_is_said(place):
-    facts = [type(fact).__name__ for fact, _ in open_journal(place).read()]
-    stop = facts.index("OrchestratorStopped") + 1
+    events = [type(event).__name__ for event, _ in open_journal(place).read()]
+    stop = events.index("OrchestratorStopped") + 1
     assert JournalReader(place, at=stop - 1).owner.lives is True
     assert JournalReader(place, at=stop).owner.lives is False
     assert JournalReader(place, at=stop).owner.epoch == 1
@@ -94,8 +94,8 @@ def test_who_had_it_open_then_is_said(place):
 
 
 def test_why_a_task_did_not_run_then(place):
-    facts = [fact for fact, _ in open_journal(place).read()]
-    mine = [fact.seq for fact in facts if getattr(fact, "task_id", "") == "after"]
+    events = [event for event, _ in open_journal(place).read()]
+    mine = [event.seq for event in events if getattr(event, "task_id", "") == "after"]
     explanation = JournalReader(place, at=mine[0]).explain("after")
     assert "bad" in str(explanation)
 

@@ -167,7 +167,7 @@ def test_by_options_alone_a_call_is_kept_with_its_executor(tmp_path: Path) -> No
         assert orch.handle(left.task_id).result() != os.getpid()
 
 
-def test_an_agent_works_there(orch: TaskOrchestrator) -> None:
+def test_a_worker_works_there(orch: TaskOrchestrator) -> None:
     add = orch.agent("a", capabilities={"x"}, executor="process")
     add(in_workers.handler)
     task = Task("x", [1], id="of-an-agent")

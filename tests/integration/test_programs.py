@@ -493,7 +493,7 @@ def shell(orch):
     return add
 
 
-def test_an_agent_chooses_the_program_for_its_task(orch, shell):
+def test_a_worker_chooses_the_program_for_its_task(orch, shell):
     """The handler runs in a thread and returns what is to be run."""
     threads = []
 
@@ -507,7 +507,7 @@ def test_an_agent_chooses_the_program_for_its_task(orch, shell):
     assert orch.get_stats().agents["shell"].completed == 1
 
 
-def test_the_program_of_an_agent_fails_and_is_cancelled_like_any(orch, shell, line):
+def test_the_program_of_a_worker_fails_and_is_cancelled_like_any(orch, shell, line):
     """Exit codes, retries, and control while it runs."""
     submit = shell(lambda task, _: Program(["sh", "-c", task.payload]))
     with pytest.raises(ProgramFailedError, match="code 3"):
@@ -541,7 +541,7 @@ def lacks(task, context):
         (lacks, LookupError, "no such script"),
     ],
 )
-def test_an_agent_that_gives_no_program_fails_its_task(shell, handler, error, says):
+def test_a_worker_that_gives_no_program_fails_its_task(shell, handler, error, says):
     """The agent and what it gave stand in the error, or it is what it raised."""
     with pytest.raises(error, match=says):
         shell(handler)().result(PATIENCE)

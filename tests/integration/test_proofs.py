@@ -275,8 +275,8 @@ def test_what_was_put_in_is_named_with_its_place(file):
 def test_of_a_journal_without_anything_it_is_said_how_often_it_was_opened(
     file, lives, words
 ):
-    for life in range(lives):
-        live(file.place, life)
+    for incarnation in range(lives):
+        live(file.place, incarnation)
     for table in ("facts", "groups", "keys", "snapshots"):
         file.run(f"DELETE FROM {table}")
     text = f"{file.place} is empty, and was opened {words}."
@@ -360,10 +360,10 @@ def test_a_tail_that_is_gone_is_found_by_a_checkpoint(backend, key, place):
 def test_a_beginning_that_is_gone_is_found(backend):
     live(backend.place)
     names, groups = backend.rows("groups")
-    facts, rows = backend.rows("facts")
+    events, rows = backend.rows("facts")
     last = groups[0][names.index("last")]
     backend.put("groups", names, groups[1:])
-    backend.put("facts", facts, [r for r in rows if r[facts.index("seq")] > last])
+    backend.put("facts", events, [r for r in rows if r[events.index("seq")] > last])
     assert not verify(backend.place).ok
 
 
@@ -655,7 +655,7 @@ def test_the_start_of_an_attempt_is_proved_by_the_row_of_its_end(file, key, plac
     with TaskOrchestrator(journal=file.place) as orch:
         list(orch.map(abs, range(50)))
     make_checkpoint(file.place, key, to=[place])
-    numbers = {fact.seq for fact, _ in open_journal(file.place).read()}
+    numbers = {event.seq for event, _ in open_journal(file.place).read()}
     starts = sorted(numbers - {row[0] for row in open_journal(file.place).rows()})
     assert "TaskCompleted" in prove_event(file.place, starts[0], [place])["row"]
 
@@ -713,12 +713,12 @@ def mth(leaves):
 
 def test_the_root_is_that_of_rfc_6962(file, key, place):
     live(file.place)
-    for life in range(1, 4):
+    for incarnation in range(1, 4):
         made = make_checkpoint(file.place, key, to=[place])
         rows = ["\n".join(map(str, row)) for row in open_journal(file.place).rows()]
         assert made.size == len(rows)
         assert made.root == mth([row.encode() for row in rows])
-        live(file.place, life)
+        live(file.place, incarnation)
 
 
 @given(data=st.data())

@@ -326,10 +326,10 @@ def test_what_is_kept_of_many_nights_stays_small(tmp_path, clock):
 def test_so_does_that_of_a_thousand_nights(tmp_path, clock):
     sizes = nights(tmp_path, clock, 1_000, 100)
     assert all(kept <= 40 and logs <= 40 for _, kept, logs, _ in sizes)
-    facts, objects = ([size[place] for size in sizes] for place in (0, 3))
+    events, objects = ([size[place] for size in sizes] for place in (0, 3))
     # The documents of runs that go in one look leave the journal in the next one: two
     # for each of a hundred nights, at most. One that stays for each night is 900.
-    assert max(facts[1:]) <= facts[0] + 200
+    assert max(events[1:]) <= events[0] + 200
     # Three thousand tasks, of which each would leave one at least.
     assert max(objects) < min(objects) + 500
 
@@ -397,14 +397,14 @@ with TaskOrchestrator(journal=SqliteJournal(path)) as orch:
 @pytest.mark.slow("four kills")
 def test_a_kill_at_any_time_leaves_whole_tasks_and_true_sums(tmp_path):
     path, count = tmp_path / "j.db", 0
-    for life in range(4):
+    for incarnation in range(4):
         with Started(
             [sys.executable, "-c", textwrap.dedent(KILLED), str(path)],
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
             line = process.stdout.readline()
-            time.sleep(0.03 * life)
+            time.sleep(0.03 * incarnation)
             os.kill(process.pid, signal.SIGKILL)
             lines = [line, *process.stdout.readlines()]
         completed = JournalReader(path).get_stats().state_machine.completed

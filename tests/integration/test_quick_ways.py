@@ -277,15 +277,17 @@ class Side:
 
     def seen_at_the_end(self) -> Any:
         futures = [handle.future() for handle in self.handles[::2] if handle.done()]
-        facts = []
+        events = []
         if self.folder is not None:
-            facts = [fact for fact, _ in SqliteJournal(self.folder / self.name).read()]
+            events = [
+                event for event, _ in SqliteJournal(self.folder / self.name).read()
+            ]
         elif self.events:
-            facts = [fact for fact, _ in self.journal.read()]
+            events = [event for event, _ in self.journal.read()]
         evicted = self.orch._rt.kernel.evicted
         return {
             # Its own beginning was dated by the clock of the machine.
-            "facts": [fact for fact in facts if fact[2] <= self.now],
+            "facts": [event for event in events if event[2] <= self.now],
             "heard": self.heard,
             "told": sorted(self.told),
             "results": [

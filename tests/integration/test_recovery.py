@@ -291,7 +291,7 @@ def test_an_environment_is_reset_before_each_later_attempt(tmp_path, way):
         ]
 
 
-def test_agents_mend_what_they_can(tmp_path):
+def test_workers_mend_what_they_can(tmp_path):
     """Functions, coroutines and programs; once in each attempt, and it is told."""
     flag = tmp_path / "flag"
     with TaskOrchestrator(retry_handler=handler(), journal=tmp_path / "j") as orch:
@@ -366,12 +366,12 @@ def test_times_that_are_none_are_refused():
 
 
 @pytest.mark.parametrize("is_stated_again", [True, False])
-def test_a_timeout_grows_to_twice_what_was_stated_in_all_lives_together(
+def test_a_timeout_grows_to_twice_what_was_stated_in_all_incarnations_together(
     tmp_path, is_stated_again
 ):
     """Each life ends after one attempt; a script may state the same task anew."""
     seen = []
-    for life in range(4):
+    for incarnation in range(4):
         own = handler(max_retries=9, retry_delay_seconds=0.05)
         with TaskOrchestrator(
             retry_handler=own, journal=tmp_path / "j", grace=0.01
@@ -380,7 +380,7 @@ def test_a_timeout_grows_to_twice_what_was_stated_in_all_lives_together(
             orch.signals.task_options_changed.connect(seen.append)
             for signal in (orch.signals.task_retrying, orch.signals.task_blocked):
                 signal.connect(lambda _, ended=ended: ended.set())
-            if is_stated_again or not life:
+            if is_stated_again or not incarnation:
                 task = Task.program(["sleep", "60"], id="t", timeout=0.2)
                 orch.submit_task(task)
             if not orch.escalations():

@@ -46,10 +46,10 @@ def facts(path, cls):
     """What a journal says of a kind of event."""
     with closing(SqliteJournal(path)) as journal:
         journal.claim()
-        return [make(fact) for fact, _ in journal.read() if fact[0] is cls]
+        return [make(event) for event, _ in journal.read() if event[0] is cls]
 
 
-def test_a_new_life_has_the_pools_of_the_last_and_what_it_is_given_wins(path):
+def test_a_new_incarnation_has_the_pools_of_the_last_and_what_it_is_given_wins(path):
     with TaskOrchestrator(journal=path, resources={"cpu": 2, "gpu": 1}) as orch:
         assert totals(orch) == {"cpu": 2, "gpu": 1}
     with TaskOrchestrator(journal=path, resources={"cpu": 3}) as orch:
@@ -123,7 +123,7 @@ def test_usage_says_who_holds_what(orch):
     gate.set()
 
 
-def test_what_was_resized_is_there_in_the_next_life(path):
+def test_what_was_resized_is_there_in_the_next_incarnation(path):
     with TaskOrchestrator(journal=path, resources={"cpu": 1}) as orch:
         orch.resources.resize({"cpu": 7, "gpu": 3})
     with TaskOrchestrator(journal=path, resources={"cpu": 1}) as orch:
@@ -177,7 +177,7 @@ def test_more_than_there_is_is_refused_with_the_most_there_is(orch):
         orch.resources.allocate({"gpu": 0}, owner="ann")
 
 
-def test_it_is_released_once_and_by_its_owner(orch):
+def test_it_is_released_once_and_by_its_tenant(orch):
     lab = orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
     with pytest.raises(AllocationError, match="is of 'ann', not of 'bob'"):
         orch.resources.release(lab, owner="bob")
@@ -202,8 +202,8 @@ def test_the_same_again_is_what_there_is(orch):
 def test_who_has_held_for_long_is_listed(orch):
     orch.resources.allocate({"gpu": 1}, owner="ann")
     orch.resources.allocate({"cpu": 1}, owner="bob")
-    owners = [each.owner for each in orch.resources.allocations()]
-    assert owners == ["ann", "bob"]
+    tenants = [each.owner for each in orch.resources.allocations()]
+    assert tenants == ["ann", "bob"]
     assert [each.owner for each in orch.resources.allocations(owner="bob")] == ["bob"]
     assert orch.resources.allocations(older_than=timedelta(hours=1)) == []
 

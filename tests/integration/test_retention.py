@@ -115,10 +115,10 @@ def test_a_file_is_written_anew_if_much_of_it_and_many_pages_are_free(
     assert (free_pages(path) == 0) == is_smaller
 
 
-def forgettable(facts, retention, now):
+def forgettable(events, retention, now):
     """The ids of tasks that the retention does not keep, and nothing needs."""
     past = EndedTasks()
-    past.take(facts)
+    past.take(events)
     return {name for bundle in going(past, retention, now) for name in bundle.ids}
 
 
@@ -126,17 +126,17 @@ def test_age_and_number(tmp_path):
     path = tmp_path / "runs.db"
     many(path, 10)
     ends = [one.ended.timestamp() * 1e9 for one in JournalReader(path).tasks()]
-    facts = [fact for fact, _ in SqliteJournal(path).read()]
+    events = [event for event, _ in SqliteJournal(path).read()]
     now = int(max(ends)) + 10**9
-    assert forgettable(facts, Retention(), now) == set()
-    assert forgettable(facts, Retention(age=3600), now) == set()
-    assert len(forgettable(facts, Retention(age=0), now)) == 10
+    assert forgettable(events, Retention(), now) == set()
+    assert forgettable(events, Retention(age=3600), now) == set()
+    assert len(forgettable(events, Retention(age=0), now)) == 10
     month = 30 * 24 * 3_600
     for late, count in ((-1, 0), (1, 10)):
         then = int(max(ends) if late > 0 else min(ends)) + (month + late) * 10**9
-        assert len(forgettable(facts, Retention(age=month), then)) == count
-    assert len(forgettable(facts, Retention(most=4), now)) == 6
-    assert len(forgettable(facts, Retention(age=3600, most=4), now)) == 6
+        assert len(forgettable(events, Retention(age=month), then)) == count
+    assert len(forgettable(events, Retention(most=4), now)) == 6
+    assert len(forgettable(events, Retention(age=3600, most=4), now)) == 6
     for wrong in ({"keep_for": -1}, {"keep_latest": -1}, {"keep_latest": True}):
         with pytest.raises(InvalidTaskError, match="keep_"):
             SqliteJournal(path, **wrong)
@@ -149,7 +149,7 @@ def test_what_was_added_to_what_waits_stays_with_it():
     journal = MemoryJournal(keep_events=True)
 
     def gone():
-        return forgettable([fact for fact, _ in journal.read()], ALL, LATER)
+        return forgettable([event for event, _ in journal.read()], ALL, LATER)
 
     with TaskOrchestrator(journal=journal) as orch:
         for name in ("one", "two"):
@@ -167,11 +167,13 @@ def test_the_age_of_what_is_bound_together_is_that_of_the_latest(tmp_path):
     with TaskOrchestrator(journal=path) as orch:
         for name, after in [("a", []), ("b", ["a"]), ("c", [])]:
             orch.submit_task(Task.call(len, "x", id=name, after=after)).result(PATIENCE)
-    facts = [fact for fact, _ in SqliteJournal(path).read()]
-    ends = {fact[TASK_ID]: fact[AT_NS] for fact in facts if fact[CLS] is TaskCompleted}
+    events = [event for event, _ in SqliteJournal(path).read()]
+    ends = {
+        event[TASK_ID]: event[AT_NS] for event in events if event[CLS] is TaskCompleted
+    }
 
     def gone(now, **keeps):
-        return forgettable(facts, Retention(**keeps), now)
+        return forgettable(events, Retention(**keeps), now)
 
     second = 10**9
     assert gone(ends["a"] + second + 1, age=1.0) == set()
@@ -189,18 +191,18 @@ def test_the_age_of_what_is_bound_together_is_that_of_the_latest(tmp_path):
 class Snapshots:
     """A journal whose facts are those of another, with a snapshot of its own."""
 
-    def __init__(self, facts, saved, after):
-        self._facts, self.saved, self.after = facts, saved, after
+    def __init__(self, events, saved, after):
+        self._events, self.saved, self.after = events, saved, after
         self.done = []
 
     def snapshot(self):
         return self.saved
 
     def read(self):
-        return [(fact, None) for fact in self._facts]
+        return [(event, None) for event in self._events]
 
     def facts(self):
-        return self._facts
+        return self._events
 
     def forget(self, epoch, ids):
         self.done.append(("forget", epoch, sorted(ids)))
@@ -223,7 +225,7 @@ def test_a_snapshot_is_saved_without_what_goes_before_it_goes(monkeypatch):
     with TaskOrchestrator(journal=kept) as orch:
         for name in ("a", "b"):
             orch.submit_task(Task.call(len, "x", id=name)).result(PATIENCE)
-    facts = [fact for fact, _ in kept.read()]
+    events = [event for event, _ in kept.read()]
     state, forget = {}, ("forget", 7, ["a", "b"])
     save = ("save", 7, 5, ("without", state, {"a", "b"}))
     holds = {"gone": ("a",)}
@@ -236,10 +238,10 @@ def test_a_snapshot_is_saved_without_what_goes_before_it_goes(monkeypatch):
         ((5, holds), (5, state), 1, [only_b, ("forget", 7, ["b"])]),
         ((5, {"gone": ("a", "b")}), (5, state), 0, []),
     ]:
-        journal = Snapshots(facts, saved, after)
+        journal = Snapshots(events, saved, after)
         assert prune(journal, 7, ALL, LATER) == many
         assert journal.done == done
-    journal = Snapshots(facts, None, None)
+    journal = Snapshots(events, None, None)
     assert prune(journal, 7, Retention(), LATER) == 0
     assert prune(Snapshots([], None, None), 7, ALL, LATER) == 0
     assert journal.done == []
@@ -278,9 +280,9 @@ class Forgets(LinesJournal):
     def forget(self, epoch, ids):
         known = list(self.read())
         left = [
-            (fact, value)
-            for fact, value in known
-            if len(fact) < 4 or not isinstance(fact[3], str) or fact[3] not in ids
+            (event, value)
+            for event, value in known
+            if len(event) < 4 or not isinstance(event[3], str) or event[3] not in ids
         ]
         fresh = LinesJournal(self.path.with_suffix(".new"))
         numbers = fresh.claim()

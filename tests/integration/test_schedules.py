@@ -23,7 +23,7 @@ from taskorch.kit.ticks import TickProgress, read_progress
 from taskorch.model import MadeFor
 from taskorch.reading import JournalReader
 from taskorch.reading._runs import RunIndex
-from taskorch.schedules._driver import ScheduleDriver
+from taskorch.schedules._driver import ScheduleController
 
 HOUR = 3_600.0
 IS_NO_MOMENT = r"is a (moment|datetime)"
@@ -62,19 +62,19 @@ def made(orch, name):
 
 
 @pytest.mark.parametrize("executor", [None, "process"])
-def test_a_task_knows_its_schedule_its_slot_and_what_was_said(executor):
+def test_a_task_knows_its_schedule_its_tick_and_what_was_said(executor):
     with TaskOrchestrator() as orch:
         at = datetime(2026, 11, 24, 2, tzinfo=UTC)
         work = Task.call(tell, executor=executor)
         orch.schedules.add("s", "every 1h", work, zone="Europe/Berlin")
         (name,) = orch.schedules.backfill("s", at, at)
-        schedule, slot, parameters = orch.handle(name).result(60)
-        assert (schedule, slot, parameters) == ("s", at, {})
-        assert slot.utcoffset() == timedelta(hours=1)
+        schedule, tick, parameters = orch.handle(name).result(60)
+        assert (schedule, tick, parameters) == ("s", at, {})
+        assert tick.utcoffset() == timedelta(hours=1)
         by_hand = orch.schedules.trigger("s", {"table": "sales"})
-        schedule, slot, parameters = orch.handle(by_hand).result(60)
+        schedule, tick, parameters = orch.handle(by_hand).result(60)
         assert (schedule, parameters) == ("s", {"table": "sales"})
-        assert abs(slot.timestamp() - time.time()) < 60
+        assert abs(tick.timestamp() - time.time()) < 60
         assert orch.submit(tell).result(60) == (None, None, {})
         with pytest.raises(InvalidTaskError, match="parameters is a mapping"):
             orch.schedules.trigger("s", {1: 2})
@@ -106,23 +106,23 @@ def test_what_the_user_has_made_is_not_touched_and_not_in_the_way(tmp_path, over
 
 
 @pytest.mark.parametrize("overlap", ["cancel", "skip", "queue"])
-def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
+def test_a_tick_that_has_its_task_keeps_it_though_that_was_not_noted(
     tmp_path, clock, overlap
 ):
     journal = str(tmp_path / "j.db")
     options = {"overlap": overlap, "catch_up": "all"}
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("s", "every 12h", tick, **options)
-        slots = orch.schedules.next("s", 2)
-        names = [f"s/{slot:%Y-%m-%dT%H%MZ}" for slot in slots]
-        for slot, name in zip(slots, names, strict=True):
-            noted = MadeFor.note("s", slot, {})
+        ticks = orch.schedules.next("s", 2)
+        names = [f"s/{moment:%Y-%m-%dT%H%MZ}" for moment in ticks]
+        for moment, name in zip(ticks, names, strict=True):
+            noted = MadeFor.note("s", moment, {})
             orch.submit_task(Task.wait_for("go", id=name, metadata=noted))
         orch.stop(drain=False)
     clock(24 * HOUR)
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("s", "every 12h", tick, **options)
-        eventually(lambda: orch.schedules.status("s").done >= slots[-1])
+        eventually(lambda: orch.schedules.status("s").done >= ticks[-1])
         states = {orch.get_task_status(name).state for name in names}
         assert states == {TaskState.BLOCKED}
         orch.stop(drain=False)
@@ -192,7 +192,7 @@ def test_what_a_machine_slept_through_is_caught_up_with(clock, when):
         assert len(made(orch, "s")) == 1
 
 
-def test_a_clock_that_was_set_back_makes_no_slot_twice_and_it_is_said(clock):
+def test_a_clock_that_was_set_back_makes_no_tick_twice_and_it_is_said(clock):
     with TaskOrchestrator() as orch:
         events = orch.events(types=[ScheduleSkipped, ScheduleFired])
         orch.schedules.add("s", "every 0.2s", tick)
@@ -214,7 +214,7 @@ def test_a_clock_that_was_set_back_makes_no_slot_twice_and_it_is_said(clock):
     assert len({*fired}) == len(fired)
 
 
-def test_a_slot_that_ran_before_the_clock_was_set_back_is_skipped_with_that(clock):
+def test_a_tick_that_ran_before_the_clock_was_set_back_is_skipped_with_that(clock):
     with TaskOrchestrator() as orch:
         events = orch.events(types=[ScheduleSkipped])
         clock(-5 * HOUR)
@@ -285,12 +285,14 @@ def test_while_a_run_waits_nobody_looks_whether_the_one_before_has_ended():
         orch.schedules.add("past", "every 1h", flow, end=end - timedelta(hours=1))
         hours = end - timedelta(hours=4), end - timedelta(hours=1)
         filled = orch.schedules.backfill("past", *hours)
-        (driver,) = orch.drivers.of_class(ScheduleDriver)
+        (controller,) = orch.drivers.of_class(ScheduleController)
         eventually(lambda: orch.schedules.status("s").next is None)
         eventually(lambda: orch.schedules.backfill_status(filled.backfill_id).left == 0)
         # At first there is time to say other schedules.
         eventually(
-            lambda: driver.tick(SimpleNamespace(wall=time.time()), 0.0) == ([], None)
+            lambda: (
+                controller.tick(SimpleNamespace(wall=time.time()), 0.0) == ([], None)
+            )
         )
         (first,) = orch.workflows.find("s-*")
         orch.workflows.cancel(first.workflow_id)
@@ -332,7 +334,7 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
         assert orch.handle(name).result(60) == 2
 
 
-def test_a_slot_that_comes_while_its_function_is_gone_is_made_when_it_is_back(
+def test_a_tick_that_comes_while_its_function_is_gone_is_made_when_it_is_back(
     module, forgotten, clock
 ):
     with TaskOrchestrator(journal=forgotten) as orch:
@@ -431,7 +433,7 @@ def test_what_came_from_a_file_is_paused_when_the_file_has_it_no_more(
     assert "schedule two is paused: the configuration does not say it" in caplog.text
 
 
-def test_what_is_blocked_and_in_the_way_of_later_slots_is_in_the_health(
+def test_what_is_blocked_and_in_the_way_of_later_ticks_is_in_the_health(
     tmp_path, module
 ):
     journal = str(tmp_path / "j.db")
@@ -489,9 +491,9 @@ def test_all_that_a_calendar_has_is_a_moment(when, zone):
     ):
         orch.schedules.add(name, when, tick, zone=zone, start=start, end=end)
         assert orch.schedules.status(name).name in orch.schedules.explain(name)
-        slots = orch.schedules.next(name, 500)
-        assert slots == sorted(slots)
-        assert all(start <= slot.replace(tzinfo=None) for slot in slots)
+        ticks = orch.schedules.next(name, 500)
+        assert ticks == sorted(ticks)
+        assert all(start <= tick.replace(tzinfo=None) for tick in ticks)
     assert [*map(bool, map(orch.schedules.next, ("always", "never")))] == [True, False]
     assert len(orch.schedules.list()) == 3
 
@@ -536,23 +538,25 @@ def test_what_is_said_as_before_is_the_same_after_a_restart(tmp_path, clock):
     }
     journal = str(tmp_path / "j.db")
     documents = []
-    for life in range(3):
-        clock(life * 4 * HOUR)
+    for incarnation in range(3):
+        clock(incarnation * 4 * HOUR)
         with TaskOrchestrator(journal=journal) as orch:
             for name, each in options.items():
                 orch.schedules.add(name, "every 1h", tick, **each)
-            for name in options if life else ():
-                eventually(lambda n=name, at=life - 1: made(orch, n)[at:])
+            for name in options if incarnation else ():
+                eventually(lambda n=name, at=incarnation - 1: made(orch, n)[at:])
             documents.append([s.document for s in orch.schedules.list()])
     assert documents[0] == documents[1] == documents[2]
     events = list(JournalReader(journal).happened())
     reasons = {e.reason for e in events if isinstance(e, ScheduleSkipped)}
     assert reasons == {"nobody was here when they came"}
-    slots = [e.slot_ns for e in events if isinstance(e, ScheduleFired)]
-    assert [ns for ns in slots if ns % 1_000_000] == []
+    ticks = [e.slot_ns for e in events if isinstance(e, ScheduleFired)]
+    assert [ns for ns in ticks if ns % 1_000_000] == []
 
 
-def test_what_it_makes_has_the_same_name_in_a_life_that_has_not_said_it(tmp_path):
+def test_what_it_makes_has_the_same_name_in_an_incarnation_that_has_not_said_it(
+    tmp_path,
+):
     flow = Workflow("sales")
     flow.task(tick, id="a")
     works = {
@@ -563,9 +567,9 @@ def test_what_it_makes_has_the_same_name_in_a_life_that_has_not_said_it(tmp_path
         "nameless": lambda: None,
     }
     names = []
-    for life in range(2):
+    for incarnation in range(2):
         with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
-            for name, work in () if life else works.items():
+            for name, work in () if incarnation else works.items():
                 orch.schedules.add(name, "0 3 1 1 *", work)
             names.append({each.name: each.makes for each in orch.schedules.list()})
             orch.stop(drain=False)

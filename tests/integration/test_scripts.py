@@ -60,7 +60,7 @@ def fixture_keep(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     return 0 if request.param == "journal" else 100
 
 
-def life(path: Path, **options: Any) -> TaskOrchestrator:
+def incarnation(path: Path, **options: Any) -> TaskOrchestrator:
     """One run of a script."""
     return TaskOrchestrator(journal=path, durability="process", **options)
 
@@ -86,7 +86,7 @@ def needs(*ids: str) -> dict[str, Any]:
 @pytest.mark.parametrize("durable", [False, True])
 def test_an_id_means_its_latest_run_everywhere(durable: bool, path: Path) -> None:
     """Submissions, handles, questions, dependencies and controls; `x~1` is the first."""
-    with life(path) if durable else TaskOrchestrator() as orch:
+    with incarnation(path) if durable else TaskOrchestrator() as orch:
         BROKEN.add("x")
         first = orch.submit_task(Task.call(step, "x", id="x"))
         assert isinstance(first.exception(PATIENCE), ZeroDivisionError)
@@ -118,9 +118,9 @@ def test_an_id_means_its_latest_run_everywhere(durable: bool, path: Path) -> Non
 
 def test_controls_act_on_the_latest_run(path: Path) -> None:
     """A re-run that has not begun is suspended, resumed, moved and cancelled by the id."""
-    with life(path) as orch:
+    with incarnation(path) as orch:
         orch.submit_task(Task.call(step, "x", id="x")).result(PATIENCE)
-    orch = life(path)
+    orch = incarnation(path)
     orch.rerun_task("x")
     assert orch.set_priority("x", 4)
     assert orch.get_task_status("x").priority == 4
@@ -154,10 +154,10 @@ def test_only_the_latest_run_is_run_again() -> None:
             orch.handle("x~9")
 
 
-def test_the_latest_run_of_earlier_lives(path: Path, keep: int) -> None:
+def test_the_latest_run_of_earlier_incarnations(path: Path, keep: int) -> None:
     """It is found wherever it is, and so are the earlier ones."""
     BROKEN.add("x")
-    with life(path) as orch:
+    with incarnation(path) as orch:
         key = Task.call(step, "x", id="x", idempotency_key="a key")
         orch.submit_task(key)
         orch.submit_task(Task.call(needs, "x", id="below", after=["x"]))
@@ -170,7 +170,7 @@ def test_the_latest_run_of_earlier_lives(path: Path, keep: int) -> None:
         assert orch.handle("below").result(PATIENCE) == {"x": "x()"}
     calls = len(CALLS)
     for _ in range(2):
-        with life(path, keep_finished=keep) as orch:
+        with incarnation(path, keep_finished=keep) as orch:
             task = Task.call(step, "x", id="x", idempotency_key="a key")
             assert orch.submit_task(task).result(PATIENCE) == "x()"
             assert orch.submit_task(task).task_id == "x~4"
@@ -190,20 +190,20 @@ def test_the_latest_run_of_earlier_lives(path: Path, keep: int) -> None:
 def test_what_has_left_memory_is_run_again(path: Path) -> None:
     """The journal has it, with what it needs; who waits for it waits for the new run."""
     BROKEN.add("x")
-    with life(path) as orch:
+    with incarnation(path) as orch:
         above = orch.submit_task(Task.call(step, "above", id="above"))
         orch.submit_task(Task.call(step, "x", above, id="x", priority=3))
         orch.submit_task(Task.call(needs, "x", id="below", after=["x"]))
         orch.submit_task(Task.call(step, "also", orch.handle("x"), id="also"))
         assert orch.wait(PATIENCE)
     BROKEN.clear()
-    with life(path, keep_finished=0) as orch:
+    with incarnation(path, keep_finished=0) as orch:
         again = orch.rerun_task("x")
         assert again.task_id == "x~2"
         assert again.result(PATIENCE) == "x(above())"
         assert orch.handle("below").result(PATIENCE) == {"x": "x(above())"}
         assert orch.handle("also").result(PATIENCE) == "also(x(above()))"
-    with life(path, keep_finished=0) as orch:
+    with incarnation(path, keep_finished=0) as orch:
         assert orch.handle("x").result(PATIENCE) == "x(above())"
         assert orch.handle("also").result(PATIENCE) == "also(x(above()))"
 
@@ -211,7 +211,7 @@ def test_what_has_left_memory_is_run_again(path: Path) -> None:
 # -- what failed in an earlier life ---------------------------------------------------
 
 
-def test_a_failure_of_an_earlier_life_says_when_and_what_to_do(
+def test_a_failure_of_an_earlier_incarnation_says_when_and_what_to_do(
     path: Path, keep: int
 ) -> None:
     """The time, `rerun_task` and `rerun_failed`, whatever the failure was."""
@@ -226,13 +226,13 @@ def test_a_failure_of_an_earlier_life_says_when_and_what_to_do(
     late = Task.program(["sleep", "60"], id="late", timeout=0.01)
     tasks["late"] = late, TaskTimeoutError
     BROKEN.add("x")
-    with life(path) as orch:
+    with incarnation(path) as orch:
         for task, _ in tasks.values():
             orch.submit_task(task)
         assert orch.wait(PATIENCE)
         assert "earlier" not in str(orch.handle("late").exception())
     BROKEN.clear()
-    with life(path, keep_finished=keep) as orch:
+    with incarnation(path, keep_finished=keep) as orch:
         for name, (task, kind) in tasks.items():
             error: Any = orch.submit_task(task).exception(PATIENCE)
             assert type(error) is kind
@@ -269,18 +269,18 @@ def test_what_failed_earlier_runs_again_when_it_is_submitted_again(
         )
 
     BROKEN.add("x")
-    with life(path) as orch:
+    with incarnation(path) as orch:
         script(orch)
         called_off = orch.submit_task(Task.call(step, "off", id="off", not_before=999))
         called_off.cancel()
         orch.wait(PATIENCE)
     assert CALLS == ["ok", "x"]
-    with life(path, keep_finished=keep) as orch:
+    with incarnation(path, keep_finished=keep) as orch:
         # Nobody has asked for it.
         x = script(orch)[3]
         assert isinstance(x.exception(PATIENCE), TaskFailedError)
     assert CALLS == ["ok", "x"]
-    with life(path, keep_finished=keep, rerun_failed=True) as orch:
+    with incarnation(path, keep_finished=keep, rerun_failed=True) as orch:
         x = script(orch)[3]
         assert x.task_id == "x~2"
         assert isinstance(x.exception(PATIENCE), ZeroDivisionError)
@@ -289,7 +289,7 @@ def test_what_failed_earlier_runs_again_when_it_is_submitted_again(
         assert orch.wait(PATIENCE)
     assert CALLS == ["ok", "x", "x"]
     BROKEN.clear()
-    with life(path, keep_finished=keep, rerun_failed=True) as orch:
+    with incarnation(path, keep_finished=keep, rerun_failed=True) as orch:
         handles = script(orch)
         assert [h.result(PATIENCE) for h in handles] == [
             "ok()",
@@ -302,7 +302,7 @@ def test_what_failed_earlier_runs_again_when_it_is_submitted_again(
         names = ["ok", "below", "skipped~3", "x~3"]
         assert [handle.task_id for handle in handles[:4]] == names
     assert sorted(CALLS[3:]) == ["again", "below", "key", "skipped", "x"]
-    with life(path, keep_finished=keep, rerun_failed=True) as orch:
+    with incarnation(path, keep_finished=keep, rerun_failed=True) as orch:
         assert [h.result(PATIENCE) for h in script(orch)] == [
             h.result() for h in handles
         ]
@@ -312,10 +312,10 @@ def test_what_failed_earlier_runs_again_when_it_is_submitted_again(
 def test_a_task_that_is_twice_in_a_batch_runs_again_once(path: Path) -> None:
     """Both handles are those of the one new run."""
     BROKEN.add("x")
-    with life(path) as orch:
+    with incarnation(path) as orch:
         orch.submit_task(Task.call(step, "x", id="x"))
     BROKEN.clear()
-    with life(path, rerun_failed=True) as orch:
+    with incarnation(path, rerun_failed=True) as orch:
         one, other = orch.submit_tasks([Task.call(step, "x", id="x") for _ in "12"])
         assert one is other
         assert one.result(PATIENCE) == "x()"
@@ -326,16 +326,16 @@ def test_what_comes_after_one_that_is_twice_in_a_batch_runs_again(path: Path) ->
     """It is in the batch, too."""
     BROKEN.update("xy")
     names = "xxy"
-    with life(path) as orch:
+    with incarnation(path) as orch:
         orch.submit_tasks([Task.call(step, name, id=name) for name in "xy"])
     BROKEN.clear()
-    with life(path, rerun_failed=True) as orch:
+    with incarnation(path, rerun_failed=True) as orch:
         handles = orch.submit_tasks([Task.call(step, n, id=n) for n in names])
         assert [handle.task_id for handle in handles] == ["x~2", "x~2", "y~2"]
         assert [handle.result(PATIENCE) for handle in handles] == ["x()", "x()", "y()"]
 
 
-def test_in_memory_nothing_is_of_an_earlier_life() -> None:
+def test_in_memory_nothing_is_of_an_earlier_incarnation() -> None:
     """`rerun_failed` changes nothing there."""
     with TaskOrchestrator(rerun_failed=True) as orch:
         task = Task.call(fail, ValueError(), id="x")
@@ -365,12 +365,12 @@ def wf() -> Workflow:
 def test_a_workflow_that_failed_earlier_runs_again(path: Path, keep: int) -> None:
     """What failed and what was skipped; without being asked for, it says what to do."""
     BROKEN.add("a")
-    with life(path) as orch, pytest.raises(WorkflowFailedError) as caught:
+    with incarnation(path) as orch, pytest.raises(WorkflowFailedError) as caught:
         orch.workflows.start(wf(), id="x").result(PATIENCE)
     assert "earlier incarnation" not in str(caught.value)
     BROKEN.clear()
     for _ in range(2):
-        with life(path, keep_finished=keep) as orch:
+        with incarnation(path, keep_finished=keep) as orch:
             with pytest.raises(WorkflowFailedError) as caught:
                 orch.workflows.start(wf(), id="x").result(PATIENCE)
             assert re.search(
@@ -378,22 +378,22 @@ def test_a_workflow_that_failed_earlier_runs_again(path: Path, keep: int) -> Non
             )
             for way in ("restart('x')", "orch.rerun_task(", "rerun_failed=True"):
                 assert way in caught.value.hint
-    with life(path, keep_finished=keep, rerun_failed=True) as orch:
+    with incarnation(path, keep_finished=keep, rerun_failed=True) as orch:
         run = orch.workflows.start(wf(), id="x")
         assert run.result(PATIENCE) == {"a": "a()", "b": "b(a())", "c": "c()"}
         assert run.handles["a"].task_id == "x/a~2"
         assert orch.workflows.start(wf(), id="x") is run
     assert sorted(CALLS) == ["a", "a", "b", "c"]
-    with life(path, keep_finished=keep, rerun_failed=True) as orch:
+    with incarnation(path, keep_finished=keep, rerun_failed=True) as orch:
         assert orch.workflows.start(wf(), id="x").result(PATIENCE)["b"] == "b(a())"
         assert orch.workflows.get("x").result(PATIENCE)["c"] == "c()"
     assert sorted(CALLS) == ["a", "a", "b", "c"]
 
 
-def test_a_workflow_that_failed_in_this_life_stays_failed(path: Path) -> None:
+def test_a_workflow_that_failed_in_this_incarnation_stays_failed(path: Path) -> None:
     """A second start in the same life is the same run, as it is."""
     BROKEN.add("a")
-    with life(path, rerun_failed=True) as orch:
+    with incarnation(path, rerun_failed=True) as orch:
         for _ in range(2):
             with pytest.raises(WorkflowFailedError):
                 orch.workflows.start(wf(), id="x").result(PATIENCE)
@@ -402,11 +402,14 @@ def test_a_workflow_that_failed_in_this_life_stays_failed(path: Path) -> None:
 
 def test_a_workflow_that_was_called_off_stays_so(path: Path) -> None:
     """Nothing of it had failed: somebody had decided."""
-    orch = life(path)
+    orch = incarnation(path)
     orch.workflows.start(wf(), id="x")
     orch.workflows.cancel("x")
     orch.stop()
-    with life(path, rerun_failed=True) as orch, pytest.raises(WorkflowFailedError):
+    with (
+        incarnation(path, rerun_failed=True) as orch,
+        pytest.raises(WorkflowFailedError),
+    ):
         orch.workflows.start(wf(), id="x").result(PATIENCE)
     assert CALLS == []
 
@@ -431,13 +434,13 @@ def test_what_was_added_and_what_was_cancelled_run_again_too(
         return flow
 
     BROKEN.add("new")
-    with life(path) as orch:
+    with incarnation(path) as orch:
         run = orch.workflows.start(growing(), id="x")
         orch.cancel_task("x/off")
         with pytest.raises(WorkflowFailedError):
             run.result(PATIENCE)
     BROKEN.clear()
-    with life(path, keep_finished=keep, rerun_failed=True) as orch:
+    with incarnation(path, keep_finished=keep, rerun_failed=True) as orch:
         run = orch.workflows.start(growing(), id="x")
         assert run.handles["new"].result(PATIENCE) == "new()"
         assert run.handles["off"].task_id == "x/off~2"
@@ -469,7 +472,7 @@ def test_what_failed_earlier_runs_again_when_it_is_added_again(
     BROKEN.add("new")
     flow = Workflow("growing")
     flow.task(grow_and_stay, "new", id="grow")
-    orch = life(path)
+    orch = incarnation(path)
     orch.start()
     orch.workflows.start(flow, id="x")
     earlier.wait()
@@ -477,7 +480,9 @@ def test_what_failed_earlier_runs_again_when_it_is_added_again(
     orch.stop(drain=False, timeout=0)
     BROKEN.clear()
     later = HOLDS["grow"] = Hold()
-    with begun(lambda: life(path, keep_finished=keep, rerun_failed=True)) as orch:
+    with begun(
+        lambda: incarnation(path, keep_finished=keep, rerun_failed=True)
+    ) as orch:
         later.wait()
         again = orch.handle("x/new")
         earlier.release()
@@ -497,14 +502,14 @@ def test_what_runs_is_given_up_where_it_runs_again(path: Path) -> None:
 
     earlier = HOLDS["y"] = Hold()
     BROKEN.add("x")
-    orch = life(path)
+    orch = incarnation(path)
     orch.start()
     script(orch)
     earlier.wait()
     orch.stop(drain=False, timeout=0)
     BROKEN.clear()
     goes_on = HOLDS["y"] = Hold()
-    with begun(lambda: life(path, rerun_failed=True)) as orch:
+    with begun(lambda: incarnation(path, rerun_failed=True)) as orch:
         goes_on.wait()
         last = HOLDS["y"] = Hold()
         x, y = script(orch)
@@ -519,13 +524,13 @@ def test_what_runs_is_given_up_where_it_runs_again(path: Path) -> None:
 def test_a_restarted_run_is_found_by_its_id(path: Path, keep: int) -> None:
     """After a restart, the run and its tasks are what came of it, in every life."""
     BROKEN.add("a")
-    with life(path) as orch:
+    with incarnation(path) as orch:
         with pytest.raises(WorkflowFailedError):
             orch.workflows.start(wf(), id="x").result(PATIENCE)
         BROKEN.clear()
         orch.workflows.restart("x").result(PATIENCE)
         assert orch.workflows.start(wf(), id="x").result(PATIENCE)["a"] == "a()"
-    with life(path, keep_finished=keep) as orch:
+    with incarnation(path, keep_finished=keep) as orch:
         assert orch.workflows.start(wf(), id="x").result(PATIENCE)["a"] == "a()"
         assert orch.handle("x/a").result(PATIENCE) == "a()"
 
@@ -537,7 +542,7 @@ def test_other_options_are_those_of_what_is_run_again_from_the_journal(
     path: Path,
 ) -> None:
     """They hold for the next run, also if the task has left memory meanwhile."""
-    orch = life(path, keep_finished=0)
+    orch = incarnation(path, keep_finished=0)
     orch.submit_task(Task.call(step, "x", id="x"))
     orch.submit_task(Task.call(step, "x", id="x", timeout=50))
     with orch:
@@ -551,7 +556,7 @@ def test_other_options_are_those_of_what_is_run_again_from_the_journal(
 def test_options_of_an_attempt_that_runs_hold_from_the_next(path: Path) -> None:
     """A retry policy that comes while the first attempt runs lets there be a second."""
     began, go_on = HELD["began"], HELD["go on"]
-    with life(path) as orch:
+    with incarnation(path) as orch:
         first = orch.submit_task(Task.call(hold_and_fail_once, id="x"))
         assert began.wait(PATIENCE)
         orch.submit_task(
@@ -608,13 +613,13 @@ def test_options_that_nobody_could_meet_are_refused_whole() -> None:
 
 def test_a_deadline_that_has_passed_ends_it(path: Path) -> None:
     """Seconds count from the first submission."""
-    orch = life(path)
+    orch = incarnation(path)
     orch.submit_task(Task.call(step, "x", id="x"))
     x = Task.call(step, "x", id="x", deadline=1e-6)
     with pytest.raises(TaskTimeoutError):
         orch.submit_task(x).result(PATIENCE)
     orch.stop()
-    with life(path) as orch:
+    with incarnation(path) as orch:
         assert isinstance(orch.submit_task(x).exception(PATIENCE), TaskTimeoutError)
     assert CALLS == []
 
@@ -689,13 +694,13 @@ def test_other_content_is_told_by_its_fields(
 ) -> None:
     """What it was and what it is, in a line each; no values of an environment."""
     old, new, said = script_of_differences()[number]
-    with life(path) if durable else TaskOrchestrator() as orch:
+    with incarnation(path) if durable else TaskOrchestrator() as orch:
         orch.agent("a", capabilities={"t"})(lambda task, context: task.payload)
         orch.submit_task(Task.call(step, "above", id="above"))
         orch.submit_task(old)
         assert orch.wait(PATIENCE)
     if durable:
-        orch = life(path, keep_finished=0)
+        orch = incarnation(path, keep_finished=0)
         orch.agent("a", capabilities={"t"})(lambda task, context: task.payload)
     with orch if durable else TaskOrchestrator() as orch:
         if not durable:
@@ -720,14 +725,14 @@ def test_other_content_is_told_by_its_fields(
 
 def test_another_task_replaces_what_has_ended(path: Path, keep: int) -> None:
     """As its next run, with what waits for it; said again, it is the same."""
-    with life(path) as orch:
+    with incarnation(path) as orch:
         orch.submit_task(Task.call(step, "x", id="x", idempotency_key="k"))
         BROKEN.add("y")
         orch.submit_task(Task.call(step, "y", id="y"))
         orch.submit_task(Task.call(needs, "y", id="below", after=["y"]))
         assert orch.wait(PATIENCE)
     for number in range(3):
-        with life(path, keep_finished=keep) as orch:
+        with incarnation(path, keep_finished=keep) as orch:
             x = Task.call(step, "x", 2, id="x", idempotency_key="k")
             y = Task.call(step, "z", Task.call(step, id="x"), id="y")
             if not number:
@@ -799,10 +804,10 @@ def test_a_workflow_that_has_changed(path: Path, keep: int) -> None:
         flow.task(step, "b", a, id="b", **options)
         return flow
 
-    orch = life(path)
+    orch = incarnation(path)
     orch.workflows.start(build(), id="x")
     orch.stop()
-    with life(path, keep_finished=keep) as orch:
+    with incarnation(path, keep_finished=keep) as orch:
         run = orch.workflows.start(build(priority=3, timeout=9), id="x")
         assert run.result(PATIENCE)["b"] == "b(a())"
         more = build(priority=3, timeout=9)
@@ -810,7 +815,7 @@ def test_a_workflow_that_has_changed(path: Path, keep: int) -> None:
         assert orch.workflows.start(more, id="x") is run
         assert run.result(PATIENCE)["c"] == "c(b(a()))"
         assert run.status().tasks["c"] == "completed"
-    with life(path, keep_finished=keep) as orch:
+    with incarnation(path, keep_finished=keep) as orch:
         other = Workflow("sums")
         a = other.task(step, "A", id="a")
         other.task(step, "b", a, 2, id="b")
@@ -830,7 +835,7 @@ def test_a_workflow_that_has_changed(path: Path, keep: int) -> None:
 
 def test_other_options_are_no_move(path: Path) -> None:
     """What a history and an explanation say of a task that is held is still the reason."""
-    orch = life(path)
+    orch = incarnation(path)
     with orch:
         orch.submit_task(Task.wait_for("never", id="x"))
         assert orch.get_task_status("x").state == "blocked"

@@ -96,7 +96,7 @@ def test_work_is_done_as_with_the_defaults(names) -> None:
         }
 
 
-def test_the_least_loaded_agent_is_chosen_and_explained() -> None:
+def test_the_least_loaded_worker_is_chosen_and_explained() -> None:
     """Half of two slots is more than a quarter of four."""
     with TaskOrchestrator(router=LeastLoadedRouter()) as orch:
         holds = [Hold() for _ in range(3)]
@@ -110,8 +110,8 @@ def test_the_least_loaded_agent_is_chosen_and_explained() -> None:
         for number, hold in enumerate(holds):
             handles.append(orch.submit_task(Task("work", number, id=f"w{number}")))
             hold.wait()
-        agents = [orch.get_task_status(f"w{number}").agent_id for number in range(3)]
-        assert agents == ["two", "four", "four"]
+        workers = [orch.get_task_status(f"w{number}").agent_id for number in range(3)]
+        assert workers == ["two", "four", "four"]
         assert "1 running of 4; least of 2 workers" in str(orch.explain("w2"))
         for hold in holds:
             hold.release()

@@ -120,7 +120,7 @@ def test_it_is_in_nothing_that_we_tell(tmp_path, monkeypatch, caplog):
     trace = Trace(orch.signals)
 
     @orch.agent("a", capabilities={"x"})
-    def agent(task, context):
+    def worker(task, context):
         raise ConnectionError(f"nobody answers at {URL}")
 
     found = list(said_by(orch, events, caplog, trace, tmp_path / "trace.json"))

@@ -92,14 +92,14 @@ class Counted:
         self.again, self.attempts, self.holds = {}, [], {}
         self.waiting, self.put_aside, self.under_way = set(), {}, {}
         self.causes, self.errors, self.retries = Counter(), Counter(), Counter()
-        self.by_agent, self.charged = Counter(), Counter()
+        self.by_worker, self.charged = Counter(), Counter()
         self.asked, self.agents, self.going = Counter(), {}, set()
         for event in events:
             take = getattr(self, signal_name(type(event)), None)
             if take is not None:
                 take(event)
-        for name, agent in self.under_way.items():
-            self.attempts.append((name, agent, "running"))
+        for name, worker in self.under_way.items():
+            self.attempts.append((name, worker, "running"))
 
     def task_submitted(self, event):
         name = event.task_id
@@ -168,35 +168,35 @@ class Counted:
         self.ended(event, "cancelled")
 
     def task_retrying(self, event):
-        agent = self.ended(event, "retrying")
+        worker = self.ended(event, "retrying")
         self.retries["scheduled"] += event.charged
         self.charged[event.task_id] += event.charged
-        self.by_agent[agent, "failed"] += event.charged
+        self.by_worker[worker, "failed"] += event.charged
         if not event.delay_ns:
             self.state[event.task_id] = "waits"
 
     def task_completed(self, event):
-        agent = self.ended(event, "completed")
-        if agent is not None:
-            self.by_agent[agent, "completed"] += 1
+        worker = self.ended(event, "completed")
+        if worker is not None:
+            self.by_worker[worker, "completed"] += 1
             self.retries["recovered"] += self.charged[event.task_id] > 0
 
     def task_failed(self, event):
-        agent = self.ended(event, "failed")
+        worker = self.ended(event, "failed")
         self.causes[event.cause] += 1
         self.errors[self.kind[event.task_id], event.error_type] += 1
-        blamed = agent is not None and event.cause in ("error", "timeout")
-        self.by_agent[agent, "failed"] += blamed
+        blamed = worker is not None and event.cause in ("error", "timeout")
+        self.by_worker[worker, "failed"] += blamed
 
     def ended(self, event, state):
         """The agent of the attempt that is over, if there was one."""
         name = event.task_id
         self.state[name] = state
         self.waiting.discard(name)
-        agent = self.under_way.pop(name, None)
-        if agent is not None:
-            self.attempts.append((name, agent, state))
-        return agent
+        worker = self.under_way.pop(name, None)
+        if worker is not None:
+            self.attempts.append((name, worker, state))
+        return worker
 
     def open(self):
         """The questions that wait for an answer."""
@@ -294,9 +294,9 @@ class Shown:
                 unknown_capability="wait",
             )
         )
-        agents, settle = self.orch.agents, self.random.choice([0.05, 1_000])
-        agents.template("worker", capabilities=["w"], handler=lambda task, _: task.id)
-        agents.pool("worker", max_agents=2, interval=0.02, settle=settle)
+        workers, settle = self.orch.agents, self.random.choice([0.05, 1_000])
+        workers.template("worker", capabilities=["w"], handler=lambda task, _: task.id)
+        workers.pool("worker", max_agents=2, interval=0.02, settle=settle)
         self.reader = JournalReader(self.path)
         self.app = create_app(
             self.orch, token=None, page=True, journal=JournalReader(self.path)
@@ -540,7 +540,7 @@ class Shown:
                 stop = next((h for h in counted.holds.values() if not h.most), None)
                 assert ("Starts are held by" in text) == (stop is not None), text
         self.check_questions(counted.open())
-        self.wait_for(self.has_told_of_agents)
+        self.wait_for(self.has_told_of_workers)
         assert (checks["agents"].status, checks["agents"].detail) == ("ok", "")
         self.check_metrics(counted, many, states)
         self.check_timeline(counted)
@@ -583,9 +583,9 @@ class Shown:
                 assert stats["types"][kind][state] == ended[state], (kind, state)
             errors = {e: n for (k, e), n in counted.errors.items() if k == kind}
             assert dict(stats["types"][kind]["failures"]) == errors
-        for agent, each in stats["agents"].items():
-            assert each["completed"] == counted.by_agent[agent, "completed"]
-            assert each["failed"] == counted.by_agent[agent, "failed"]
+        for worker, each in stats["agents"].items():
+            assert each["completed"] == counted.by_worker[worker, "completed"]
+            assert each["failed"] == counted.by_worker[worker, "failed"]
 
     def check_questions(self, names):
         asked_of_all = json.loads(asked(self.app, "/api/v1/questions"))["questions"]
@@ -601,7 +601,7 @@ class Shown:
             words = f"taskorch answer {self.path} {name} CHOICE"
             assert words in self.command("explain", str(self.path), name)
 
-    def has_told_of_agents(self):
+    def has_told_of_workers(self):
         """Whether all say which agents there are, and why: a pool may scale meanwhile."""
         counted = Counted(self.reader.happened())
         there = {name for name, is_there in counted.agents.items() if is_there}
@@ -659,11 +659,11 @@ class Shown:
 
     def check_timeline(self, counted):
         drawn = json.loads(asked(self.app, "/api/v1/board/timeline", width=50))
-        expected = Counter((agent, outcome) for _, agent, outcome in counted.attempts)
+        expected = Counter((worker, outcome) for _, worker, outcome in counted.attempts)
         told = Counter()
-        for agent, counts in zip(drawn["agents"], drawn["counts"], strict=True):
+        for worker, counts in zip(drawn["agents"], drawn["counts"], strict=True):
             for outcome, count in zip(drawn["outcomes"], counts, strict=True):
-                told[agent, outcome] += count
+                told[worker, outcome] += count
         assert +told == +expected
         inside = sum(each[5] for each in drawn["rectangles"])
         assert inside + drawn["attempts_left_out"] == len(counted.attempts)

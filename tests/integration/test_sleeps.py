@@ -75,7 +75,7 @@ def test_who_runs_again_waits_for_the_rest_alone(settings, function):
 
 
 @pytest.mark.parametrize("function", [nap_for_days, doze_for_days])
-def test_the_next_life_waits_for_the_rest_alone(tmp_path, function):
+def test_the_next_incarnation_waits_for_the_rest_alone(tmp_path, function):
     journal = tmp_path / "runs.db"
     first = TaskOrchestrator(journal=journal)
     first.start()

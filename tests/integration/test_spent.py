@@ -228,7 +228,7 @@ def test_many_programs_that_end_as_they_like_never_count_less(orch):
     assert budget.usage.reserved["tokens"] == 0
 
 
-LIFE = """
+INCARNATION = """
 import os, signal, sys
 from taskorch import (
     Agent,
@@ -256,11 +256,11 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("executor", ["", "process"])
 def test_what_was_said_is_known_after_a_kill(tmp_path, executor):
     """As soon as `spent` has returned, though it was more than was reserved."""
-    (tmp_path / "flow.py").write_text(LIFE)
+    (tmp_path / "flow.py").write_text(INCARNATION)
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
     command = [sys.executable, "flow.py", executor]
-    life = subprocess.run(command, env=env, cwd=tmp_path, check=False)
-    assert life.returncode == -signal.SIGKILL
+    incarnation = subprocess.run(command, env=env, cwd=tmp_path, check=False)
+    assert incarnation.returncode == -signal.SIGKILL
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
         (budget,) = orch.resources.budgets()
         assert budget.spent["tokens"] == 50

@@ -681,7 +681,7 @@ def run_killed(path, kill_at):
     """
     done = []
 
-    def life(journal, stop_at):
+    def incarnation(journal, stop_at):
         def do_step(name, value):
             done.append(name)
             if len(done) == stop_at:
@@ -700,10 +700,10 @@ def run_killed(path, kill_at):
             return orch.handle("x").result(PATIENCE)
 
     (path / "first").mkdir(parents=True)
-    life(path / "first" / "runs.db", kill_at)
+    incarnation(path / "first" / "runs.db", kill_at)
     before = done[:kill_at]
     done.clear()
-    result = life(path / "left" / "runs.db", 0)
+    result = incarnation(path / "left" / "runs.db", 0)
     return result, before, list(done)
 
 
@@ -880,12 +880,12 @@ PROMISES = {
     ),
     "A wait for an event, a question or a child": (
         test_waits_in_functions.test_what_was_waited_for_is_not_waited_for_again,
-        test_waits_in_functions.test_the_next_life_waits_for_the_same,
+        test_waits_in_functions.test_the_next_incarnation_waits_for_the_same,
         test_waits_in_functions.test_killed_between_any_two_nothing_is_done_again,
     ),
     "A sleep ends": (
         test_sleeps.test_who_runs_again_waits_for_the_rest_alone,
-        test_sleeps.test_the_next_life_waits_for_the_rest_alone,
+        test_sleeps.test_the_next_incarnation_waits_for_the_rest_alone,
         test_sleeps.test_another_time_under_a_kept_name_is_refused,
     ),
     "A failure after which": (

@@ -21,8 +21,8 @@ from taskorch.errors import JournalError
 from taskorch.journal._reader import Reader
 from taskorch.journal._sqlite_session import session_of
 
-FACTS = "INSERT INTO facts SELECT ?, kind, at_ns, task_id, body, doc FROM facts WHERE"
-OF_FACTS = [
+EVENTS = "INSERT INTO facts SELECT ?, kind, at_ns, task_id, body, doc FROM facts WHERE"
+OF_EVENTS = [
     "at_ns = at_ns + 1",
     "body = body || ' '",
     "kind = kind || 'x'",
@@ -49,8 +49,8 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self.file = InAFile(folder, None)
-        for life in range(3):
-            live(self.file.place, life)
+        for incarnation in range(3):
+            live(self.file.place, incarnation)
         run = self.file.run
         self.groups = run("SELECT first, last FROM groups ORDER BY last")
         self.numbers = [n for (n,) in run("SELECT seq FROM facts ORDER BY seq")]
@@ -144,7 +144,7 @@ def an_event_is_gone(kept, rng):
 def an_event_is_another(kept, rng):
     number = rng.choice(kept.numbers)
     first, last = kept.group_of(number)
-    change = f"UPDATE facts SET {rng.choice(OF_FACTS)} WHERE seq = ?"
+    change = f"UPDATE facts SET {rng.choice(OF_EVENTS)} WHERE seq = ?"
     words = f"events {first} to {last} were changed"
     return Damage([(change, number)], first, last, words)
 
@@ -174,7 +174,7 @@ def a_group_is_another(kept, rng):
 def events_follow_the_end(kept, rng):
     first, last = kept.end + 1, kept.end + rng.choice([1, 2, 5])
     copies = [
-        (f"{FACTS} seq = ?", number, rng.choice(kept.numbers))
+        (f"{EVENTS} seq = ?", number, rng.choice(kept.numbers))
         for number in range(first, last + 1)
     ]
     words = f"events {first} to {last} are in no group: they were inserted, or"
@@ -183,7 +183,7 @@ def events_follow_the_end(kept, rng):
 
 def an_event_precedes_the_first(kept, rng):
     number = rng.choice([0, -3])
-    copy = (f"{FACTS} seq = ?", number, rng.choice(kept.numbers))
+    copy = (f"{EVENTS} seq = ?", number, rng.choice(kept.numbers))
     words = f"events {number} to {number} are in no group: they were inserted, or"
     return Damage([copy], number, number, words)
 
@@ -200,7 +200,7 @@ def a_commit_follows_the_end(kept, rng):
     more = kept.end + 1 - first
     copy = "INSERT INTO groups SELECT ?, ?, epoch, crc, form, size, hash, gone FROM"
     statements = [
-        (f"{FACTS.replace('?', 'seq + ?')} seq BETWEEN ? AND ?", more, first, last),
+        (f"{EVENTS.replace('?', 'seq + ?')} seq BETWEEN ? AND ?", more, first, last),
         (f"{copy} groups WHERE last = ?", last + more, first + more, last),
     ]
     # Of a copy of the last one, the chain counts too few rows.

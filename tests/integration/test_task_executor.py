@@ -376,7 +376,7 @@ def test_a_blocked_task_is_not_cancelled_through_its_future():
         assert future.cancel() is False
 
 
-def test_a_task_left_to_the_next_life_is_not_cancelled(tmp_path):
+def test_a_task_left_to_the_next_incarnation_is_not_cancelled(tmp_path):
     orch = TaskOrchestrator(journal=tmp_path / "runs.db", stop_timeout=0.01)
     with orch:
         handle = orch.submit_task(Task.call(abs, -1, not_before=3600))

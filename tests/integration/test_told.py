@@ -204,7 +204,7 @@ def test_how_tasks_come_is_heard_only_where_a_schedule_may_have_made_them(
         assert comes <= orch.signals.connected().keys()
 
 
-def test_of_a_budget_that_an_earlier_life_left_low_the_next_one_tells(
+def test_of_a_budget_that_an_earlier_incarnation_left_low_the_next_one_tells(
     hook: Hook, tmp_path: Path
 ) -> None:
     with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
@@ -245,7 +245,7 @@ def told(hook: Hook) -> set[str]:
     return {each["id"] for each in messages(hook, "failure")}
 
 
-def test_an_earlier_slot_that_ends_late_mends_nothing(hook: Hook, caplog: Any) -> None:
+def test_an_earlier_tick_that_ends_late_mends_nothing(hook: Hook, caplog: Any) -> None:
     caplog.set_level(logging.INFO, logger="taskorch")
     hold, calls = Hold(), []
 
@@ -569,7 +569,7 @@ def test_a_receiver_of_the_users_quiets_the_log_and_nothing_else(
     assert "no rows" not in caplog.text
 
 
-def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
+def test_ticks_that_do_not_happen_are_told_unless_a_person_wanted_it(
     hook: Hook, caplog: Any
 ) -> None:
     caplog.set_level(logging.INFO, logger="taskorch")
@@ -652,7 +652,7 @@ if __name__ == "__main__":
 """
 
 
-def test_what_a_person_must_decide_is_told_in_the_next_life(
+def test_what_a_person_must_decide_is_told_in_the_next_incarnation(
     hook: Hook, tmp_path: Path, monkeypatch: Any
 ) -> None:
     (tmp_path / "doomed.py").write_text(textwrap.dedent(DOOMED))
@@ -725,7 +725,7 @@ def test_an_alert_is_told_as_it_fires_and_as_it_clears(hook: Hook) -> None:
         hold.release()
 
 
-def test_what_was_not_sent_is_sent_by_the_next_life_and_has_the_same_number(
+def test_what_was_not_sent_is_sent_by_the_next_incarnation_and_has_the_same_number(
     hook: Hook, tmp_path: Path
 ) -> None:
     with nights(TaskOrchestrator(journal=tmp_path / "n.db")) as orch:
@@ -733,9 +733,9 @@ def test_what_was_not_sent_is_sent_by_the_next_life_and_has_the_same_number(
         trigger(orch, "first", "no rows")
         trigger(orch, "second", "no rows")
         trigger(orch, "second", "")
-    for life in (1, 2):
+    for incarnation in (1, 2):
         with nights(TaskOrchestrator(journal=tmp_path / "n.db"), hook) as orch:
-            eventually(lambda: len(messages(hook)) == life)  # noqa: B023 - waits here
+            eventually(lambda: len(messages(hook)) == incarnation)  # noqa: B023 - waits here
             assert part(orch, "schedules").status == "degraded"
     one, other = messages(hook)
     assert one["message_id"] == other["message_id"]
@@ -863,7 +863,7 @@ def live(steps: list[tuple[str, str, str]], folder: Path) -> None:
     """Go through *steps*, and compare what was told with the model."""
     hook, model = Hook(), Model()
     OUTCOMES.clear()
-    path, lives = folder / "0.db", 0
+    path, incarnations = folder / "0.db", 0
     orch = nights(TaskOrchestrator(journal=path), hook)
     orch.start()
     try:
@@ -871,12 +871,12 @@ def live(steps: list[tuple[str, str, str]], folder: Path) -> None:
             if step == "slot":
                 model.slot(name, outcome, trigger(orch, name, outcome))
                 continue
-            lives += 1
+            incarnations += 1
             model.end()
             if step == "kill":
                 # The next life has what was kept; nothing more is sent of this one.
                 url, hook.url = hook.url, ""
-                after = folder / f"{lives}.db"
+                after = folder / f"{incarnations}.db"
                 for suffix in ("", "-wal"):
                     if Path(f"{path}{suffix}").exists():
                         shutil.copy(f"{path}{suffix}", f"{after}{suffix}")
@@ -904,7 +904,7 @@ def live(steps: list[tuple[str, str, str]], folder: Path) -> None:
         hook.close()
 
 
-def test_each_cause_is_told_once_over_two_lives(tmp_path: Path) -> None:
+def test_each_cause_is_told_once_over_two_incarnations(tmp_path: Path) -> None:
     bad, good = ("slot", "first", "disk"), ("slot", "first", "")
     other = ("slot", "second", "rows")
     live(

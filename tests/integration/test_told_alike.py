@@ -55,7 +55,7 @@ def told(service, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_failed_is_told_alike_in_the_next_life(tmp_path, kind):
+def test_what_failed_is_told_alike_in_the_next_incarnation(tmp_path, kind):
     journal = tmp_path / "runs.db"
     with shown(journal=journal) as service:
         good = Workflow("flow")

@@ -284,10 +284,10 @@ def test_a_list_of_tools_that_changes_is_followed(shop):
     change = shop.submit("change", new=["grown"], gone=["read"])
     (shop.folder / "go").touch()
     change.result(PATIENCE)
-    agents = shop.orch.agents
-    eventually(lambda: "shop.grown" in agents.get("shop").capabilities)
+    workers = shop.orch.agents
+    eventually(lambda: "shop.grown" in workers.get("shop").capabilities)
     assert shop.call("grown") == "grown did it"
-    assert "shop.read" not in agents.get("shop").capabilities
+    assert "shop.read" not in workers.get("shop").capabilities
     with pytest.raises(UnknownCapabilityError):
         shop.submit("read")
     assert running.result(PATIENCE) == "note did it"
@@ -515,7 +515,7 @@ def test_a_stop_leaves_a_call_that_may_not_be_repeated_to_a_person(tmp_path):
 
 # -- kills -----------------------------------------------------------------------------
 
-LIFE = """
+INCARNATION = """
 import sys
 import time
 from pathlib import Path
@@ -536,9 +536,9 @@ with orch:
 """
 
 
-def life(folder, name, **arguments):
+def incarnation(folder, name, **arguments):
     """A life of an orchestrator that its server kills."""
-    code = LIFE.format(
+    code = INCARNATION.format(
         path=sys.path,
         journal=str(folder / "runs.db"),
         command=[sys.executable, SERVER, str(folder)],
@@ -570,7 +570,7 @@ def processes(folder):
 
 
 def test_after_a_kill_the_same_task_of_the_server_is_waited_for(tmp_path):
-    life(tmp_path, "long", kill="after")
+    incarnation(tmp_path, "long", kill="after")
     with Shop(tmp_path, journal=tmp_path / "runs.db") as shop:
         eventually(lambda: shop.count("asked t1") >= 2)
         (tmp_path / "go").touch()
@@ -589,7 +589,7 @@ def test_after_a_kill_the_same_task_of_the_server_is_waited_for(tmp_path):
     ],
 )
 def test_after_a_kill_in_a_call_a_person_decides(tmp_path, name, arguments, line):
-    life(tmp_path, name, **arguments)
+    incarnation(tmp_path, name, **arguments)
     with Shop(tmp_path, journal=tmp_path / "runs.db") as shop:
         eventually(lambda: is_held(shop.orch, "t"))
         time.sleep(0.2)
@@ -604,7 +604,7 @@ def test_after_a_kill_in_a_call_a_person_decides(tmp_path, name, arguments, line
     [("read", {"how": "kill"}, "read kill"), ("steady", {"kill": "before"}, "steady ")],
 )
 def test_after_a_kill_what_may_be_repeated_is(tmp_path, name, arguments, line):
-    life(tmp_path, name, **arguments)
+    incarnation(tmp_path, name, **arguments)
     (tmp_path / "go").touch()
     with Shop(tmp_path, journal=tmp_path / "runs.db") as shop:
         assert shop.orch.handle("t").result(PATIENCE).endswith("did it")

@@ -113,7 +113,7 @@ def test_by_hand_and_in_what_is_said_of_pools():
         assert orch.resources.usage()["cpu"].units == {}
 
 
-def test_agents_in_this_process_have_units_of_their_own():
+def test_workers_in_this_process_have_units_of_their_own():
     with TaskOrchestrator(resources={"cpu": 8}) as orch:
 
         def work(task, context):
@@ -275,7 +275,7 @@ def test_parts_of_several_are_refused():
 
 # -- restarts --------------------------------------------------------------------------
 
-_LIFE = """
+_INCARNATION = """
 import sys, time
 from taskorch import Task, TaskOrchestrator
 from taskorch.model import NamedUnits
@@ -293,15 +293,15 @@ time.sleep(600)
 
 def test_a_restart_has_units_and_none_is_held_by_the_dead(tmp_path):
     path = tmp_path / "runs.db"
-    life = subprocess.Popen(
-        [sys.executable, "-c", _LIFE, path], stdout=subprocess.PIPE, text=True
+    incarnation = subprocess.Popen(
+        [sys.executable, "-c", _INCARNATION, path], stdout=subprocess.PIPE, text=True
     )
     try:
-        assert life.stdout.readline() == "there\n"
+        assert incarnation.stdout.readline() == "there\n"
     finally:
-        life.send_signal(signal.SIGKILL)
-        life.wait(PATIENCE)
-        life.stdout.close()
+        incarnation.send_signal(signal.SIGKILL)
+        incarnation.wait(PATIENCE)
+        incarnation.stdout.close()
     # One has fallen off the bus meanwhile.
     orch = TaskOrchestrator(resources={"gpu": NamedUnits("1")}, journal=path)
     with orch:
@@ -316,16 +316,16 @@ def test_a_restart_has_units_and_none_is_held_by_the_dead(tmp_path):
         eventually(lambda: orch.resources.usage()["gpu"].used == 0)
 
 
-def test_agents_are_remembered_with_their_units(tmp_path):
+def test_workers_are_remembered_with_their_units(tmp_path):
     def work(task, context):
         return context.units("gpu")
 
-    for life in (1, 2, 3):
+    for incarnation in (1, 2, 3):
         with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
-            if life > 1:
+            if incarnation > 1:
                 # Before it has joined again.
-                agent = orch.get_stats().agents["one"]
-                assert agent.capacity == Resources(**GPUS)
+                worker = orch.get_stats().agents["one"]
+                assert worker.capacity == Resources(**GPUS)
             orch.agent("one", capabilities={"x"}, capacity=GPUS)(work)
             task = Task("t", requires={"x"}, resources={"gpu": 1})
             assert orch.submit_task(task).result() == ("0",)
@@ -333,7 +333,7 @@ def test_agents_are_remembered_with_their_units(tmp_path):
     with closing(open_journal(tmp_path / "runs.db")) as journal:
         events = [event for event, _ in JournalReader(journal).entries()]
     joined = [e.agent for e in events if type(e) is AgentJoined and e.agent.capacity]
-    assert [agent.capacity for agent in joined] == [Resources(**GPUS)] * 3
+    assert [worker.capacity for worker in joined] == [Resources(**GPUS)] * 3
     started = [event.units for event in events if type(event) is TaskStarted]
     assert started == [(("gpu", "0", 1_000_000, True),)] * 3
 
@@ -388,12 +388,12 @@ def test_any_step_may_be_the_last(seed):
         simulation.run(until=simulation.now + dice.random() * 4)
         if number % 5 == 4:
             names = dice.sample("0123", dice.choice([2, 3, 4]))
-            if simulation.world.life is not None:
+            if simulation.world.incarnation is not None:
                 simulation.resize({"gpu": NamedUnits(*names)})
     simulation.run()
     simulation.check()
     assert len(simulation.acknowledged) == len(tasks)
-    ends = simulation.world.life.kernel
+    ends = simulation.world.incarnation.kernel
     assert not any(row.used for row in ends.beside.values())
 
 
@@ -497,7 +497,7 @@ def case(resources="found", *, code=_NVML, env=(), **made):
     return {"resources": resources, "code": code, "env": dict(env), "made": made}
 
 
-def look(folder, *cases, driver=False):
+def look(folder, *cases, controller=False):
     """What each orchestrator has, or why there is none; and what was logged."""
     (folder / "cases.json").write_text(json.dumps(cases))
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
@@ -506,7 +506,7 @@ def look(folder, *cases, driver=False):
         "PYTHONPATH": path,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if driver:
+    if controller:
         # Any library stands for that of the driver, which only pynvml asks.
         any_library = next(Path("/lib").glob("*/libm.so.6"))
         shutil.copy(any_library, folder / "libnvidia-ml.so.1")
@@ -599,7 +599,9 @@ def test_only_those_that_are_ours(tmp_path):
 
 
 def test_by_default_a_machine_has_what_is_found(tmp_path):
-    fine, mute = look(tmp_path, case(None), case(None, init="mismatch"), driver=True)
+    fine, mute = look(
+        tmp_path, case(None), case(None, init="mismatch"), controller=True
+    )
     assert fine == [["GPU-a", "GPU-b"], ""]
     # A driver that does not answer is said, and no more.
     assert mute == [None, "taskorch: NVIDIA's driver does not answer: mismatch\n"]

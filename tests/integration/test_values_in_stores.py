@@ -279,7 +279,7 @@ def test_in_a_journal_of_ones_own(tmp_path, store):
     assert [*store.objects] == [key]
 
 
-def test_what_comes_after_it_reads_it_in_a_later_life(start, store):
+def test_what_comes_after_it_reads_it_in_a_later_incarnation(start, store):
     with start() as orch:
         run(orch, large, "a", name="big")
     with start() as orch:
@@ -354,7 +354,7 @@ def stubborn() -> str:
 
 
 @pytest.mark.parametrize("executor", [None, "process"])
-def test_a_cached_result_is_used_again_in_a_later_life(start, store, executor):
+def test_a_cached_result_is_used_again_in_a_later_incarnation(start, store, executor):
     cached = {"cache": Cache(), "executor": executor}
     one = {"executors": {"process": 1}}
     with start(**one) as orch:
@@ -385,7 +385,7 @@ def test_sweeps_come_by_themselves(tmp_path, store):
 
 
 def test_coroutines_and_awaits(start, store):
-    async def life() -> None:
+    async def incarnation() -> None:
         went_on = threading.Event()
 
         def held() -> None:
@@ -406,7 +406,7 @@ def test_coroutines_and_awaits(start, store):
 
     with start() as orch:
         run(orch, large, "a", name="big")
-    asyncio.run(life())
+    asyncio.run(incarnation())
 
 
 def test_equal_values_are_one_object(start, store):

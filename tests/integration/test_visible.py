@@ -70,7 +70,7 @@ def texts_of(orch, caplog):
     """All that we make for people of what happens here."""
 
     @orch.agent("a", capabilities={"x", "vetoed"})
-    def agent(task, context):
+    def worker(task, context):
         raise LookupError(NASTY)
 
     nasty = NASTY.replace("\x00", "").replace("\ud800", "")

@@ -103,7 +103,7 @@ def test_what_was_waited_for_is_not_waited_for_again(settings, function):
 
 
 @pytest.mark.parametrize("function", [sell, sell_on_loop])
-def test_the_next_life_waits_for_the_same(tmp_path, function):
+def test_the_next_incarnation_waits_for_the_same(tmp_path, function):
     journal = tmp_path / "runs.db"
     first = TaskOrchestrator(journal=journal)
     first.start()
@@ -117,7 +117,7 @@ def test_the_next_life_waits_for_the_same(tmp_path, function):
     assert DONE == ["packed A", "sell", "sell"]
 
 
-LIFE = """
+INCARNATION = """
     import os, signal, sys
     from pathlib import Path
     from taskorch import Task, TaskOrchestrator, current_context
@@ -170,7 +170,7 @@ LIFE = """
 def program(tmp_path_factory):
     """A program, and a folder for each line of its function at which it was killed."""
     folder = tmp_path_factory.mktemp("program")
-    (folder / "program.py").write_text(textwrap.dedent(LIFE), "utf-8")
+    (folder / "program.py").write_text(textwrap.dedent(INCARNATION), "utf-8")
     killed_in_forks(folder, "program.kill_at = int(place)", [*"1234567"])
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(folder)
@@ -249,7 +249,7 @@ def test_what_a_step_waits_for_stays_as_long_as_its_task(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["a task", "a run"])
-def test_a_stop_while_a_wait_begins_leaves_it_to_the_next_life(tmp_path, kind):
+def test_a_stop_while_a_wait_begins_leaves_it_to_the_next_incarnation(tmp_path, kind):
     first = TaskOrchestrator(journal=tmp_path / "runs.db")
     first.start()
     first.submit_task(Task.call(await_one, kind, id="x"))

@@ -233,8 +233,8 @@ def test_what_a_policy_hands_on_counts_as_its_own():
             return getattr(self.inner, name)
 
     tasks = [
-        Task("work", id=f"{owner}-{number}", owner=owner)
-        for owner in ("ann", "ben")
+        Task("work", id=f"{tenant}-{number}", owner=tenant)
+        for tenant in ("ann", "ben")
         for number in range(2)
     ]
     orders = []
@@ -257,7 +257,11 @@ def test_a_queue_that_has_a_standing_of_none_ranks_nobody():
     simulation.agent("one", capabilities={"work"})
     simulation.work("work", 1.0)
     simulation.submit_tasks(
-        [Task("work", id=f"{owner}{n}", owner=owner) for owner in "ab" for n in (0, 1)]
+        [
+            Task("work", id=f"{tenant}{n}", owner=tenant)
+            for tenant in "ab"
+            for n in (0, 1)
+        ]
     )
     simulation.run()
     assert [one.task_id for one in simulation.attempts] == ["a0", "a1", "b0", "b1"]
@@ -309,7 +313,7 @@ def test_choices_are_told_in_the_order_in_which_they_are_made():
 @pytest.mark.parametrize(
     ("said", "waits"), [(True, True), (False, False), (None, False)]
 )
-def test_a_task_waits_for_a_better_agent_if_the_router_says_so(said, waits):
+def test_a_task_waits_for_a_better_worker_if_the_router_says_so(said, waits):
     """Else all goes to the one that fails at once, since that one is always free."""
 
     class Router(LeastLoadedRouter):

@@ -52,7 +52,7 @@ def fixture_journal(tmp_path):
     return tmp_path / "flow.db"
 
 
-def life(journal, **settings):
+def incarnation(journal, **settings):
     """One run of a script."""
     return TaskOrchestrator(journal=journal, durability="process", **settings)
 
@@ -100,12 +100,12 @@ def test_a_day_is_done_once_and_what_failed_is_done_again(journal):
     BROKEN.add("ben")
     outcomes = []
     for _ in range(3):
-        with life(journal, rerun_failed=True) as orch:
+        with incarnation(journal, rerun_failed=True) as orch:
             run = orch.workflows.start(pages("mon"), id="pages-mon")
             outcomes.append(outcome(run))
     assert outcomes == [["fetch-ben"], *["ada of mon + ben of mon"] * 2]
     assert sorted(CALLS) == [("mon", "ada"), ("mon", "ben"), ("mon", "ben")]
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         run = orch.workflows.start(pages("tue"), id="pages-tue")
         assert run.result()["merge"] == "ada of tue + ben of tue"
 
@@ -188,13 +188,13 @@ def release(orch):
 
 
 def test_a_deployment_waits_for_a_person_over_the_end_of_its_process(journal):
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         assert not release(orch).done()
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         deployed = release(orch)
         orch.answer("ask/1.2", "approve", by="ada")
         assert deployed.result(PATIENCE) == "1.2 is out"
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         assert release(orch).result(PATIENCE) == "1.2 is out"
     assert CALLS == ["1.2"]
 
@@ -205,7 +205,7 @@ def night():
 
 
 def test_a_night_knows_which_it_is(journal):
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         orch.schedules.add("nightly", "every 24h", night, zone="Europe/Berlin")
         at = datetime(2026, 11, 25, tzinfo=UTC)
         (made,) = orch.schedules.backfill("nightly", at, at)
@@ -257,13 +257,13 @@ def stand_still(state=None):
 def test_a_long_task_goes_on_in_its_middle(journal):
     BROKEN.add("process")
     task = Task.call(add_up, [1, 2, 3, 4], id="sum")
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         orch.submit_task(task)
         assert STANDS.wait(PATIENCE)
         orch.stop(drain=False)  # as a kill
     assert CALLS == [0, 1]
     BROKEN.clear()
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         assert orch.submit_task(task).result(PATIENCE) == 10
     assert CALLS == [0, 1, 2, 3]
 
@@ -273,7 +273,7 @@ def test_a_long_task_goes_on_in_its_middle(journal):
 
 def test_without_ids_all_is_done_again(journal):
     for _ in range(2):
-        with life(journal) as orch:
+        with incarnation(journal) as orch:
             orch.submit(fetch, "mon", "ada").result()
             orch.workflows.start(pages("mon")).result()
     assert CALLS.count(("mon", "ada")) == 4
@@ -287,14 +287,14 @@ def step(name):
 
 def test_without_ids_what_a_dead_run_left_is_done_beside_the_new(journal):
     BROKEN.add("process")
-    with life(journal, concurrency=1) as orch:
+    with incarnation(journal, concurrency=1) as orch:
         for name in ("first", "second"):
             orch.submit(step, name)
         assert STANDS.wait(PATIENCE)
         orch.stop(drain=False)  # as a kill
     assert CALLS == ["first"]
     BROKEN.clear()
-    with life(journal, concurrency=1) as orch:
+    with incarnation(journal, concurrency=1) as orch:
         for name in ("first", "second"):
             orch.submit(step, name)
     assert sorted(CALLS) == ["first"] * 3 + ["second"] * 2
@@ -307,7 +307,7 @@ def report():
 def test_an_id_means_the_work_of_yesterday(journal):
     for day in ("mon", "tue"):
         CALLS.append(day)
-        with life(journal) as orch:
+        with incarnation(journal) as orch:
             same = orch.submit_task(Task.call(report, id="report")).result()
             named = orch.submit_task(Task.call(report, id=f"report/{day}")).result()
     assert (same, named) == ("mon", "tue")
@@ -366,11 +366,11 @@ def charge(customer):
 def test_what_must_not_happen_twice_waits_for_a_decision(journal):
     BROKEN.add("process")
     task = Task.call(charge, "ann", id="charge", idempotent=False)
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         orch.submit_task(task)
         assert STANDS.wait(PATIENCE)
         orch.stop(drain=False)  # as a kill
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         orch.submit_task(task)
         assert orch.get_task_status("charge").state == "blocked"
         orch.decide("charge", "complete")
@@ -384,10 +384,10 @@ def test_what_failed_stays_failed_unless_it_is_asked_to_run_again(journal):
     BROKEN.add("ada")
     task = Task.call(fetch, "mon", "ada", id="ada")
     for _ in range(2):
-        with life(journal) as orch:
+        with incarnation(journal) as orch:
             assert orch.submit_task(task).exception() is not None
     assert len(CALLS) == 1
-    with life(journal, rerun_failed=True) as orch:
+    with incarnation(journal, rerun_failed=True) as orch:
         assert orch.submit_task(task).result() == "ada of mon"
 
 
@@ -402,11 +402,11 @@ def test_a_timeout_cannot_stop_a_thread_and_its_slot_is_held():
 
 
 def test_a_journal_refuses_what_it_cannot_keep(journal):
-    with life(journal) as orch:
+    with incarnation(journal) as orch:
         for task in (Task.call(lambda: 1), Task.call(len, [object()])):
             with pytest.raises(InvalidTaskError):
                 orch.submit_task(task)
-        with pytest.raises(JournalTakenError), life(journal):
+        with pytest.raises(JournalTakenError), incarnation(journal):
             pass
 
 

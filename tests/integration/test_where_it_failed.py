@@ -15,7 +15,7 @@ def parse(text):
     return json.loads(text)
 
 
-LINES = [f"{__file__}:{number} in parse" for number in (15, 16)]
+LINES = [f"{__file__}:{number} in parse" for number in (14, 15)]
 
 
 def test_commands_and_reports_name_the_line(tmp_path, capsys):

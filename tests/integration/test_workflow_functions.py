@@ -141,7 +141,7 @@ def test_it_stands_for_its_workflow_where_one_is_taken(
     assert list(whole) == ["part/numbers", "part/load/eu"]
 
 
-def test_the_same_call_goes_on_in_the_next_life(tmp_path: Path) -> None:
+def test_the_same_call_goes_on_in_the_next_incarnation(tmp_path: Path) -> None:
     for _ in range(2):
         with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
             run = orch.workflows.start(night(2), "monday")

@@ -74,7 +74,7 @@ class Started(subprocess.Popen[Any]):
         super().__exit__(kind, *failure)
 
 
-#: Lives of a program in forks of one interpreter, which starts once for all of them.
+#: Incarnations of a program in forks of one interpreter, which starts once for all of them.
 _FORKS = """
 import os, signal, sys
 from pathlib import Path
@@ -196,12 +196,12 @@ def in_loop(test: Callable[..., Any]) -> Callable[..., None]:
 
 
 def eventually(
-    fact: Callable[[], Any], what: str = "", patience: float = PATIENCE
+    event: Callable[[], Any], what: str = "", patience: float = PATIENCE
 ) -> None:
     """Poll for a fact of the operating system's, which sends no event."""
     end = time.monotonic() + patience
     pause = 0.002
-    while not fact():
+    while not event():
         assert time.monotonic() < end, what or "it never came to that"
         time.sleep(pause)
         pause = min(1.1 * pause, 0.01)

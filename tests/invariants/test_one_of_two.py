@@ -100,10 +100,10 @@ def at_most_one_lives(rivals: list[Rival]) -> bool:
 
 def check(path: Any, rivals: list[Rival]) -> None:
     """The file holds what callers were told, and its facts are of one hand."""
-    facts = [fact for fact, _ in SqliteJournal(path).read()]
-    assert [fact[1] for fact in facts] == list(range(1, len(facts) + 1))
-    born = {fact[3] for fact in facts if fact[0] is TaskSubmitted}
-    done = {fact[3] for fact in facts if fact[0] is TaskCompleted}
+    events = [event for event, _ in SqliteJournal(path).read()]
+    assert [event[1] for event in events] == list(range(1, len(events) + 1))
+    born = {event[3] for event in events if event[0] is TaskSubmitted}
+    done = {event[3] for event in events if event[0] is TaskCompleted}
     for each in rivals:
         assert born >= set(each.user.accepted)
         assert done >= set(each.user.completed)

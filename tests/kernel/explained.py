@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 from tests.kernel.harness import SEC, Policies
-from tests.kernel.random_run import LIVE, NAMES, NEEDS, OWNERS, Run, S
+from tests.kernel.random_run import LIVE, NAMES, NEEDS, TENANTS, Run, S
 from tests.kernel.sharing import Sharing
 
 from taskorch.errors import UsageError
@@ -79,7 +79,7 @@ class Hindered(Run):
                     type=self.dice.choice(NAMES),
                     resources=request,
                     requires=self.dice.choice(NEEDS),
-                    owner=self.dice.choice(OWNERS),
+                    owner=self.dice.choice(TENANTS),
                 )
 
     def submit_alike(self) -> None:
@@ -144,7 +144,7 @@ class Hindered(Run):
         kernel, now = self.machine.kernel, self.machine.now
         far = kernel.agents["far"]
         if far.lost:
-            kernel.add_agent(far.info, now)
+            kernel.add_worker(far.info, now)
         else:
             kernel.leave("far", {*self.out}, now)
         self.machine.settle()

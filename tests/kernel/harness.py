@@ -31,7 +31,6 @@ from taskorch.events import CATALOGUE, Event, defaults_of
 from taskorch.kernel import (
     LOCAL,
     Again,
-    AgentRow,
     Effect,
     Kernel,
     KernelConfig,
@@ -41,6 +40,7 @@ from taskorch.kernel import (
     Spec,
     TaskRow,
     Terms,
+    WorkerRow,
     check_invariants,
     differences,
     explain,
@@ -118,7 +118,7 @@ class Policies:
         self.changes: list[tuple[str, Any]] = []
         #: Transitions that are vetoed: `(task id, after)`.
         self.vetoes: dict[tuple[str, TaskState], str] = {}
-        self.refuses: Callable[[TaskRow, AgentRow], str | None] = lambda row, agent: (
+        self.refuses: Callable[[TaskRow, WorkerRow], str | None] = lambda row, worker: (
             None
         )
         #: What share of a request is granted.
@@ -127,8 +127,8 @@ class Policies:
             None,
             None,
         )
-        self.knows: Callable[[TaskRow, AgentRow], bool] = lambda row, agent: all(
-            need in agent.info.capabilities for need in row.bucket.spec.requires or ()
+        self.knows: Callable[[TaskRow, WorkerRow], bool] = lambda row, worker: all(
+            need in worker.info.capabilities for need in row.bucket.spec.requires or ()
         )
         self.key: Callable[[TaskRow, int, int], Any] = lambda row, priority, now: (
             -priority,
@@ -151,18 +151,18 @@ class Policies:
             raise PolicyFault(component, RuntimeError("it broke"))
 
     def match(
-        self, row: TaskRow, agents: Sequence[AgentRow], now: int
+        self, row: TaskRow, workers: Sequence[WorkerRow], now: int
     ) -> tuple[tuple[str, ...], str, bool]:
         self._ask("registry")
-        names = tuple(a.name for a in agents if a.name != LOCAL and self.knows(row, a))
+        names = tuple(a.name for a in workers if a.name != LOCAL and self.knows(row, a))
         return names, f"{len(names)} match", self.keeps_match
 
     def route(
-        self, row: TaskRow, candidates: Sequence[AgentRow], now: int
-    ) -> tuple[AgentRow, str, bool]:
+        self, row: TaskRow, candidates: Sequence[WorkerRow], now: int
+    ) -> tuple[WorkerRow, str, bool]:
         self._ask("router")
-        agent = min(candidates, key=lambda a: a.running)
-        return agent, f"first of {len(candidates)}", self.keeps_route
+        worker = min(candidates, key=lambda a: a.running)
+        return worker, f"first of {len(candidates)}", self.keeps_route
 
     def order(self, row: TaskRow, priority: int, now: int) -> Any:
         self._ask("queue")
@@ -222,10 +222,10 @@ class Policies:
         return self.joins(row.id, states)
 
     def allocate(
-        self, row: TaskRow, agent: AgentRow, request: Units, now: int
+        self, row: TaskRow, worker: WorkerRow, request: Units, now: int
     ) -> tuple[Units | None, str, bool]:
         self._ask("allocator")
-        refusal = self.refuses(row, agent)
+        refusal = self.refuses(row, worker)
         if refusal is not None:
             return None, refusal, False
         wants = self.grants(row, request)
@@ -288,7 +288,7 @@ class Machine:
 
     def check_start(self, row: TaskRow) -> None:
         assert row.state is S.RUNNING
-        assert row.bucket.agents_version < 0 or row.agent in row.bucket.matching
+        assert row.bucket.workers_version < 0 or row.agent in row.bucket.matching
 
     def settle(self) -> list[str]:
         """Let start what can start."""
@@ -307,10 +307,10 @@ class Machine:
         """Let time pass."""
         return self.at(self.now + ns)
 
-    def agent(self, name: str, *capabilities: str, **options: Any) -> AgentRow:
+    def agent(self, name: str, *capabilities: str, **options: Any) -> WorkerRow:
         """An agent joins."""
         info = Agent(name, capabilities=tuple(sorted(capabilities)), **options)
-        row = self.kernel.add_agent(info, self.now)
+        row = self.kernel.add_worker(info, self.now)
         check_invariants(self.kernel)
         return row
 
@@ -494,7 +494,7 @@ class Machine:
     # -- other lives ---------------------------------------------------------------
 
     def folded(
-        self, facts: int | None = None, policies: Policies | None = None
+        self, events: int | None = None, policies: Policies | None = None
     ) -> Kernel:
         """Another kernel, to which the first so many facts (or all) were told."""
         old = self.kernel
@@ -502,8 +502,8 @@ class Machine:
             ranks=self.policies.ranks, backfills=self.policies.backfills
         )
         kernel = Kernel(old.config, folding, Random(7), self.pools)
-        for fact, cargo in self.sink[:facts]:
-            fold(kernel, fact, cargo)
+        for event, cargo in self.sink[:events]:
+            fold(kernel, event, cargo)
         return kernel
 
     def restart(self) -> None:
@@ -518,8 +518,8 @@ class Machine:
 
     def reopen(self) -> list[str]:
         """All agents join again, and work goes on; ids of what starts."""
-        for agent in list(self.kernel.agents.values()):
-            self.kernel.add_agent(agent.info, self.now)
+        for worker in list(self.kernel.agents.values()):
+            self.kernel.add_worker(worker.info, self.now)
         self.kernel.unpause()
         return self.settle()
 
@@ -538,10 +538,10 @@ class Machine:
         assert error is not None
         return error
 
-    def agent_of(self, task_id: str) -> str:
-        agent = self.row(task_id).agent
-        assert agent is not None
-        return agent.name
+    def worker_of(self, task_id: str) -> str:
+        worker = self.row(task_id).agent
+        assert worker is not None
+        return worker.name
 
     def state(self, task_id: str) -> TaskState:
         row = self.kernel.tasks.get(task_id)
@@ -563,11 +563,11 @@ class Machine:
 
     def told(self, *classes: type[Event]) -> list[tuple[Any, ...]]:
         """The facts of *classes*, without class, number and time."""
-        return [said_in(fact) for fact, _ in self.sink if type(fact) in classes]
+        return [said_in(event) for event, _ in self.sink if type(event) in classes]
 
     def names(self) -> list[str]:
         """The names of all facts."""
-        return [fact[0].__name__ for fact, _ in self.sink]
+        return [event[0].__name__ for event, _ in self.sink]
 
     def effect_names(self) -> list[str]:
         return [type(effect).__name__ for effect in self.effects]
@@ -585,7 +585,7 @@ class Twin(Machine):
         finally:
             self.mirror()
 
-    def agent(self, name: str, *capabilities: str, **options: Any) -> AgentRow:
+    def agent(self, name: str, *capabilities: str, **options: Any) -> WorkerRow:
         row = super().agent(name, *capabilities, **options)
         self.mirror()
         return row
@@ -598,8 +598,8 @@ class Twin(Machine):
         """Both kernels are in the same state."""
         if self.shadow is None:
             self.shadow = self.folded(0)
-        for fact, cargo in self.sink[self.seen :]:
-            fold(self.shadow, fact, cargo)
+        for event, cargo in self.sink[self.seen :]:
+            fold(self.shadow, event, cargo)
         self.seen = len(self.sink)
         assert unlike(self.kernel, self.shadow, self.now) == []
         check_invariants(self.shadow)
@@ -633,9 +633,9 @@ def _rest_of(kernel: Kernel, now: int) -> dict[str, Any]:
     }
 
 
-def said_in(fact: Event) -> tuple[Any, ...]:
-    """The fields of *fact* after its time, without those at its end that are as usual."""
-    said, usual = list(fact[3:]), list(defaults_of(type(fact)).values())
+def said_in(event: Event) -> tuple[Any, ...]:
+    """The fields of *event* after its time, without those at its end that are as usual."""
+    said, usual = list(event[3:]), list(defaults_of(type(event)).values())
     while usual and said and said[-1] == usual.pop():
         said.pop()
     return tuple(said)

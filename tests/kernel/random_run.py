@@ -28,7 +28,7 @@ from taskorch.model import TERMINAL, Quota, Resources, TaskState
 from taskorch.model.ids import run_of
 
 S = TaskState
-OWNERS = (None, None, "ann", "ben")
+TENANTS = (None, None, "ann", "ben")
 LIVE = tuple(state for state in S if state not in TERMINAL)
 NAMES = ("p", "q", "r", "s")
 #: Whom soft quotas are for.
@@ -101,8 +101,8 @@ class Run:
         policies.keeps_alloc = dice.random() < 0.5
         if not policies.keeps_match and dice.random() < 0.5:
             # Tasks of one bucket that are not alike.
-            policies.knows = lambda row, agent: (
-                "x" in agent.info.capabilities and (row.seq + len(agent.name)) % 3 > 0
+            policies.knows = lambda row, worker: (
+                "x" in worker.info.capabilities and (row.seq + len(worker.name)) % 3 > 0
             )
         if dice.random() < 0.3:
             policies.aging_ns = None
@@ -132,7 +132,7 @@ class Run:
         #: Attempts that nobody has ended.
         self.out: list[tuple[str, int]] = []
         self.ended: dict[str, TaskState] = {}
-        self.facts_seen = 0
+        self.events_seen = 0
         kernel = self.machine.kernel
         pools = self.machine.pools
         #: What the facts so far lead to: it must be the same.
@@ -177,7 +177,7 @@ class Run:
                     timeout_ns=dice.choice([None, None, SEC, 10 * SEC]),
                     idempotent=dice.random() < 0.8,
                     allow_failure=self.count % 5 == 0,
-                    owner=dice.choice(OWNERS),
+                    owner=dice.choice(TENANTS),
                     not_before=dice.choice([None] * 5 + [machine.now + 9 * SEC]),
                     deadline=dice.choice(
                         [None] * 6 + [machine.now, machine.now + 30 * SEC]
@@ -194,8 +194,8 @@ class Run:
         """By the path that is written out for speed, as the runtime does it."""
         machine, kernel = self.machine, self.machine.kernel
         dice = self.dice
-        needs, owner = dice.choice(NEEDS), dice.choice(OWNERS)
-        spec = Spec(dice.choice(NAMES), needs, owner=owner)
+        needs, tenant = dice.choice(NEEDS), dice.choice(TENANTS)
+        spec = Spec(dice.choice(NAMES), needs, owner=tenant)
         priority = self.dice.choice([0, 0, 1])
         # Some of these ids are of no run, though they look so.
         bucket, run = kernel.bucket(spec), run_of(task_id) if self.count % 10 else ""
@@ -418,7 +418,7 @@ class Run:
         assert not kernel.leave("far", unbegun, now)
         self.machine.settle()
         self.note_starts()
-        kernel.add_agent(far.info, now)
+        kernel.add_worker(far.info, now)
         self.machine.settle()
 
     def crash(self) -> None:
@@ -426,8 +426,8 @@ class Run:
         machine = self.machine
         old = machine.kernel
         kernel = Kernel(old.config, machine.policies, Random(3), machine.pools)
-        for fact, cargo in machine.sink:
-            fold(kernel, fact, cargo)
+        for event, cargo in machine.sink:
+            fold(kernel, event, cargo)
         assert not differences(old, kernel), differences(old, kernel)
         machine.kernel = machine.policies.kernel = kernel
         kernel.points = old.points
@@ -437,8 +437,8 @@ class Run:
         check_invariants(kernel)
         assert not kernel.running
         assert not self.rows(S.RUNNING)
-        for agent in old.agents.values():
-            kernel.add_agent(agent.info, machine.now)
+        for worker in old.agents.values():
+            kernel.add_worker(worker.info, machine.now)
         machine.settle()
         # What ran in our own process died with it; what ran elsewhere may come back.
         states = {name: row.state for name, row in kernel.tasks.items()}
@@ -467,7 +467,7 @@ class Run:
         policies = self.machine.policies
         unlucky = self.dice.choice([*NAMES, "", "", "0", "1"])
         if not policies.keeps_alloc:
-            policies.refuses = lambda row, agent: (
+            policies.refuses = lambda row, worker: (
                 f"no {unlucky}"
                 if row.bucket.spec.type == unlucky or str(row.seq % 2) == unlucky
                 else None
@@ -540,11 +540,11 @@ class Run:
                 assert task_id not in self.ended
         for task_id, state in kernel.evicted.items():
             assert self.ended.setdefault(task_id, state) is state
-        for fact, cargo in self.machine.sink[self.facts_seen :]:
-            self.facts_seen += 1
-            assert fact[1] == self.facts_seen
-            fold(self.shadow, fact, cargo)
-        assert kernel.seq == self.facts_seen
+        for event, cargo in self.machine.sink[self.events_seen :]:
+            self.events_seen += 1
+            assert event[1] == self.events_seen
+            fold(self.shadow, event, cargo)
+        assert kernel.seq == self.events_seen
         found = differences(kernel, self.shadow)
         assert not found, found
 
@@ -597,7 +597,7 @@ class Run:
         """In the end, everything comes to an end, and everything is free."""
         machine, kernel = self.machine, self.machine.kernel
         machine.policies.vetoes.clear()
-        machine.policies.refuses = lambda row, agent: None
+        machine.policies.refuses = lambda row, worker: None
         kernel.claims.clear()
         for name in list(kernel.allocations):
             machine.release(name)
@@ -627,9 +627,9 @@ class Run:
         assert kernel.running == 0
         assert not kernel.leaked
         assert not any(pool.used for pool in kernel.pools.values())
-        for agent in kernel.agents.values():
-            assert agent.running == 0
-            assert not any(agent.used.values())
+        for worker in kernel.agents.values():
+            assert worker.running == 0
+            assert not any(worker.used.values())
 
 
 def run(
@@ -653,8 +653,8 @@ def run(
 def main(argv: list[str]) -> None:
     """Print all facts of some runs."""
     for seed in map(int, argv[1:]):
-        facts: list[Any] = [fact for fact, _ in run(seed, 60).sink]
-        print(*facts, sep="\n")
+        events: list[Any] = [event for event, _ in run(seed, 60).sink]
+        print(*events, sep="\n")
 
 
 if __name__ == "__main__":

@@ -48,11 +48,11 @@ class Seen:
                 # Of many, each is taken in when it is asked for.
                 return iter(list(answer)) if isgenerator(answer) else answer
             finally:
-                for fact, _ in sink[before:]:
-                    about = getattr(fact, "task_id", None)
+                for event, _ in sink[before:]:
+                    about = getattr(event, "task_id", None)
                     is_own = about is None or about in subjects
-                    facts = self.own if is_own else self.others
-                    facts[name].add(type(fact))
+                    events = self.own if is_own else self.others
+                    events[name].add(type(event))
 
         return call
 
@@ -89,18 +89,18 @@ def moves_in(machine: Machine) -> Iterator[tuple[Move, set[CodeType]]]:
     ranks, backfills = machine.policies.ranks, machine.policies.backfills
     kernel = machine.folded(0, Policies(ranks=ranks, backfills=backfills))
     states: dict[str, TaskState | None] = {}
-    for fact, cargo in machine.sink:
+    for told, cargo in machine.sink:
         ran = set[CodeType]()
         sys.setprofile(lambda frame, event, _, ran=ran: ran.add(frame.f_code))
         try:
-            fold(kernel, fact, cargo)
+            fold(kernel, told, cargo)
         finally:
             sys.setprofile(None)
-        about = getattr(fact, "task_id", None)
+        about = getattr(told, "task_id", None)
         for name in {about, *kernel.tasks} - {None}:
             row = kernel.tasks.get(name)
             after = kernel.evicted.get(name) if row is None else row.state
             before = states.get(name)
             if name == about or before is not after:
-                yield (before, type(fact), name != about, after), ran
+                yield (before, type(told), name != about, after), ran
             states[name] = after

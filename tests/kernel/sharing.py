@@ -6,7 +6,7 @@ from typing import cast
 
 from tests.kernel.harness import Policies
 
-from taskorch.kernel import AgentRow, TaskRow
+from taskorch.kernel import TaskRow, WorkerRow
 from taskorch.model import Elasticity, Fallback, Resources, Task, Units
 from taskorch.policies import ProportionalAllocator
 from taskorch.protocols import AllocationRequest, PoolView
@@ -37,7 +37,7 @@ class Sharing(Policies):
     def allocate(
         self,
         row: TaskRow,
-        agent: AgentRow,
+        worker: WorkerRow,
         request: Units,
         now: int,
         least: Units | None = None,
@@ -55,7 +55,7 @@ class Sharing(Policies):
             )
         question = AllocationRequest(
             Task("t"),
-            agent.view,
+            worker.view,
             Resources.from_units(request),
             None if least is None else Resources.from_units(least),
             weight,

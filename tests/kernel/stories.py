@@ -166,7 +166,7 @@ def fields(said: dict[str, Any]) -> str:
 
 #: What is left out of a fact if it is so.
 USUAL: Final[dict[str, dict[str, str]]] = {
-    "Fact": {
+    "Event": {
         "agent_id": "local",
         "error_type": "ValueError",
         "message": "it went wrong",
@@ -200,15 +200,15 @@ def subject(task_id: str, attempt: int = 1) -> str:
     return task_id if attempt in (0, 1) else f"{task_id}#{attempt}"
 
 
-def fact_line(fact: Event) -> str:
+def event_line(event: Event) -> str:
     """A fact in a line; "" if the states say the same."""
-    name = type(fact).__name__
-    values = [*fact[3:], *[None] * len(defaults_of(type(fact)))]
-    said = dict(zip(type(fact).__match_args__[2:], values, strict=False))
+    name = type(event).__name__
+    values = [*event[3:], *[None] * len(defaults_of(type(event)))]
+    said = dict(zip(type(event).__match_args__[2:], values, strict=False))
     about = next(iter(said.values()), "") if "task_id" not in said else said["task_id"]
     del said[next(iter(said))]
     who = subject(in_words(about), said.pop("attempt", 1))
-    for key in ("Fact", name, f"{name} {said.get('why') or said.get('cause')}"):
+    for key in ("Event", name, f"{name} {said.get('why') or said.get('cause')}"):
         for field, word in USUAL.get(key, {}).items():
             if said.get(field) == word:
                 del said[field]
@@ -237,7 +237,7 @@ class Stage:
     def act(self, line: str) -> list[str]:
         """Obey the commands of a *line*; it, and all that happened."""
         machine = self.m if not line.startswith("given") else self.given(line)
-        before, facts, effects = self.here()
+        before, events, effects = self.here()
         told: list[str] = []
         for command in line.split("; "):
             verb, *words = shlex.split(command)
@@ -247,10 +247,10 @@ class Stage:
                 told.append(f"{type(error).__name__}: {error}")
             if verb == "taught":
                 # That was before the story.
-                before, facts, effects = self.here()
-        new = [fact for fact, _ in machine.sink[facts:]]
+                before, events, effects = self.here()
+        new = [event for event, _ in machine.sink[events:]]
         lines = [
-            f"{said}{self.when(fact)}" for fact in new if (said := fact_line(fact))
+            f"{said}{self.when(event)}" for event in new if (said := event_line(event))
         ]
         for effect in machine.effects[effects:]:
             row = getattr(effect, "row", None)
@@ -276,9 +276,9 @@ class Stage:
         getattr(self.m, verb)(*words)
         return []
 
-    def when(self, fact: Event) -> str:
+    def when(self, event: Event) -> str:
         """The time of a fact, where it was before the end of the line."""
-        at = fact[2]
+        at = event[2]
         return "" if at == self.m.now else f" at {in_time(at)}"
 
     def here(self) -> tuple[dict[str, str], int, int]:
@@ -304,9 +304,9 @@ class Stage:
         """The tasks that are in another state, in the order in which they came to it."""
         after = self.states()
         latest = {
-            task_id: (number, self.when(fact))
-            for number, fact in enumerate(new)
-            if (task_id := getattr(fact, "task_id", None)) is not None
+            task_id: (number, self.when(event))
+            for number, event in enumerate(new)
+            if (task_id := getattr(event, "task_id", None)) is not None
         }
         names = [name for name, state in after.items() if before.get(name) != state]
         names.sort(key=lambda name: latest.get(name, (-1, ""))[0])
@@ -511,10 +511,10 @@ class Stage:
         options, amounts = self.options(words, {"owner"})
         self.m.allocate(allocation_id, options.get("owner", "ann"), **amounts)
 
-    def do_beat(self, agent: str, *attempts: str) -> list[str]:
+    def do_beat(self, worker: str, *attempts: str) -> list[str]:
         """An agent gives a sign of life, and names attempts; what it is to stop."""
         named = [each.partition("#")[::2] for each in attempts]
-        stops = self.m.beat(agent, *((name, int(n or 1)) for name, n in named))
+        stops = self.m.beat(worker, *((name, int(n or 1)) for name, n in named))
         return [f"stop {subject(*each)}" for each in stops]
 
     def do_yield(self, task_id: str) -> None:
@@ -552,7 +552,7 @@ class Stage:
 
     def do_refuses(self, why: str | None = None) -> None:
         """The allocator grants nothing, or again what there is."""
-        self.m.policies.refuses = lambda row, agent: why
+        self.m.policies.refuses = lambda row, worker: why
 
     def do_expects(self, *words: str) -> None:
         """How long tasks are expected to take, in seconds."""
@@ -601,8 +601,8 @@ class Stage:
             when = f"in {in_time(kept.start_ns - self.m.now)}"
         spare = {
             name or "slots": units / 1e6 if name else units
-            for (agent, name), units in kept.spare.items()
-            if not agent and ":" not in name
+            for (worker, name), units in kept.spare.items()
+            if not worker and ":" not in name
         }
         where = "nobody" if kept.agent is None else kept.agent.name
         return [f"for {kept.row.id} on {where}, {when}: {in_words(spare)} left"]
@@ -674,9 +674,9 @@ class Stage:
                 said.append(f"{name}: {in_words(((what, spent),))} spent")
                 if kept:
                     said[-1] += f", {in_words(((what, kept),))} kept"
-        for name, agent in kernel.agents.items():
+        for name, worker in kernel.agents.items():
             counts = {
-                each: getattr(agent, each)
+                each: getattr(worker, each)
                 for each in ("running", "leaked", "completed", "failed", "lost")
             }
             if fields(counts):

@@ -20,7 +20,7 @@ def machine():
 
 def test_what_was_refused_is_asked_about_again_when_something_is_given_back(machine):
     """Though it needs nothing of that, for all that the kernel knows."""
-    machine.policies.refuses = lambda row, agent: "not now" if held(machine) else None
+    machine.policies.refuses = lambda row, worker: "not now" if held(machine) else None
     machine.allocate("lab", gpu=1)
     assert machine.submit("t", resources=Resources(cpu=1)) == []
     assert machine.release("lab") == ["t"]
@@ -52,9 +52,9 @@ def test_the_ledger_has_every_change_and_what_was_before(machine):
     machine.submit("t", resources=Resources(cpu=1))
     machine.allocate("lab", cpu=2)
     machine.release("lab")
-    facts = [make(fact) for fact, _ in machine.sink]
-    (took,) = [each for each in facts if isinstance(each, ResourcesAllocated)]
-    (gave,) = [each for each in facts if isinstance(each, ResourcesReleased)]
+    events = [make(event) for event, _ in machine.sink]
+    (took,) = [each for each in events if isinstance(each, ResourcesAllocated)]
+    (gave,) = [each for each in events if isinstance(each, ResourcesReleased)]
     assert (took.allocation_id, took.owner) == ("lab", "ann")
     assert (took.resources, took.before) == ((("cpu", 2000000),), (("cpu", 1000000),))
     assert (gave.resources, gave.before) == ((("cpu", 2000000),), (("cpu", 3000000),))
@@ -109,13 +109,13 @@ def test_conservation_at_every_event(steps):  # noqa: C901 - one kind of step a 
             machine.kernel.unpause()
             machine.settle()
         pool = machine.kernel.pools["cpu"]
-        for fact, _ in machine.sink[seen:]:
-            if fact[0] is ResourcesAllocated:
-                told = make(fact)
+        for event, _ in machine.sink[seen:]:
+            if event[0] is ResourcesAllocated:
+                told = make(event)
                 assert told.before == (("cpu", told.before[0][1]),)
                 books[told.allocation_id] = told.resources[0][1]
-            elif fact[0] is ResourcesReleased:
-                del books[make(fact).allocation_id]
+            elif event[0] is ResourcesReleased:
+                del books[make(event).allocation_id]
         tasks = sum(u for row in machine.kernel.tasks.values() for _, u in row.alloc)
         assert pool.used == sum(books.values()) + tasks
         if any(

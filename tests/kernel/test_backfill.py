@@ -81,13 +81,13 @@ def test_a_first_that_is_vetoed_when_it_is_looked_at_again_is_in_nobodys_way():
         return m.submit(name, type=name, requires=("x",), resources=need, **options)
 
     def check(row, before, after, reason, now):
-        reserved = m.kernel.backfill.reserved
+        reserved = m.kernel.reserving.reserved
         is_later = reserved is not None and reserved.row is row
         return "not now" if row.id == "urgent" and is_later else None
 
     policies.check = check
-    policies.knows = lambda row, agent: (
-        agent.name == ("b" if row.id in ("other", "large") else "a")
+    policies.knows = lambda row, worker: (
+        worker.name == ("b" if row.id in ("other", "large") else "a")
     )
     policies.lengths |= {"runs": 10, "other": 10}
     assert submit("runs", 3) == ["runs"]
@@ -141,7 +141,7 @@ def test_what_is_explained():
 
 def test_an_allocator_that_puts_off_is_not_taken_for_a_reservation():
     m = machine(rigid=False)
-    m.policies.refuses = lambda row, agent: "not today" if row.id == "odd" else None
+    m.policies.refuses = lambda row, worker: "not today" if row.id == "odd" else None
     submit(m, "odd", 1, 1)
     assert kept(m) is None
     assert m.kinds("odd") == ["allocator"]
@@ -161,15 +161,15 @@ def check_nobody_waits_for_nothing(kernel: Kernel, now: int) -> None:
         row = bucket.head()
         if bucket.refusal != BEHIND or row is None:
             continue
-        for agent in bucket.agents:
-            need = wanted(bucket, agent)
+        for worker in bucket.agents:
+            need = wanted(bucket, worker)
             free = all(
                 kernel.pools[n].total - kernel.pools[n].used >= u
                 for n, u in need
                 if n in kernel.pools
-            ) and all(u <= agent.free(n) for n, u in need if n in agent.capacity)
-            if free and agent.running < agent.limit:
-                assert not may_pass(kernel, row, agent, need, now)
+            ) and all(u <= worker.free(n) for n, u in need if n in worker.capacity)
+            if free and worker.running < worker.limit:
+                assert not may_pass(kernel, row, worker, need, now)
 
 
 @given(seed=st.integers(0, 2**32))

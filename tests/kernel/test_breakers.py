@@ -17,22 +17,22 @@ def machine(*names, breaker=BREAKER, can=("x",), slots=1, **config):
     return made
 
 
-def fail_on(m, agent, count, requires=("x",)):
-    """So many tasks fail on *agent*; what starts elsewhere meanwhile goes on."""
+def fail_on(m, worker, count, requires=("x",)):
+    """So many tasks fail on *worker*; what starts elsewhere meanwhile goes on."""
     done = 0
     for number in range(50):
         if done == count:
             return
-        name = f"{agent}-{requires}-{len(m.kernel.tasks)}-{number}"
+        name = f"{worker}-{requires}-{len(m.kernel.tasks)}-{number}"
         m.submit(name, requires=requires)
-        if m.state(name) is S.RUNNING and m.agent_of(name) == agent:
+        if m.state(name) is S.RUNNING and m.worker_of(name) == worker:
             m.fail(name)
             done += 1
     raise AssertionError(m.names())
 
 
-def state(m, agent, capability=""):
-    one = m.kernel.agents[agent].breakers.get(capability)
+def state(m, worker, capability=""):
+    one = m.kernel.agents[worker].breakers.get(capability)
     return "closed" if one is None else one.state
 
 
@@ -61,7 +61,7 @@ def test_a_probe_that_ends_well_closes_it():
     for name in m.running():
         m.end(name)
     m.submit_all("p", "q", requires=("x",))
-    probe = next(name for name in "pq" if m.agent_of(name) == "a")
+    probe = next(name for name in "pq" if m.worker_of(name) == "a")
     m.end(probe)
     assert m.told(AgentRestored) == [("a", "", "1 of 1 probes ended well")]
     assert state(m, "a") == "closed"
@@ -73,7 +73,7 @@ def test_a_probe_whose_function_has_returned_has_ended_well():
     for name in m.running():
         m.end(name)
     m.submit_all("p", "q", requires=("x",))
-    probe = next(name for name in "pq" if m.agent_of(name) == "a")
+    probe = next(name for name in "pq" if m.worker_of(name) == "a")
     m.kernel.yield_slot(m.row(probe), 1, m.now, returned=True)
     assert m.told(AgentRestored) == [("a", "", "1 of 1 probes ended well")]
     m.end(probe)
@@ -86,20 +86,20 @@ def test_only_so_many_probes_are_let_through():
     m.after(30 * SEC)
     names = [f"t{number}" for number in range(9)]
     m.submit_all(*names, requires=("x",))
-    probes = [name for name in names if m.agent_of(name) == "a"]
+    probes = [name for name in names if m.worker_of(name) == "a"]
     assert len(probes) == 2
     # One that says nothing about the agent makes room for another.
     m.cancel(probes[0])
     m.end(probes[0], "stopped")
     m.submit_all("more", "yet", requires=("x",))
-    assert "a" in (m.agent_of("more"), m.agent_of("yet"))
+    assert "a" in (m.worker_of("more"), m.worker_of("yet"))
     m.end(probes[1])
     assert state(m, "a") == "half-open"
     # One that ended well and one that runs are all that there may be.
     others = [f"o{number}" for number in range(9)]
     m.submit_all(*others, requires=("x",))
     begun = [name for name in others if m.state(name) is S.RUNNING]
-    assert "a" not in map(m.agent_of, begun)
+    assert "a" not in map(m.worker_of, begun)
 
 
 def test_a_probe_that_fails_opens_it_for_longer():
@@ -116,7 +116,7 @@ def test_what_began_before_does_not_count():
     m = machine(slots=None)
     names = [f"t{number}" for number in range(8)]
     m.submit_all(*names, requires=("x",))
-    there = [name for name in names if m.agent_of(name) == "a"]
+    there = [name for name in names if m.worker_of(name) == "a"]
     m.fail(there[0])
     m.fail(there[1])
     assert state(m, "a") == "open"
@@ -162,7 +162,7 @@ def test_a_task_that_fails_on_those_without_breakers_too_opens_none():
         names = [f"t{round_}-{number}" for number in range(4)]
         m.submit_all(*names, requires=("x",))
         # That with the breaker ends last.
-        for name in sorted(names, key=lambda name: m.agent_of(name) == "a"):
+        for name in sorted(names, key=lambda name: m.worker_of(name) == "a"):
             m.fail(name)
     assert m.told(AgentTripped) == []
     # Once they do better, and it does not, it is the fault of the agent.
@@ -178,7 +178,7 @@ def test_one_capability_alone():
     for name in m.running():
         m.end(name)
     m.submit_all("p", "q", requires=("x",))
-    assert {m.agent_of("p"), m.agent_of("q")} == {"a", "b"}
+    assert {m.worker_of("p"), m.worker_of("q")} == {"a", "b"}
 
 
 def test_a_restart_knows_it():
@@ -187,7 +187,7 @@ def test_a_restart_knows_it():
     m.reopen()
     assert state(m, "a") == "open"
     m.submit_all("t", "u", "v", requires=("x",))
-    assert all(m.row(n).agent is None or m.agent_of(n) == "b" for n in "tuv")
+    assert all(m.row(n).agent is None or m.worker_of(n) == "b" for n in "tuv")
     m.after(30 * SEC)
     assert state(m, "a") == "half-open"
 
@@ -196,17 +196,17 @@ def test_a_retry_goes_elsewhere():
     """Where most fails, a task that has failed waits for another agent."""
     m = machine()
     m.submit_all("t", "u", requires=("x",))
-    first = m.agent_of("t")
+    first = m.worker_of("t")
     m.policies.delays["t"] = [0]
     m.fail("t")
     assert m.state("t") is S.QUEUED
     details = [blocker.detail for blocker in m.why("t").blockers]
     assert any(f"has failed on worker {first}" in detail for detail in details)
     m.end("u")
-    assert m.agent_of("t") != first
+    assert m.worker_of("t") != first
 
 
-def test_no_agent_but_its_probes_come():
+def test_no_worker_but_its_probes_come():
     """A task for which there is none but that agent waits, and is not stuck."""
     m = tripped()
     m.agent("b2", "x", breaker=BREAKER)
@@ -220,10 +220,10 @@ def test_no_agent_but_its_probes_come():
     assert list(search.slices()) is not None
     assert search.groups == ()
     m.after(30 * SEC)
-    assert m.agent_of("t") == "a"
+    assert m.worker_of("t") == "a"
 
 
-def test_of_two_breakers_of_an_agent_each_has_its_time():
+def test_of_two_breakers_of_a_worker_each_has_its_time():
     breaker = Breaker(failures=1, open=30, most_open=1.0)
     m = machine("a", can=("x", "y"), breaker=breaker)
     fail_on(m, "a", 1, ("x",))

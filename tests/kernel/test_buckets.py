@@ -88,7 +88,7 @@ def test_types_and_records_are_bounded(monkeypatch):
     assert (records["kind0"].completed, records["kind0"].failed) == (1, 1)
 
 
-def test_kernel_needs_no_local_agent():
+def test_kernel_needs_no_local_worker():
     """Without the built-in agent, plain calls are refused as unknown."""
     machine = Machine()
     kernel = Kernel(machine.kernel.config, machine.policies, Random(1))

@@ -165,14 +165,16 @@ class World:
         snapshot = take_snapshot(self.kernel, self.machine.now)
         kernel = self.machine.folded(0)
         restoration = Restoration(kernel, snapshot)
-        facts = [fact for fact, _ in self.machine.sink]
+        events = [event for event, _ in self.machine.sink]
         while restoration.missing(
-            fact for fact in facts if getattr(fact, "task_id", "") in restoration.ids
+            event
+            for event in events
+            if getattr(event, "task_id", "") in restoration.ids
         ):
             pass
-        for fact, cargo in self.machine.sink:
-            if getattr(fact, "task_id", "") in restoration.ids:
-                restoration.fold(fact, cargo)
+        for event, cargo in self.machine.sink:
+            if getattr(event, "task_id", "") in restoration.ids:
+                restoration.fold(event, cargo)
         restoration.finish()
         for name, row in self.kernel.budgets.items():
             other = kernel.budgets[name]

@@ -59,7 +59,7 @@ def state(machine, name="release", what="tokens"):
 
 
 def told(machine, cls):
-    return [make(fact) for fact, _ in machine.sink if fact[0] is cls]
+    return [make(event) for event, _ in machine.sink if event[0] is cls]
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,17 @@ def running(machine):
     return [row.id for row in machine.kernel.tasks.values() if row.state == "running"]
 
 
-def test_an_agent_that_names_something_else_while_it_works_keeps_its_books():
+def test_a_worker_that_names_something_else_while_it_works_keeps_its_books():
     """It joins again with another capacity; what ends is struck from the right one."""
     machine = Machine(pools=Resources(cpu=4, gpu=4))
     machine.agent("w", "x", capacity=Resources(cpu=2))
     machine.submit("t", requires=("x",), resources=Resources(cpu=1, gpu=3))
     assert running(machine) == ["t"]
-    agent = machine.kernel.agents["w"]
-    agent.capacity = {"gpu": 4_000_000}
-    assert agent.view.used == Resources(gpu=3)
+    worker = machine.kernel.agents["w"]
+    worker.capacity = {"gpu": 4_000_000}
+    assert worker.view.used == Resources(gpu=3)
     machine.end("t")
-    assert agent.view.used == Resources()
+    assert worker.view.used == Resources()
 
 
 NAMES = ("a", "b", "c")
@@ -74,7 +74,7 @@ def test_neither_bound_is_ever_broken_and_nothing_waits_for_no_reason(
                 machine.submit(f"t{number}", **submit)
     ended = set()
     while True:
-        under_way = {name: machine.agent_of(name) for name in running(machine)}
+        under_way = {name: machine.worker_of(name) for name in running(machine)}
         for what, total in pools.items():
             assert sum(accepted[name].get(what, 0) for name in under_way) <= total
         for number, capacity in enumerate(capacities):

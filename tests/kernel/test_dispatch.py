@@ -31,24 +31,24 @@ def test_capabilities():
     machine.agent("a", "x")
     machine.agent("b", "x", "y")
     machine.submit("t", requires=("x", "y"))
-    assert machine.agent_of("t") == "b"
+    assert machine.worker_of("t") == "b"
     assert machine.told(TaskStarted) == [("t", 1, "b", (), "first of 1")]
 
 
-def test_agents_that_are_full_are_passed_over():
+def test_workers_that_are_full_are_passed_over():
     """With one agent full the other does it; with both full the task waits."""
     machine = Machine()
     for name in "ab":
         machine.agent(name, "x", max_concurrency=1)
     assert machine.submit_all("t", "u", "v", requires=("x",)) == ["t", "u"]
-    assert [machine.agent_of(i) for i in "tu"] == ["a", "b"]
+    assert [machine.worker_of(i) for i in "tu"] == ["a", "b"]
     assert machine.kinds("v") == ["agent", "agent"]
     assert machine.submit("other") == ["other"]
     assert machine.end("u") == ["v"]
-    assert machine.agent_of("v") == "b"
+    assert machine.worker_of("v") == "b"
 
 
-def test_capacity_of_an_agent(machine):
+def test_capacity_of_a_worker(machine):
     """What an agent has is held by its attempts, and given back exactly."""
     machine.agent("a", "x", capacity=Resources(memory=3, cpu=9))
     spec = {"requires": ("x",), "resources": Resources(memory=2, cpu=1)}
@@ -68,7 +68,7 @@ def test_capacity_of_an_agent(machine):
     assert machine.end("t") == ["u"]
 
 
-def test_request_of_an_agent(machine):
+def test_request_of_a_worker(machine):
     """A task that does not say what it takes, takes what the agent says."""
     machine.agent("a", "x", request=Resources(cpu=3))
     assert machine.submit_all("t", "u", requires=("x",)) == ["t"]
@@ -116,7 +116,7 @@ def test_an_answer_that_can_be_kept_is_not_asked_for_again():
     machine.agent("b", "x")
     assert machine.submit("v", requires=("x",)) == ["v"]
     assert machine.policies.asked == ["registry", "router", "allocator"]
-    assert machine.agent_of("v") == "b"
+    assert machine.worker_of("v") == "b"
 
 
 @pytest.mark.parametrize("what", ["keeps_route", "keeps_alloc", "keeps_match"])
@@ -136,9 +136,9 @@ def test_the_router_is_asked_again_without_those_that_were_refused():
     machine = Machine()
     machine.agent("a", "x")
     machine.agent("b", "x")
-    machine.policies.refuses = lambda row, agent: "no" if agent.name == "a" else None
+    machine.policies.refuses = lambda row, worker: "no" if worker.name == "a" else None
     assert machine.submit("t", requires=("x",)) == ["t"]
-    assert machine.agent_of("t") == "b"
+    assert machine.worker_of("t") == "b"
 
 
 def test_a_grant_may_be_smaller_than_the_request():
@@ -161,11 +161,11 @@ def test_a_grant_may_be_smaller_than_the_request():
 
 def test_an_allocator_that_puts_off_what_would_fit(machine):
     """It is asked again when something changes; until then `explain` gives its reason."""
-    machine.policies.refuses = lambda row, agent: "wait" if row.id == "t" else None
+    machine.policies.refuses = lambda row, worker: "wait" if row.id == "t" else None
     assert machine.submit("t", type="slow", resources=Resources(cpu=1)) == []
     assert machine.kinds("t") == ["allocator"]
     assert "puts it off: wait" in str(machine.why("t"))
-    machine.policies.refuses = lambda row, agent: None
+    machine.policies.refuses = lambda row, worker: None
     assert machine.settle() == []
     assert machine.kinds("t") == ["allocator"]
     assert machine.submit("u") == ["u"]
@@ -178,7 +178,7 @@ def test_explain_asks_the_allocator_before_dispatch_does(machine):
     machine.submit("t", resources=Resources(cpu=1))
     machine.kernel.paused = False
     assert machine.kinds("t") == []
-    machine.policies.refuses = lambda row, agent: ""
+    machine.policies.refuses = lambda row, worker: ""
     assert machine.kinds("t") == ["allocator"]
     assert "no reason given" in str(machine.why("t"))
     assert machine.settle() == []
@@ -188,7 +188,7 @@ def test_explain_asks_the_allocator_before_dispatch_does(machine):
 def test_an_elastic_allocator_is_asked_when_its_pool_is_released():
     """Without a rigid allocator, any release may be enough."""
     machine = Machine(pools=Resources(cpu=4))
-    machine.policies.refuses = lambda row, agent: (
+    machine.policies.refuses = lambda row, worker: (
         None if machine.kernel.pools["cpu"].used < 4_000_000 else "all is taken"
     )
     machine.policies.grants = lambda row, request: (("cpu", 1_000_000),)
@@ -198,11 +198,11 @@ def test_an_elastic_allocator_is_asked_when_its_pool_is_released():
     assert machine.end("a") == ["t"]
 
 
-def test_matching_agents_that_differ_from_task_to_task():
+def test_matching_workers_that_differ_from_task_to_task():
     """With a registry whose answers cannot be kept, a new head is asked about itself."""
     machine = Machine()
     machine.policies.keeps_match = False
-    machine.policies.knows = lambda row, agent: agent.name == row.id[0]
+    machine.policies.knows = lambda row, worker: worker.name == row.id[0]
     machine.agent("a", "x", max_concurrency=1)
     machine.agent("b", "x", max_concurrency=1)
     assert machine.submit_all("a1", "a2", "b1", requires=("x",)) == ["a1"]

@@ -27,12 +27,12 @@ def test_no_more_run_than_there_is_room_for(slots, allowed):
     assert len(machine.running()) == machine.kernel.concurrency == allowed
 
 
-def test_a_fact_of_the_drivers_own_has_the_next_number():
+def test_an_event_of_the_drivers_own_has_the_next_number():
     """It goes to nobody who listens: the driver has it."""
     machine = Machine()
     seq, told = machine.kernel.seq, len(machine.sink)
-    fact = machine.kernel.own_fact(TaskCompleted, 7, "t", 1, "local", 3)
-    assert fact == TaskCompleted(seq + 1, 7, "t", 1, "local", 3)
+    event = machine.kernel.own_event(TaskCompleted, 7, "t", 1, "local", 3)
+    assert event == TaskCompleted(seq + 1, 7, "t", 1, "local", 3)
     assert machine.kernel.seq == seq + 1
     assert len(machine.sink) == told
     machine.submit("t")

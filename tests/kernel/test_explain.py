@@ -60,7 +60,7 @@ def test_ends():
     assert "c is cancelled.\nIt has ended: called off." in str(machine.why("c"))
 
 
-def test_one_agent_with_room_is_enough():
+def test_one_worker_with_room_is_enough():
     """Agents that are full are no blockers while another has room."""
     machine = Machine()
     machine.agent("a", "x", max_concurrency=1)
@@ -90,7 +90,7 @@ def test_a_refusal_is_recalled_until_there_is_room():
     machine = Machine()
     machine.agent("a", "x", max_concurrency=1)
     machine.agent("b", "x")
-    machine.policies.refuses = lambda row, agent: "no" if agent.name == "b" else None
+    machine.policies.refuses = lambda row, worker: "no" if worker.name == "b" else None
     machine.submit_all("t", "u", requires=("x",))
     assert machine.kinds("u") == ["agent", "allocator"]
     machine.kernel.paused = True

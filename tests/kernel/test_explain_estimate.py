@@ -205,7 +205,7 @@ def test_exactly_so_many_may_come_before_it(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_work_elsewhere_comes_before_it_as_far_as_its_agents_can_do_it(
+def test_work_elsewhere_comes_before_it_as_far_as_its_workers_can_do_it(
     limit: int,
 ) -> None:
     """Of those that wait for another agent, no more than it does at once."""

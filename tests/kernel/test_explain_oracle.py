@@ -205,9 +205,9 @@ class Oracle:
         self, kernel: Kernel, row: TaskRow, blocker: Blocker, *_: Any
     ) -> None:
         """It grants nothing at all, which is enough."""
-        real, agent = self.policies.allocate, kernel.agents[blocker.agent]
+        real, worker = self.policies.allocate, kernel.agents[blocker.agent]
         vars(self.policies)["allocate"] = lambda asked, on, *rest: (
-            ((), "", False) if asked is row and on is agent else real(asked, on, *rest)
+            ((), "", False) if asked is row and on is worker else real(asked, on, *rest)
         )
 
     def lift_capability(
@@ -223,13 +223,13 @@ class Oracle:
     def lift_agent(
         self, kernel: Kernel, _: TaskRow, blocker: Blocker, less: int
     ) -> None:
-        agent = kernel.agents[blocker.agent]
+        worker = kernel.agents[blocker.agent]
         if blocker.need is None or blocker.have is None:
-            heard(kernel, agent, self.now)
+            heard(kernel, worker, self.now)
         elif blocker.resource:
-            agent.used[blocker.resource] -= missing(blocker) - less
+            worker.used[blocker.resource] -= missing(blocker) - less
         else:
-            agent.running -= int(blocker.remedies[0].amount or 0) - less
+            worker.running -= int(blocker.remedies[0].amount or 0) - less
 
     def lift_resource(
         self, kernel: Kernel, _: TaskRow, blocker: Blocker, less: int
@@ -239,7 +239,7 @@ class Oracle:
         if kind == "free":
             kernel.pools[name].used -= missing(blocker) - less
             return
-        kernel.agents_version += 1
+        kernel.workers_version += 1
         if kind == "add_agent":
             capacity = kernel.agents[blocker.agent].capacity
             assert capacity is not None
@@ -253,7 +253,7 @@ class Oracle:
         need = round((blocker.need or 0) * 1e6)
         pool = kernel.pools[f"quota:{blocker.name}"]
         pool.total = pool.used + need - less
-        kernel.agents_version += 1
+        kernel.workers_version += 1
 
     def lift_scope(
         self, kernel: Kernel, row: TaskRow, blocker: Blocker, *_: Any
@@ -285,7 +285,7 @@ class Oracle:
                 amount = round((remedy.amount or 0) * 1e6)
                 kernel.pools.setdefault(remedy.name, PoolRow(remedy.name, 0))
                 kernel.pools[remedy.name].total = amount
-                kernel.agents_version += 1
+                kernel.workers_version += 1
             case "agent_back":
                 kernel.beat(remedy.name, (), self.now)
             case _:
@@ -321,8 +321,8 @@ class Oracle:
                 None,
                 remedy.resources or None,
             )
-            agent = kernel.add_agent(info, self.now)
-            if self.policies.knows(row, agent):
+            worker = kernel.add_worker(info, self.now)
+            if self.policies.knows(row, worker):
                 return
 
     def lift_dependency(
@@ -379,8 +379,11 @@ def taken(kernel: Kernel) -> list[tuple[Any, str, Any]]:
     found: list[tuple[Any, str, Any]] = [(kernel, "running", kernel.running)]
     pools = (*kernel.pools.values(), *kernel.beside.values())
     found += [(pool, "used", pool.used) for pool in pools]
-    for agent in kernel.agents.values():
-        found += [(agent, "running", agent.running), (agent, "used", {**agent.used})]
+    for worker in kernel.agents.values():
+        found += [
+            (worker, "running", worker.running),
+            (worker, "used", {**worker.used}),
+        ]
     return found
 
 
@@ -556,7 +559,7 @@ def is_refused(run: Run, told: Explanation) -> bool:
     kernel = run.machine.kernel
     return any(
         not (bucket := kernel.row(name).bucket).agents
-        or bucket.agents_version != kernel.agents_version
+        or bucket.workers_version != kernel.workers_version
         for blocker in (*told.blockers, *told.then)
         for remedy in blocker.remedies[:1]
         if remedy.kind == "rerun"
@@ -616,9 +619,9 @@ def left_alone(machine: Machine, rounds: int) -> None:
         for row in running:
             outcome = "stopped" if row_extra(row).stop else "completed"
             kernel.end_attempt(row, row.attempt, outcome, machine.now)
-        for agent in kernel.agents.values():
-            if agent.lease_ns and not agent.lost:
-                kernel.beat(agent.name, (), machine.now)
+        for worker in kernel.agents.values():
+            if worker.lease_ns and not worker.lost:
+                kernel.beat(worker.name, (), machine.now)
         machine.now += 2 * SEC
         machine.settle()
 
@@ -630,7 +633,7 @@ def stays(seed: int, steps: int, seen: Counter[str]) -> None:
     for _ in range(steps):
         run.step()
     policies.vetoes.clear()
-    policies.refuses = lambda row, agent: None
+    policies.refuses = lambda row, worker: None
     kernel = machine.kernel
     queue.ask_again(kernel)
     before = search(kernel, machine.now)

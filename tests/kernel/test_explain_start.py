@@ -67,7 +67,7 @@ def test_what_is_too_small(rigid: bool) -> None:
     kernel.pools["cpu"].total = 3_000_000
     small = kernel.agents["a"]
     small.capacity = {"cpu": 1_000_000, "gpu": 1_000_000}
-    kernel.agents_version += 1
+    kernel.workers_version += 1
     first, *rest = machine.why("local").blockers
     assert (first.kind, first.need, first.have) == ("resource", 4, 3)
     assert words(first) == ["Let there be more: orch.resources.resize({'cpu': 4})."]
@@ -142,7 +142,7 @@ def test_an_allocator_that_is_asked_what_if() -> None:
     machine.submit("t", resources=Resources(cpu=1, gpu=2))
     blocker = only(machine.why("t"))
     assert (blocker.kind, blocker.name) == ("resource", "cpu")
-    machine.policies.refuses = lambda row, agent: "never on a Monday"
+    machine.policies.refuses = lambda row, worker: "never on a Monday"
     blocker = only(machine.why("t"))
     assert blocker.detail == "The allocator puts it off: never on a Monday."
     assert [*words(blocker)] == [
@@ -198,16 +198,16 @@ def test_so_many_holders_as_are_named_and_are_enough(
     monkeypatch.setattr(holders, "NAMED", named)
     pools = Resources(cpu=12)
     machine = Machine(pools=pools, policies=Policies(rigid=True))
-    agent = machine.agent("a", "x", capacity=Resources(gpu=6))
+    worker = machine.agent("a", "x", capacity=Resources(gpu=6))
     each = {"requires": ("x",), "resources": Resources(cpu=2, gpu=1)}
     machine.submit_all(*"abcdef", **each)
     many = min(6, max(named, need))
     told = holders.Holders(machine.kernel)
     unit = 1_000_000
     held = [(name, 1) for name in "abcdef"[:many]]
-    assert told.of(None, need) == told.of(None, need, agent) == held
+    assert told.of(None, need) == told.of(None, need, worker) == held
     held = [(name, unit) for name in "abcdef"[:many]]
-    assert told.of("gpu", need * unit, agent) == held
+    assert told.of("gpu", need * unit, worker) == held
     many = min(6, max(named, (need + 1) // 2))
     assert told.of("cpu", need * unit) == [(name, 2 * unit) for name in "abcdef"[:many]]
     assert told.of("memory", unit) == told.of("gpu", unit, machine.agent("b")) == []
@@ -226,7 +226,7 @@ def test_holders_among_the_oldest_and_the_youngest(
     assert names == list(found[reach])
 
 
-def test_what_can_start_has_no_agents_left_over() -> None:
+def test_what_can_start_has_no_workers_left_over() -> None:
     machine = Machine()
     machine.agent("a", "x", max_concurrency=1)
     machine.agent("b", "x", max_concurrency=1)

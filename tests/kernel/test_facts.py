@@ -37,9 +37,9 @@ def test_the_plain_story():
         "TaskStarted",
         "TaskCompleted",
     ]
-    assert [fact[1] for fact, _ in machine.sink] == [1, 2, 3, 4]
+    assert [event[1] for event, _ in machine.sink] == [1, 2, 3, 4]
     assert [cargo for _, cargo in machine.sink] == [None, "mine", "mine", "mine"]
-    assert [fact[2] for fact, _ in machine.sink] == [SEC, SEC, SEC, 2 * SEC]
+    assert [event[2] for event, _ in machine.sink] == [SEC, SEC, SEC, 2 * SEC]
 
 
 def test_nobody_listens():
@@ -60,7 +60,7 @@ def test_the_frequent_ones_are_told_on_request(wanted):
     machine.submit_all("t", "u", priority=1)
     machine.end("t")
     machine.fail("u")
-    assert {fact[0] for fact, _ in sink} == {wanted, TaskFailed}
+    assert {event[0] for event, _ in sink} == {wanted, TaskFailed}
     machine.kernel.listen(None, frozenset(CATALOGUE))
     machine.submit("v")
     assert machine.kernel.sink is None
@@ -76,23 +76,23 @@ def test_the_frequent_ones_on_the_plain_path(wanted):
     machine.kernel.listen(sink, frozenset({wanted}))
     machine.submit("t")
     machine.kernel.complete(machine.row("t"), 1, machine.now)
-    assert [fact[0] for fact, _ in sink] == [wanted]
+    assert [event[0] for event, _ in sink] == [wanted]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_every_fact_makes_an_event(seed):
+def test_every_event_makes_an_event(seed):
     """Each fact has the fields of its class, and its time does not go back."""
     machine = run(seed, 40)
     last = 0
-    for fact, _ in machine.sink:
-        event = make(fact)
-        assert type(event) is fact[0]
+    for told, _ in machine.sink:
+        event = make(told)
+        assert type(event) is told[0]
         assert event.at_ns >= last
         last = event.at_ns
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_facts_tell_the_state(seed):
+def test_events_tell_the_state(seed):
     """From the facts alone, the state of every task that has ended can be told."""
     machine = run(seed, 60)
     ends = {
@@ -101,19 +101,19 @@ def test_facts_tell_the_state(seed):
         "TaskCancelled": S.CANCELLED,
     }
     told = {}
-    for fact, _ in machine.sink:
-        state = ends.get(fact[0].__name__)
+    for event, _ in machine.sink:
+        state = ends.get(event[0].__name__)
         if state is not None:
-            assert told.setdefault(fact[3], state) is state
+            assert told.setdefault(event[3], state) is state
     for task_id in [*machine.kernel.tasks, *dict(machine.kernel.evicted.items())]:
         assert told[task_id] is machine.state(task_id)
 
 
-def test_an_agent_that_joins_is_told():
+def test_a_worker_that_joins_is_told():
     """With what is known of it."""
     machine = Machine()
     machine.agent("a", "x", max_concurrency=3)
-    (info,) = [fact[3] for fact, _ in machine.sink if fact[0] is AgentJoined][1:]
+    (info,) = [event[3] for event, _ in machine.sink if event[0] is AgentJoined][1:]
     assert (info.name, info.capabilities, info.max_concurrency) == ("a", ("x",), 3)
 
 
@@ -126,7 +126,7 @@ def test_commands_are_values():
 @pytest.mark.parametrize(
     "classes", [*combinations(FREQUENT, 1), *combinations(FREQUENT, 2)]
 )
-def test_of_the_frequent_facts_those_are_told_that_somebody_listens_for(classes):
+def test_of_the_frequent_events_those_are_told_that_somebody_listens_for(classes):
     """The others are always told; and each has its number, whoever hears of it."""
     machine = Machine()
     machine.kernel.listen(machine.sink, frozenset(classes))
@@ -137,7 +137,7 @@ def test_of_the_frequent_facts_those_are_told_that_somebody_listens_for(classes)
     machine.end("u")
     machine.submit("v")
     machine.fail("v")
-    told = [fact[0] for fact, _ in machine.sink[1:]]
+    told = [event[0] for event, _ in machine.sink[1:]]
     frequent = [cls for cls in told if cls in FREQUENT]
     assert set(frequent) == set(classes)
     assert told.count(TaskFailed) == 1
@@ -165,18 +165,18 @@ def test_that_a_task_is_ready_is_told_each_time_that_it_is_queued():
     machine.after(5 * SEC)
     machine.fail("put off")
     told = {}
-    for place, (fact, _) in enumerate(sink):
-        if fact[0] is TaskReady:
+    for place, (event, _) in enumerate(sink):
+        if event[0] is TaskReady:
             cause = next(f for f, _ in reversed(sink[:place]) if f[0] is not TaskReady)
-            assert fact[1] == cause[1]
-            told.setdefault(fact[3], []).append(cause[0])
+            assert event[1] == cause[1]
+            told.setdefault(event[3], []).append(cause[0])
     assert told == {
         "busy": [TaskSubmitted],
         "child": [TaskCompleted],
         "late": [TaskDue],
         "put off": [TaskSubmitted, TaskRetrying],
     }
-    numbers = [fact[1] for fact, _ in sink if fact[0] is not TaskReady]
+    numbers = [event[1] for event, _ in sink if event[0] is not TaskReady]
     assert numbers == list(range(1, kernel.seq + 1))
     kernel.listen(None, frozenset(), ready=True)
     machine.submit("unheard")

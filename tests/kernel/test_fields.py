@@ -13,11 +13,11 @@ KERNEL = Path(taskorch.__file__).parent / "kernel"
 STATE = {
     "_state.py": ("KernelState",),
     "_rows.py": (
-        *("TaskRow", "Links", "RowExtra", "Terms", "RetainedEvent", "AgentRow"),
+        *("TaskRow", "Links", "RowExtra", "Terms", "RetainedEvent", "WorkerRow"),
         *("BreakerRow", "PoolRow", "RateRow", "Place", "Candidates", "Room", "Leak"),
         *(
             "Reservation",
-            "Backfilling",
+            "Reserving",
             "AllocationRow",
             "Claim",
             "TypeRow",
@@ -39,7 +39,7 @@ UNCHECKED = {
         RowExtra: priority deadline_ns rerun_of rerun_id first_timeout_ns veto
         Terms: join on_failure wait remind_ns
         RetainedEvent: id seq until_ns cargo
-        AgentRow: name info request
+        WorkerRow: name info request
         PoolRow: name is_quota beyond
         WindowRow: limit
         Rates: waits_for_room
@@ -62,7 +62,7 @@ UNCHECKED = {
             permitted stop_reason left_ns limit_ns timer resume_ns spent paid
         BudgetRow: declared is_low asked is_open
         Terms: reminded remind_at_ns votes proved
-        AgentRow: draining breakers ends falls completed failed records
+        WorkerRow: draining breakers ends falls completed failed records
         BreakerRow: state since_ns until_ns trips probes passed
         Record: completed failed latency_ns told
         RateRow: at_ns
@@ -80,13 +80,13 @@ UNCHECKED = {
     """,
     "when it is looked at, or made smaller: a question of speed": """
         KernelState: most_tasks most_buckets most_timers stale_entries timers growing
-            agents_version last parked_any returning backfill
+            workers_version last parked_any returning reserving
             buckets elastic claims
             spent has_units
-        Backfilling: reserved moment is_more passed_at
+        Reserving: reserved moment is_more passed_at
         Scopes: most first_after ineligible
         TaskRow: ticket
-        AgentRow: heard_ns round_trip lease_due_ns slots short view watched
+        WorkerRow: heard_ns round_trip lease_due_ns slots short view watched
         PoolRow: short parked view
         Place: heap
         Room: since above failing
@@ -96,7 +96,7 @@ UNCHECKED = {
     "an answer that is kept as long as its version holds": """
         KernelState: plain judged ruling
         Bucket: locks limits
-        Bucket: matching agents needs agents_version match_reason bounds charges
+        Bucket: matching agents needs workers_version match_reason bounds charges
             checked is_plain route quota_route route_version route_reason verdict
     """,
     "the driver takes and empties it, or gives it": """

@@ -108,9 +108,11 @@ def drain(machine):
     machine.policies.vetoes.clear()
     kernel = machine.kernel
     for _ in range(12):
-        for agent in kernel.agents.values():
-            if agent.lease_ns:
-                machine.beat(agent.name, *((row.id, row.attempt) for row in agent.seen))
+        for worker in kernel.agents.values():
+            if worker.lease_ns:
+                machine.beat(
+                    worker.name, *((row.id, row.attempt) for row in worker.seen)
+                )
         help_on(machine)
         for name in machine.running():
             machine.end(name)
@@ -523,7 +525,7 @@ def tripped(m):
         m.agent(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
     m.submit_all("u", "v", "w", requires=("z",))
     for name in "uvw":
-        if m.state(name) is S.RUNNING and m.agent_of(name) == "b":
+        if m.state(name) is S.RUNNING and m.worker_of(name) == "b":
             m.fail(name)
 
 
@@ -531,7 +533,7 @@ def probed(m):
     tripped(m)
     m.submit("x", requires=("z",))
     m.after(SEC)
-    assert m.agent_of("x") == "b"
+    assert m.worker_of("x") == "b"
 
 
 def mended(m):
@@ -639,7 +641,7 @@ STORY_LIST = [(cls, story) for cls, stories in STORIES.items() for story in stor
 
 
 @pytest.mark.parametrize(("cls", "story"), STORY_LIST)
-def test_each_class_of_fact(cls, story):
+def test_each_class_of_event(cls, story):
     """A story that tells it, folded as it goes, from its first fact, and to its end."""
     machine = twin()
     story(machine)
@@ -719,7 +721,7 @@ def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
 
 
 @pytest.mark.parametrize(
-    ("task_id", "fact_says", "run"),
+    ("task_id", "event_says", "run"),
     [
         # Facts of earlier versions say nothing.
         ("r/t", None, "r"),
@@ -729,14 +731,14 @@ def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
         ("t", "r", "r"),
     ],
 )
-def test_the_run_of_a_task_is_in_its_fact_or_else_in_its_id(task_id, fact_says, run):
+def test_the_run_of_a_task_is_in_its_event_or_else_in_its_id(task_id, event_says, run):
     machine = twin()
     folded = machine.folded()
     number = machine.kernel.seq + 1
-    fact = TaskSubmitted(
-        number, machine.now, task_id, "call", 0, key=SEC, run=fact_says
+    event = TaskSubmitted(
+        number, machine.now, task_id, "call", 0, key=SEC, run=event_says
     )
-    fold(folded, fact)
+    fold(folded, event)
     assert folded.tasks[task_id].run == run
     assert folded.runs == ({run: [task_id]} if run else {})
     check_invariants(folded)
@@ -746,9 +748,9 @@ def test_names_of_the_users_choice():
     """Whether a task has one is in the fact: it is kept when the task leaves memory."""
     machine = twin()
     number = machine.kernel.seq + 1
-    fact = TaskSubmitted(number, machine.now, "t", "call", 0, key=SEC, named=True)
+    event = TaskSubmitted(number, machine.now, "t", "call", 0, key=SEC, named=True)
     folded = machine.folded()
-    fold(folded, fact)
+    fold(folded, event)
     assert folded.tasks["t"].named
     assert [*folded.tasks] == ["t"]
     check_invariants(folded)
@@ -781,7 +783,7 @@ ONWARD = [*TABLE, *dict.fromkeys(story for _, story in STORY_LIST)]
 def test_a_folded_kernel_goes_on(situation):
     """The same commands are followed by the same facts, in the same order."""
     live = in_situation(situation)
-    if any(agent.lease_ns for agent in live.kernel.agents.values()):
+    if any(worker.lease_ns for worker in live.kernel.agents.values()):
         # When it was heard of is no fact.
         live.restart()
         live.reopen()
@@ -933,7 +935,7 @@ OF_MORE = (
     "timer",
     "yielded",
 )
-OF_AN_AGENT = ("info", "lost", "running", "completed", "failed", "leaked")
+OF_A_WORKER = ("info", "lost", "running", "completed", "failed", "leaked")
 BENT = "bent"
 
 
@@ -955,7 +957,7 @@ BENDS = {
     },
     **{
         f"worker {name}": (bend(name, lambda k: k.agents["a"]), "worker a: ")
-        for name in OF_AN_AGENT
+        for name in OF_A_WORKER
     },
     "agent": (lambda k: setattr(k.tasks["t"], "agent", k.agents["a"]), "t.agent: local"),
     "worker of a plain row": (
@@ -1052,7 +1054,7 @@ def test_differences_of_some_rows():
     assert differences(folded, live, ["child"]) == [f"child: None and {row}"]
 
 
-def test_each_fact_about_a_task_is_applied():
+def test_each_event_about_a_task_is_applied():
     """Or it says why not: nothing in the state follows from it."""
     of_their_own = {
         events.TaskSubmitted,

@@ -5,7 +5,7 @@ from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Terms, check_invariants
-from taskorch.kernel._rows import Backfilling, RowExtra
+from taskorch.kernel._rows import Reserving, RowExtra
 from taskorch.model import Resources
 
 
@@ -134,7 +134,7 @@ def test_what_is_wrong_of_who_has_room_is_found(how):
         made.agent(name, "x", max_concurrency=1)
     made.submit_all("t", "u", requires=("x",))
     made.end("u")
-    made.policies.refuses = lambda row, agent: "not now"
+    made.policies.refuses = lambda row, worker: "not now"
     made.submit("waits", requires=("x",))
     check_invariants(made.kernel)
     bend, said = CROWD[how]
@@ -180,8 +180,8 @@ def everything():
 
 
 def one_under_way(m):
-    m.kernel.backfill = Backfilling()
-    m.kernel.backfill.under_way = {m.row("runs"): None}
+    m.kernel.reserving = Reserving()
+    m.kernel.reserving.under_way = {m.row("runs"): None}
 
 
 #: How what stands beside the tasks is bent, and a part of what is said of it.
@@ -265,11 +265,11 @@ def test_each_counter_is_counted_again(name, by):
 def test_each_book_is_kept(by):
     """What an agent runs, what it and the pools have given, what waits, what is queued."""
 
-    def agent(made):
+    def worker(made):
         return made.kernel.agents["far"]
 
     for of, name, said in (
-        (agent, "running", "far runs 2, not"),
+        (worker, "running", "far runs 2, not"),
         (lambda made: made.kernel.pools["cpu"], "used", "of cpu, 3000000 is held, not"),
         (lambda made: made.row("child").links, "waiting", "child waits for 2, not"),
         (lambda made: made.row("queued").bucket, "size", "call: 2 queued, not"),
@@ -280,7 +280,7 @@ def test_each_book_is_kept(by):
         with pytest.raises(InternalError, match=f"{said} {right + by}"):
             check_invariants(made.kernel)
     made = everything()
-    agent(made).used["memory"] += by
+    worker(made).used["memory"] += by
     with pytest.raises(InternalError, match=f"far: memory 3000000≠{3_000_000 + by}"):
         check_invariants(made.kernel)
 

@@ -57,11 +57,11 @@ class Schedules(RuleBasedStateMachine):
         self.do(dice, "wait")
 
     @rule(dice=st.randoms(use_true_random=False))
-    def agent_joins(self, dice: Random) -> None:
+    def worker_joins(self, dice: Random) -> None:
         self.do(dice, "join")
 
     @rule(dice=st.randoms(use_true_random=False))
-    def agent_elsewhere(self, dice: Random) -> None:
+    def worker_elsewhere(self, dice: Random) -> None:
         self.do(dice, "beat")
 
     @rule(dice=st.randoms(use_true_random=False))
@@ -92,7 +92,7 @@ def test_long_runs(seed):
     run(seed, 100)
 
 
-def test_same_commands_same_facts(capsys):
+def test_same_commands_same_events(capsys):
     """The facts of a run are the same, byte for byte, under any hash seed."""
     seeds_of_runs = ["1", "2", "3", "4"]
     elsewhere = subprocess.run(

@@ -69,7 +69,7 @@ def test_lost_if_and_only_if_silent(gaps):
 # -- what would not stop -----------------------------------------------------------
 
 
-def test_a_leak_that_another_agent_names():
+def test_a_leak_that_another_worker_names():
     """Only the agent where it leaks can say that it still runs."""
     m = machine()
     m.agent("other", "y", lease=5.0)
@@ -85,7 +85,7 @@ def test_a_leak_that_another_agent_names():
 # -- starting anew -----------------------------------------------------------------
 
 
-def test_an_agent_that_starts_anew():
+def test_a_worker_that_starts_anew():
     """What it had is lost, and it is what it says now."""
     m = machine()
     submit(m, "t", "u", resources=Resources(cpu=1))
@@ -96,7 +96,7 @@ def test_an_agent_that_starts_anew():
         "worker far is lost: it has started anew",
         "lost",
     )
-    assert [fact[0].max_concurrency for fact in m.told(AgentJoined)][1:] == [None, 1]
+    assert [event[0].max_concurrency for event in m.told(AgentJoined)][1:] == [None, 1]
     assert m.settle() == ["t"]
     assert m.kinds("u") == ["agent"]
     assert m.submit("v", requires=("y",)) == []

@@ -95,10 +95,10 @@ def test_whoever_is_first_in_order_is_woken(steps):
 def test_what_a_policy_put_off_is_not_tried_again_for_ever():
     """Once it has started, nothing is remembered of that."""
     machine = Machine()
-    machine.policies.refuses = lambda row, agent: "no"
+    machine.policies.refuses = lambda row, worker: "no"
     machine.submit("t")
     assert list(machine.kernel.parked_any) == [machine.row("t").bucket]
-    machine.policies.refuses = lambda row, agent: None
+    machine.policies.refuses = lambda row, worker: None
     machine.submit("u", type="other")
     assert machine.end("u") == ["t"]
     assert machine.kernel.parked_any == {}

@@ -47,7 +47,7 @@ class Dice(Only):
 
 
 def facts(seed, points):
-    return [make(fact) for fact, _ in run(seed, 60, points).sink]
+    return [make(event) for event, _ in run(seed, 60, points).sink]
 
 
 def missing_timers(kernel, now):
@@ -66,9 +66,9 @@ def missing_timers(kernel, now):
         if row.state is S.RUNNING:
             due.add((extra.timer, TIMEOUT, row.id))
         due.add((extra.deadline_ns or 0, DEADLINE, row.id))
-    for agent in kernel.agents.values():
-        if agent.lease_ns and not agent.lost:
-            due.add((agent.lease_due_ns, LEASE, agent.name))
+    for worker in kernel.agents.values():
+        if worker.lease_ns and not worker.lost:
+            due.add((worker.lease_due_ns, LEASE, worker.name))
     return [timer for timer in due - there if timer[0] > now]
 
 

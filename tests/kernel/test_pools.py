@@ -32,12 +32,12 @@ def test_what_is_free_of_a_pool_is_never_less_than_nothing():
     assert machine.kernel.pools["cpu"].view.free == 0
 
 
-def test_the_fact_says_what_was_before():
+def test_the_event_says_what_was_before():
     machine = Machine(pools=Resources(cpu=4, gpu=1))
     machine.change_pools(cpu=2, disk_mb=7, gpu=1)
     machine.change_pools(cpu=2)
     machine.change_pools(gone=("disk_mb",))
-    told = [make(fact) for fact, _ in machine.sink if fact[0] is PoolsChanged]
+    told = [make(event) for event, _ in machine.sink if event[0] is PoolsChanged]
     assert [(each.totals, each.gone, each.before) for each in told] == [
         ((("cpu", 2_000_000), ("disk_mb", 7_000_000)), (), (("cpu", 4_000_000),)),
         ((), ("disk_mb",), ()),
@@ -78,7 +78,7 @@ def test_no_grant_exceeds_the_pool_as_it_is_then(steps):
         pool = machine.kernel.pools["cpu"]
         held = sum(units for r in machine.kernel.tasks.values() for _, units in r.alloc)
         assert held == pool.used
-        if any(fact[0] is TaskStarted for fact, _ in machine.sink[seen:]):
+        if any(event[0] is TaskStarted for event, _ in machine.sink[seen:]):
             assert pool.used <= pool.total
     while running(machine) or machine.kernel.queued:
         machine.change_pools(cpu=5)

@@ -289,7 +289,7 @@ class Pair:
                 machine.agent(f"n{self.count}", "x", max_concurrency=1 + a % 2)
             # What a policy has said for good, it may not take back.
             case 3 if not machine.policies.keeps_alloc:
-                machine.policies.refuses = lambda row, agent: (
+                machine.policies.refuses = lambda row, worker: (
                     "not now" if row.seq % 3 == a % 3 else None
                 )
             case 4:
@@ -481,7 +481,7 @@ def test_where_there_is_more_to_it_both_ways_are_gone(more):
     assert machine.kernel.seq == seq
 
 
-def test_at_the_limit_of_its_agent_the_next_has_the_slot():
+def test_at_the_limit_of_its_worker_the_next_has_the_slot():
     machine = Machine(concurrency=2)
     machine.agent("n", "x", max_concurrency=2)
     assert machine.submit_all(*"abcd", requires=("x",)) == ["a", "b"]
@@ -512,11 +512,11 @@ def test_who_has_ended_leaves_no_slot_to_the_next():
 
 def test_where_another_was_put_off_it_is_asked_about_first():
     machine = Machine(concurrency=2, pools=Resources(cpu=4))
-    machine.policies.refuses = lambda row, agent: "no" if row.id == "z" else None
+    machine.policies.refuses = lambda row, worker: "no" if row.id == "z" else None
     _at_once(machine)
     kernel, row = machine.kernel, machine.row("b")
     assert kernel.complete_for_next(row, 1, machine.now) is None
-    machine.policies.refuses = lambda row, agent: None
+    machine.policies.refuses = lambda row, worker: None
     assert machine.end("b") == ["z"]
 
 
@@ -529,7 +529,7 @@ def test_where_another_is_above_its_quota_both_ways_are_gone():
     assert machine.end("b") == ["c"]
 
 
-def test_where_others_wait_for_a_slot_of_the_agent_the_first_of_them_has_it():
+def test_where_others_wait_for_a_slot_of_the_worker_the_first_of_them_has_it():
     machine = Machine(concurrency=4)
     machine.agent("n", "x", max_concurrency=2)
     assert machine.submit("b", type="kind", requires=("x",)) == ["b"]

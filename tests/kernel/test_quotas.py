@@ -21,7 +21,7 @@ def running(machine, kind):
     ]
 
 
-def test_an_agent_without_a_slot_is_waited_for_within_a_quota_too(machine):
+def test_a_worker_without_a_slot_is_waited_for_within_a_quota_too(machine):
     machine.agent("smith", "iron", max_concurrency=1)
     machine.change_quotas(Quota(type="forge", max_parallel=9))
     asks = {"type": "forge", "requires": ("iron",)}

@@ -27,8 +27,8 @@ def per_second(starts, burst=1, **more):
 
 def starts(machine):
     """What has started, and when after the first second."""
-    facts = [make(fact) for fact, _ in machine.sink if fact[0] is TaskStarted]
-    return [(fact.task_id, (fact.at_ns - SEC) / SEC) for fact in facts]
+    events = [make(event) for event, _ in machine.sink if event[0] is TaskStarted]
+    return [(event.task_id, (event.at_ns - SEC) / SEC) for event in events]
 
 
 # -- reference cases: Go's golang.org/x/time/rate, what it allows and when -------------
@@ -100,7 +100,7 @@ def test_where_the_registrys_word_does_not_hold_it_is_asked_again(machine):
     assert machine.after(SEC) == ["b"]
 
 
-def test_owners_that_share_wait_at_places_of_their_own():
+def test_tenants_that_share_wait_at_places_of_their_own():
     machine = Machine(policies=Policies(ranks=True), concurrency=100)
     machine.change_quotas(per_second(1))
     machine.submit_all("a", "b", "c", owner="ann")
@@ -173,10 +173,12 @@ def test_where_a_token_is_there_nothing_is_said_of_it():
     assert "start in a second" not in told.estimate.basis
 
 
-def test_the_fact_is_that_of_quotas_and_says_what_has_changed(machine):
+def test_the_event_is_that_of_quotas_and_says_what_has_changed(machine):
     machine.change_quotas(per_second(2.5, 4))
     machine.change_quotas(per_second(2.5, 4))
-    told = [make(fact).quotas for fact, _ in machine.sink if fact[0] is QuotasChanged]
+    told = [
+        make(event).quotas for event, _ in machine.sink if event[0] is QuotasChanged
+    ]
     limits = (("burst", 4_000_000), ("starts_per_second", 2_500_000))
     assert told == [(("type", "call", limits),)]
 
@@ -199,7 +201,7 @@ def test_what_is_wrong_with_a_rate_is_noticed(machine, spoil, told):
 # -- other lives -----------------------------------------------------------------------
 
 
-def test_what_is_left_is_left_in_the_next_life(machine):
+def test_what_is_left_is_left_in_the_next_incarnation(machine):
     machine.change_quotas(per_second(0.1, 2))
     machine.submit_all("a", "b", "c")
     machine.end("a")

@@ -146,11 +146,11 @@ def test_crashes_of_ours_are_nobodys_fault():
     """However often we crash, the task is neither charged nor taken for poison."""
     machine = twin()
     machine.submit("t", resources=Resources(cpu=1))
-    for life in range(2, 7):
+    for incarnation in range(2, 7):
         machine.restart()
-        assert machine.kernel.epoch == life
+        assert machine.kernel.epoch == incarnation
         assert machine.reopen() == ["t"]
-        assert machine.row("t").attempt == life
+        assert machine.row("t").attempt == incarnation
     extra = machine.extra("t")
     assert (extra.charged, extra.crashes) == (0, 0)
     assert machine.policies.elapsed == []
@@ -191,7 +191,7 @@ def test_charged_attempts_are_remembered():
 # -- agents ------------------------------------------------------------------------
 
 
-def test_agents_are_away_until_they_join():
+def test_workers_are_away_until_they_join():
     """Nothing goes to an agent before it joins again, or gives a sign of life."""
     machine = twin()
     machine.agent("far", "y", lease=5.0)
@@ -201,9 +201,9 @@ def test_agents_are_away_until_they_join():
     machine.restart()
     machine.kernel.paused = False
     assert machine.settle() == []
-    for name, agent in (("t", "local"), ("u", "a"), ("v", "far")):
+    for name, worker in (("t", "local"), ("u", "a"), ("v", "far")):
         (blocker,) = machine.why(name).blockers
-        assert (blocker.kind, blocker.name) == ("agent", agent)
+        assert (blocker.kind, blocker.name) == ("agent", worker)
         assert "is lost" in blocker.detail
     machine.agent("a", "x")
     assert machine.settle() == ["u"]
@@ -215,7 +215,7 @@ def test_agents_are_away_until_they_join():
     assert machine.told(AgentReturned) == [("far",)]
 
 
-def test_an_agent_that_joins_with_other_capabilities():
+def test_a_worker_that_joins_with_other_capabilities():
     """It is what it says now that counts."""
     machine = twin()
     machine.submit("t", requires=("x",))
@@ -224,10 +224,10 @@ def test_an_agent_that_joins_with_other_capabilities():
     machine.agent("a", "y")
     machine.agent("b", "x")
     assert machine.settle() == ["t"]
-    assert machine.agent_of("t") == "b"
+    assert machine.worker_of("t") == "b"
 
 
-def test_submissions_before_the_agents_are_back():
+def test_submissions_before_the_workers_are_back():
     """They are accepted: those who can do it are only away."""
     machine = twin()
     machine.submit("t")
@@ -283,7 +283,7 @@ def test_a_crash_during_recovery(situation):
     twice.restart()
     before = len(twice.sink)
     twice.restart()
-    told = [fact[0] for fact, _ in twice.sink[before:]]
+    told = [event[0] for event, _ in twice.sink[before:]]
     assert told == [OrchestratorStarted]
     assert unlike(once.kernel, twice.kernel, once.now) == [
         f"seq: {once.kernel.seq} and {once.kernel.seq + 1}",
@@ -350,7 +350,7 @@ def story():
 
 def test_the_story_has_something_of_everything(story):
     """So that its steps are worth a crash."""
-    told = {fact[0].__name__ for fact, _ in story.sink}
+    told = {event[0].__name__ for event, _ in story.sink}
     assert len(told) >= 20, told
     assert len(set(story.cuts)) > 25
 

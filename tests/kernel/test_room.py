@@ -27,18 +27,18 @@ NEEDS = [
 ]
 
 
-def has_room(kernel, row, agent):
+def has_room(kernel, row, worker):
     """By the definition: a slot, and of all that the task takes, enough."""
-    if agent.running >= agent.limit:
+    if worker.running >= worker.limit:
         return False
     return all(
-        (name in agent.capacity or name in kernel.pools)
-        and units <= (agent.free(name) if name in agent.capacity else units)
+        (name in worker.capacity or name in kernel.pools)
+        and units <= (worker.free(name) if name in worker.capacity else units)
         and (
             name not in kernel.pools
             or units <= kernel.pools[name].total - kernel.pools[name].used
         )
-        for name, units in wanted(row.bucket, agent)
+        for name, units in wanted(row.bucket, worker)
     )
 
 
@@ -49,32 +49,34 @@ class Asked(Policies):
         super().__init__(rigid=True)
         self.dice = dice
         self.backwards = dice.random() < 0.3
-        self.knows = lambda row, agent: "x" in agent.info.capabilities
+        self.knows = lambda row, worker: "x" in worker.info.capabilities
 
-    def match(self, row, agents, now):
-        names, reason, keeps = super().match(row, agents, now)
+    def match(self, row, workers, now):
+        names, reason, keeps = super().match(row, workers, now)
         return names[::-1] if self.backwards else names, reason, keeps
 
     def able(self, row):
         """By asking all agents: in the order of the registry."""
         kernel = self.kernel
         able = [
-            agent
-            for agent in kernel.agents.values()
-            if "x" in agent.info.capabilities
-            and not shut_out(agent, row.bucket.spec.requires)
-            and has_room(kernel, row, agent)
+            worker
+            for worker in kernel.agents.values()
+            if "x" in worker.info.capabilities
+            and not shut_out(worker, row.bucket.spec.requires)
+            and has_room(kernel, row, worker)
         ]
         return able[::-1] if self.backwards else able
 
     def route(self, row, candidates, now):
         able = self.able(row)
         assert list(candidates) == able
-        assert candidates.views == [agent.view for agent in able]
+        assert candidates.views == [worker.view for worker in able]
         assert len(candidates) == len(able)
-        assert all(agent in candidates for agent in able)
-        others = [agent for agent in self.kernel.agents.values() if agent not in able]
-        assert not any(agent in candidates for agent in others)
+        assert all(worker in candidates for worker in able)
+        others = [
+            worker for worker in self.kernel.agents.values() if worker not in able
+        ]
+        assert not any(worker in candidates for worker in others)
         return self.dice.choice(able), "drawn", False
 
 
@@ -148,32 +150,32 @@ def test_what_an_attempt_gives_back_while_it_waits_is_known():
     kernel, row = machine.kernel, machine.row("t")
     kernel.yield_slot(row, row.attempt, machine.now)
     assert machine.settle() == ["v"]
-    assert machine.agent_of("v") == "a"
+    assert machine.worker_of("v") == "a"
     machine.end("v")
     # It is looked at while the slot is free, and again once that is taken.
-    machine.policies.refuses = lambda row, agent: "not now"
+    machine.policies.refuses = lambda row, worker: "not now"
     assert machine.submit("w", requires=("x",)) == []
     kernel.reclaim_slot(row, row.attempt, machine.now)
     machine.settle()
-    machine.policies.refuses = lambda row, agent: None
+    machine.policies.refuses = lambda row, worker: None
     machine.submit("call")
     assert machine.end("call") == []
     assert machine.end("t") == ["w"]
 
 
-def cost(agents, tasks=300):
+def cost(workers, tasks=300):
     """Seconds of the processor for a start and an end among so many busy agents."""
 
     class First(Policies):
         def route(self, row, candidates, now):
             return candidates[0], "the first", False
 
-    machine = Machine(policies=First(), listening=False, concurrency=2 * agents)
+    machine = Machine(policies=First(), listening=False, concurrency=2 * workers)
     kernel, now = machine.kernel, machine.now
-    for number in range(agents):
-        kernel.add_agent(Agent(f"a{number}", ("x",), max_concurrency=1), now)
+    for number in range(workers):
+        kernel.add_worker(Agent(f"a{number}", ("x",), max_concurrency=1), now)
     bucket = kernel.bucket(Spec("t", ("x",)))
-    for number in range(agents):
+    for number in range(workers):
         kernel.submit(f"r{number}", bucket, None, now)
     kernel.dispatch(now)
     running = kernel.starts[:]
@@ -186,18 +188,18 @@ def cost(agents, tasks=300):
         kernel.dispatch(now)
         running += kernel.starts
         kernel.starts.clear()
-    assert len(running) == agents
+    assert len(running) == workers
     return process_time() - began
 
 
-def test_a_start_among_many_busy_agents_costs_what_it_costs_among_few():
+def test_a_start_among_many_busy_workers_costs_what_it_costs_among_few():
     """Among a thousand it would take forty times as long, if all were asked."""
     few = min(cost(20) for _ in range(2))
     many = min(cost(1_000) for _ in range(2))
     assert many < 8 * few
 
 
-def test_nobody_waits_for_an_agent_whose_slots_are_lost():
+def test_nobody_waits_for_a_worker_whose_slots_are_lost():
     """It would do better, and never has a slot again: the task goes where it fails."""
     machine = Machine(waits_for_better=True, grace_ns=SEC)
     machine.agent("good", "x", max_concurrency=1)

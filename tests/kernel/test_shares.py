@@ -30,13 +30,13 @@ def submit(machine, owner, count, name=None, **options):
     ]
 
 
-def test_grants_that_change_count_for_their_owner():
+def test_grants_that_change_count_for_their_tenant():
     policies = Sharing()
     policies.ranks = True
     machine = Machine(policies=policies, pools=Resources(cpu=8))
     machine.submit("hold", owner="ben", resources=Resources(cpu=4))
     machine.submit("a", owner="ann", resources=elastic(8, 1))
-    share = machine.kernel.shares.by_owner["ann"]
+    share = machine.kernel.shares.by_tenant["ann"]
     assert share.held == {"cpu": 4_000_000}
     machine.checkpoint("a")
     machine.end("hold")
@@ -71,25 +71,25 @@ def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     kernel = machine.kernel
     for number in range(3):
         submit(machine, f"owner{number}", 1, name=f"t{number}-")
-    assert len(kernel.shares.by_owner) == 3
+    assert len(kernel.shares.by_tenant) == 3
     kernel.most_buckets = 0
     machine.end("t0-0")
     kernel.bucket(Spec("new", owner="late"))
-    assert [*kernel.shares.by_owner] == ["owner0", "owner1", "owner2", "late"]
+    assert [*kernel.shares.by_tenant] == ["owner0", "owner1", "owner2", "late"]
     kernel.shares.served += MANY
     kernel.most_buckets = 0
     kernel.bucket(Spec("newer", owner="late"))
     # The one runs, the other waits, and the last was just named.
-    assert [*kernel.shares.by_owner] == ["owner1", "owner2", "late"]
+    assert [*kernel.shares.by_tenant] == ["owner1", "owner2", "late"]
     assert machine.end("t1-1") == ["t2-2"]
     machine.end("t2-2")
     kernel.most_buckets = 0
     kernel.bucket(Spec("newest", owner="late"))
     # However many were served before, the last one was served lately.
-    assert [*kernel.shares.by_owner] == ["owner2", "late"]
+    assert [*kernel.shares.by_tenant] == ["owner2", "late"]
 
 
-def test_an_owner_who_is_in_no_queue_is_found():
+def test_a_tenant_who_is_in_no_queue_is_found():
     machine = sharing(concurrency=1)
     submit(machine, "ben", 1)
     submit(machine, "ann", 1)
@@ -98,7 +98,7 @@ def test_an_owner_who_is_in_no_queue_is_found():
         check_invariants(machine.kernel)
 
 
-def test_what_an_owner_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
+def test_what_a_tenant_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
     machine = sharing(pools=Resources(cpu=4), concurrency=8)
     submit(machine, "ann", 4, resources=Resources(cpu=3))
     view = ShareView(machine.kernel, machine.row("ann0").bucket.share)
@@ -112,7 +112,7 @@ def test_what_an_owner_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
     assert (other.held, other.wanted) == (Resources(), Resources(cpu=4))
 
 
-def test_only_what_there_is_a_pool_of_counts_for_the_share_of_an_owner():
+def test_only_what_there_is_a_pool_of_counts_for_the_share_of_a_tenant():
     """What only an agent has is held, too."""
     machine = sharing(pools=Resources(cpu=4, gpu=2), concurrency=10)
     machine.agent("y", "y", capacity=Resources(licence=2))
@@ -130,7 +130,7 @@ def test_an_attempt_that_waits_has_given_its_slot_back():
     machine = sharing(concurrency=2)
     submit(machine, "ann", 1)
     row, kernel = machine.row("ann0"), machine.kernel
-    share = kernel.shares.by_owner["ann"]
+    share = kernel.shares.by_tenant["ann"]
     assert kernel.yield_slot(row, 1, machine.now)
     assert share.running == 0
     assert kernel.reclaim_slot(row, 1, machine.now)
@@ -140,7 +140,7 @@ def test_an_attempt_that_waits_has_given_its_slot_back():
     assert share.running == 0
 
 
-def test_an_attempt_that_waits_for_its_slot_goes_before_all_owners():
+def test_an_attempt_that_waits_for_its_slot_goes_before_all_tenants():
     machine = sharing(concurrency=1)
     submit(machine, "ann", 1)
     row, kernel = machine.row("ann0"), machine.kernel
@@ -148,14 +148,14 @@ def test_an_attempt_that_waits_for_its_slot_goes_before_all_owners():
     assert submit(machine, "ben", 2) == ["ben1"]
     assert not kernel.reclaim_slot(row, 1, machine.now)
     assert machine.end("ben1") == []
-    assert kernel.shares.by_owner["ann"].running == 1
+    assert kernel.shares.by_tenant["ann"].running == 1
     assert machine.end("ann0") == ["ben2"]
 
 
-def test_what_takes_long_to_stop_is_held_for_its_owner():
+def test_what_takes_long_to_stop_is_held_for_its_tenant():
     machine = sharing(concurrency=2)
     submit(machine, "ann", 1)
-    row, share = machine.row("ann0"), machine.kernel.shares.by_owner["ann"]
+    row, share = machine.row("ann0"), machine.kernel.shares.by_tenant["ann"]
     machine.cancel("ann0")
     machine.kernel.give_up(row, machine.now)
     check_invariants(machine.kernel)
@@ -175,6 +175,6 @@ def test_what_takes_long_to_stop_is_held_for_its_owner():
 def test_what_does_not_add_up_is_found(spoil, said):
     machine = sharing(concurrency=1, pools=Resources(cpu=4))
     submit(machine, "ann", 2, resources=Resources(cpu=1))
-    spoil(machine.kernel.shares.by_owner["ann"])
+    spoil(machine.kernel.shares.by_tenant["ann"])
     with pytest.raises(InternalError, match=said):
         check_invariants(machine.kernel)

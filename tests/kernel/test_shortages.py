@@ -78,7 +78,7 @@ class Trial:
 
     def lift(self, short: Shortage, less: int = 0) -> None:
         """Let there be enough of what is *short*, or so much *less*; nothing else."""
-        kernel, agent, name = self.kernel, short.agent, short.name
+        kernel, worker, name = self.kernel, short.agent, short.name
         missing = short.missing - less
         match short.kind:
             case "not_started":
@@ -95,7 +95,7 @@ class Trial:
                 rate.spent, rate.at_ns = rate.total - TOKEN, self.now
             case "quota":
                 kernel.pools[name].total += missing
-                kernel.agents_version += 1
+                kernel.workers_version += 1
             case "reservation":
                 kernel.cancel(kernel.row(name), self.now, "called off")
             case "fails":
@@ -104,19 +104,19 @@ class Trial:
                 row_extra(self.row).failed_on = ()
             case _:
                 getattr(self, f"lift_{short.kind.replace(' ', '_').replace('-', '_')}")(
-                    agent, short, missing
+                    worker, short, missing
                 )
 
     def join(self) -> None:
         """An agent joins that the registry is content with."""
         for number in range(5):
             name, needs = "new" + "w" * number, self.row.bucket.spec.requires or ()
-            agent = self.kernel.add_agent(Agent(name, needs), self.now)
-            if self.policies.knows(self.row, agent):
+            worker = self.kernel.add_worker(Agent(name, needs), self.now)
+            if self.policies.knows(self.row, worker):
                 return
 
-    def lift_lost(self, agent: Any, *_: object) -> None:
-        heard(self.kernel, agent, self.now)
+    def lift_lost(self, worker: Any, *_: object) -> None:
+        heard(self.kernel, worker, self.now)
 
     def lift_scope(self, _: Any, short: Shortage, missing: int) -> None:
         self.kernel.beside[short.name].used -= missing
@@ -125,47 +125,47 @@ class Trial:
         scopes = self.kernel.limits[-1]
         scopes.turns_away(self.kernel, scopes.first)
 
-    def lift_draining(self, agent: Any, *_: object) -> None:
-        self.kernel.drain(agent.name, "", self.now)
+    def lift_draining(self, worker: Any, *_: object) -> None:
+        self.kernel.drain(worker.name, "", self.now)
 
-    def lift_breaker_open(self, agent: Any, short: Shortage, _: int) -> None:
-        agent.breakers[short.name].state = "closed"
-        self.kernel.agents_version += 1
+    def lift_breaker_open(self, worker: Any, short: Shortage, _: int) -> None:
+        worker.breakers[short.name].state = "closed"
+        self.kernel.workers_version += 1
 
     lift_breaker_half_open = lift_breaker_open
 
-    def lift_busy(self, agent: Any, _: Shortage, missing: int) -> None:
-        agent.running -= missing
+    def lift_busy(self, worker: Any, _: Shortage, missing: int) -> None:
+        worker.running -= missing
 
-    def lift_too_little(self, agent: Any, short: Shortage, missing: int) -> None:
+    def lift_too_little(self, worker: Any, short: Shortage, missing: int) -> None:
         if short.pool is not None:
             self.kernel.pools[short.name].used -= missing
         else:
-            agent.used[short.name] -= missing
+            worker.used[short.name] -= missing
 
-    def lift_too_small(self, agent: Any, short: Shortage, missing: int) -> None:
-        self.kernel.agents_version += 1
-        if short.pool is None and short.name in agent.capacity:
-            agent.capacity[short.name] += missing
+    def lift_too_small(self, worker: Any, short: Shortage, missing: int) -> None:
+        self.kernel.workers_version += 1
+        if short.pool is None and short.name in worker.capacity:
+            worker.capacity[short.name] += missing
         else:
             self.kernel.pools.setdefault(short.name, PoolRow(short.name, 0))
             self.kernel.pools[short.name].total += missing
 
-    def lift_allocator(self, agent: Any, *_: object) -> None:
+    def lift_allocator(self, worker: Any, *_: object) -> None:
         """It grants nothing at all, which is enough, and is asked again."""
         self.row.bucket.refusal = ""
         real: Callable[..., Any] = self.policies.allocate
         vars(self.policies)["allocate"] = lambda asked, on, *rest: (
             ((), "", False)
-            if asked is self.row and on is agent
+            if asked is self.row and on is worker
             else real(asked, on, *rest)
         )
 
 
 def alike(short: Shortage) -> tuple[Any, ...]:
     """What it is about, however much of it is short."""
-    agent = "" if short.agent is None else short.agent.name
-    return short.kind, short.name, agent, short.pool is None
+    worker = "" if short.agent is None else short.agent.name
+    return short.kind, short.name, worker, short.pool is None
 
 
 def check(run: Hindered, task_id: str, seen: Counter[str]) -> None:
@@ -199,7 +199,7 @@ def check(run: Hindered, task_id: str, seen: Counter[str]) -> None:
             for short in trial.shorts()[:1]:
                 trial.lift(short)
         # What was lifted by hand has told nobody.
-        trial.kernel.agents_version += 1
+        trial.kernel.workers_version += 1
         queue.unpark_all(trial.kernel)
         assert trial.starts(), (task_id, trial.shorts())
         seen["starts at last"] += 1
@@ -240,7 +240,7 @@ def test_after_a_dispatch_nothing_waits_that_could_start(seed: int) -> None:
         assert run.runnable() == []
 
 
-def test_what_only_an_agent_without_new_work_can_do_is_stuck() -> None:
+def test_what_only_a_worker_without_new_work_can_do_is_stuck() -> None:
     """It is said why, and how the agent has work again."""
     machine = Machine()
     machine.agent("a", "x")

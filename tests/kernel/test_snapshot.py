@@ -60,47 +60,47 @@ def new_like(kernel, policies=None, pools=None, **config):
     return Kernel(settings, folding, Random(0), pools)
 
 
-def folded(kernel, facts):
-    for fact in facts:
-        fold(kernel, fact)
+def folded(kernel, events):
+    for event in events:
+        fold(kernel, event)
     return kernel
 
 
 class Journal:
     """Facts, found by their number and by their task; it counts what is read."""
 
-    def __init__(self, facts):
-        self.facts = list(facts)
+    def __init__(self, events):
+        self.facts = list(events)
         self.selected = 0
         self.by_task = {}
-        for fact in self.facts:
-            if issubclass(fact[0], TaskEvent):
-                self.by_task.setdefault(fact[3], []).append(fact)
+        for event in self.facts:
+            if issubclass(event[0], TaskEvent):
+                self.by_task.setdefault(event[3], []).append(event)
 
     def select(self, ids, until):
         assert len(set(ids)) == len(ids)
         found = chain.from_iterable(self.by_task.get(name, ()) for name in ids)
-        for fact in sorted(found, key=lambda fact: fact[1]):
-            if fact[1] <= until:
+        for event in sorted(found, key=lambda event: event[1]):
+            if event[1] <= until:
                 self.selected += 1
-                yield fact
+                yield event
 
     def read(self, after=0):
-        return [fact for fact in self.facts if fact[1] > after]
+        return [event for event in self.facts if event[1] > after]
 
 
 def restore(kernel, state, journal):
     """Bring *kernel*, which is new, to where *state* was taken."""
     restoration = Restoration(kernel, json.loads(json.dumps(state)))
     seq = restoration.seq
-    facts = chain(journal.select(restoration.ids, seq), journal.read(seq))
-    while more := restoration.missing(facts):
-        facts = journal.select(more, seq)
-    for fact in journal.select(restoration.ids, seq):
-        restoration.fold(fact)
-    for fact in journal.facts:
-        if fact[1] in restoration.events:
-            restoration.fold(fact)
+    events = chain(journal.select(restoration.ids, seq), journal.read(seq))
+    while more := restoration.missing(events):
+        events = journal.select(more, seq)
+    for event in journal.select(restoration.ids, seq):
+        restoration.fold(event)
+    for event in journal.facts:
+        if event[1] in restoration.events:
+            restoration.fold(event)
     restoration.finish()
     return kernel
 
@@ -147,23 +147,23 @@ def assert_alike(full, short):
     short.evicted = known
 
 
-def both_ways(live, state, facts, pools=None):
+def both_ways(live, state, events, pools=None):
     """
-    The two kernels to which *facts* lead, by way of *state* and without it.
+    The two kernels to which *events* lead, by way of *state* and without it.
 
     They are compared where *state* was taken, and after the last fact.
     """
-    journal = Journal(facts)
+    journal = Journal(events)
     seq = state["counters"]["seq"]
     # The next life begins no earlier, whatever its clock says.
-    assert state["at_ns"] >= max((f[2] for f in facts if f[1] <= seq), default=0)
+    assert state["at_ns"] >= max((f[2] for f in events if f[1] <= seq), default=0)
     new = new_like(live, pools=pools)
-    full = folded(new, [fact for fact in facts if fact[1] <= seq])
+    full = folded(new, [event for event in events if event[1] <= seq])
     short = restore(new_like(live), state, journal)
     assert_alike(full, short)
-    for fact in journal.read(seq):
-        fold(full, fact)
-        fold(short, fact)
+    for event in journal.read(seq):
+        fold(full, event)
+        fold(short, event)
     assert_alike(full, short)
     return full, short
 
@@ -179,10 +179,10 @@ def told_by(kernel, now):
     sink = []
     kernel.listen(sink, frozenset(CATALOGUE))
     recover(kernel, kernel.epoch + 1, now)
-    for agent in list(kernel.agents.values()):
-        kernel.add_agent(agent.info, now)
+    for worker in list(kernel.agents.values()):
+        kernel.add_worker(worker.info, now)
     plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
-    kernel.add_agent(Agent("all", ("x", "y", "z"), capacity=plenty), now)
+    kernel.add_worker(Agent("all", ("x", "y", "z"), capacity=plenty), now)
     kernel.change_quotas([(*whose, ()) for whose in kernel.quotas], now)
     for row in list(kernel.allocations.values()):
         kernel.release_allocation(row, now)
@@ -190,8 +190,10 @@ def told_by(kernel, now):
     kernel.paused = False
     for number in range(400):
         now += SEC
-        for agent in kernel.agents.values():
-            kernel.beat(agent.name, [(row.id, row.attempt) for row in agent.seen], now)
+        for worker in kernel.agents.values():
+            kernel.beat(
+                worker.name, [(row.id, row.attempt) for row in worker.seen], now
+            )
         for row in list(kernel.tasks.values()):
             if row.state is S.SUSPENDED:
                 kernel.resume(row, now)
@@ -203,7 +205,7 @@ def told_by(kernel, now):
         if not any(row.state not in TERMINAL for row in kernel.tasks.values()):
             break
     assert not any(row.state not in TERMINAL for row in kernel.tasks.values())
-    return [fact for fact, _ in sink]
+    return [event for event, _ in sink]
 
 
 def assert_same_sequel(full, short, now):
@@ -223,7 +225,7 @@ WHEN = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
 # Of what was skipped and has left memory, somebody asks where it began.
 @example(seed=1981, keep=1, when=[0.5])
 @given(seed=st.integers(0, 10**6), keep=st.integers(0, 5), when=WHEN)
-def test_a_snapshot_leads_where_all_facts_lead(seed, keep, when):
+def test_a_snapshot_leads_where_all_events_lead(seed, keep, when):
     """Of a random run, after random steps; and the next life tells the same."""
     made = Run(Random(seed))
     machine = made.machine
@@ -235,9 +237,9 @@ def test_a_snapshot_leads_where_all_facts_lead(seed, keep, when):
         made.step()
         if step in places:
             states.append(take_snapshot(machine.kernel, machine.now))
-    facts = [fact for fact, _ in machine.sink]
+    events = [event for event, _ in machine.sink]
     for state in states:
-        full, short = both_ways(machine.kernel, state, facts, machine.pools)
+        full, short = both_ways(machine.kernel, state, events, machine.pools)
         assert differences(machine.kernel, full) == []
         assert_same_sequel(full, short, machine.now + SEC)
 
@@ -271,12 +273,12 @@ def test_the_same_of_a_simulated_world(seed, when):
     """Where messages are lost, agents die, and we crash as well."""
     snapshots = Snapshots()
     world: Any = explore(seed, 40, check=snapshots).world
-    facts = [fact for fact, _ in world.journal.read()]
-    seqs = sorted(seq for seq in snapshots.states if seq <= facts[-1][1])
+    events = [event for event, _ in world.journal.read()]
+    seqs = sorted(seq for seq in snapshots.states if seq <= events[-1][1])
     for place in when:
         state = snapshots.states[seqs[int(place * len(seqs))]]
-        full, short = both_ways(world.life.kernel, state, facts)
-        assert_same_sequel(full, short, facts[-1][2] + SEC)
+        full, short = both_ways(world.incarnation.kernel, state, events)
+        assert_same_sequel(full, short, events[-1][2] + SEC)
 
 
 # -- what is needed besides the tasks in memory --------------------------------------
@@ -288,23 +290,23 @@ def with_snapshot(before, after=lambda machine: None, **config):
     before(machine)
     state = take_snapshot(machine.kernel, machine.now)
     after(machine)
-    facts = [fact for fact, _ in machine.sink]
-    full, short = both_ways(machine.kernel, state, facts)
+    events = [event for event, _ in machine.sink]
+    full, short = both_ways(machine.kernel, state, events)
     assert_same_sequel(full, short, machine.now + SEC)
-    return machine, state, facts
+    return machine, state, events
 
 
 @pytest.mark.parametrize("story", [tripped, probed, mended, documented])
-def test_what_an_agent_may_get_and_what_is_kept_is_in_a_snapshot(story):
-    machine, state, facts = with_snapshot(story)
-    short = restored(machine, state, facts)
+def test_what_a_worker_may_get_and_what_is_kept_is_in_a_snapshot(story):
+    machine, state, events = with_snapshot(story)
+    short = restored(machine, state, events)
     assert take_snapshot(short, machine.now) == take_snapshot(
         machine.kernel, machine.now
     )
 
 
-def restored(machine, state, facts):
-    return restore(new_like(machine.kernel), state, Journal(facts))
+def restored(machine, state, events):
+    return restore(new_like(machine.kernel), state, Journal(events))
 
 
 @pytest.mark.parametrize("then", [(), (Quota(type="call"),)])
@@ -326,8 +328,8 @@ def test_an_attempt_that_holds_other_amounts_since_there_is_another_quota(first,
         m.end("u")
 
     four = Resources(cpu=4)
-    _, _, facts = with_snapshot(before, after, policies=Sharing(), pools=four)
-    assert any(fact[0] is AllocationChanged for fact in facts)
+    _, _, events = with_snapshot(before, after, policies=Sharing(), pools=four)
+    assert any(event[0] is AllocationChanged for event in events)
 
 
 # -- other lives, other settings -----------------------------------------------------
@@ -339,10 +341,10 @@ def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
     machine.submit("stubborn")
     machine.cancel("stubborn")
     machine.after(20 * SEC)
-    facts = [fact for fact, _ in machine.sink]
+    events = [event for event, _ in machine.sink]
 
     wide = new_like(machine.kernel, keep_finished=9)
-    short = restore(wide, take_snapshot(machine.kernel, machine.now), Journal(facts))
+    short = restore(wide, take_snapshot(machine.kernel, machine.now), Journal(events))
     assert "stubborn" not in short.tasks
     assert dict(short.evicted.items()) == {"stubborn": S.CANCELLED}
     assert short.running == 1
@@ -362,17 +364,17 @@ def test_a_snapshot_of_another_version_is_refused():
 
 
 @pytest.mark.parametrize("kind", [TaskSubmitted, TaskStarted, TaskCompleted])
-def test_facts_that_do_not_lead_there_are_noticed(kind):
+def test_events_that_do_not_lead_there_are_noticed(kind):
     """Of each kind that is frequent, one is missing in the journal."""
     machine = Machine(keep_finished=1)
     machine.submit("a")
     machine.submit("b", after=["a"])
     machine.end("a")
     state = take_snapshot(machine.kernel, machine.now)
-    facts = [fact for fact, _ in machine.sink]
-    facts.remove(next(fact for fact in facts[::-1] if fact[0] is kind))
+    events = [event for event, _ in machine.sink]
+    events.remove(next(event for event in events[::-1] if event[0] is kind))
     with pytest.raises((InternalError, KeyError)):
-        restore(new_like(machine.kernel), state, Journal(facts))
+        restore(new_like(machine.kernel), state, Journal(events))
 
 
 def test_of_many_types_the_records_are_as_they_were(monkeypatch):
@@ -384,6 +386,6 @@ def test_of_many_types_the_records_are_as_they_were(monkeypatch):
             machine.submit(f"t{number}", type=f"kind{number}")
             machine.end(f"t{number}")
 
-    machine, state, facts = with_snapshot(before, keep_finished=1)
-    records = restored(machine, state, facts).agents["local"].records
+    machine, state, events = with_snapshot(before, keep_finished=1)
+    records = restored(machine, state, events).agents["local"].records
     assert [*records] == ["kind0", "(other)"]

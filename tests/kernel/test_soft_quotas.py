@@ -77,11 +77,11 @@ def test_a_policy_that_fails_when_it_is_their_turn(machine):
     asks = {"requires": ("iron",)}
     matched = machine.policies.match
 
-    def match(row, agents, now):
+    def match(row, workers, now):
         # When all that stays within its quotas has started, it is matched once more.
         if row.id == "a" and "x" in machine.running():
             raise PolicyFault("registry", ValueError("it broke"))
-        return matched(row, agents, now)
+        return matched(row, workers, now)
 
     machine.policies.match = match
     assert together(machine, *renders("a", "b", **asks), *others("x")) == ["x", "b"]
@@ -104,7 +104,7 @@ def test_a_queue_that_fails_when_it_is_their_turn(machine):
     assert machine.error("a")[2] == "component"
 
 
-def test_where_all_above_are_called_off_no_owner_has_a_turn(machine):
+def test_where_all_above_are_called_off_no_tenant_has_a_turn(machine):
     machine = Twin(policies=Policies(ranks=True), concurrency=2)
     machine.change_quotas(soft(max_parallel=0))
     tasks = [*renders("a", owner="ann"), *others("x", "y", owner="bob")]

@@ -44,9 +44,9 @@ def test_it_happens_as_it_is_told(story: str, every: int) -> None:
     changes = list(unified_diff(before, now, "told", "happened", lineterm=""))
     assert not changes, "\n".join(changes)
     for machine, snapshots in lives.items():
-        facts = [fact for fact, _ in machine.sink]
+        events = [event for event, _ in machine.sink]
         for snapshot in snapshots:
-            both_ways(machine.kernel, snapshot, facts, pools=machine.pools)
+            both_ways(machine.kernel, snapshot, events, pools=machine.pools)
         machine.restart()
         machine.reopen()
 

@@ -33,7 +33,7 @@ def test_the_plain_path_asks_nobody_again():
     assert machine.extra("c").priority == 2
 
 
-def test_an_agent_that_came_later_may_be_too_small():
+def test_a_worker_that_came_later_may_be_too_small():
     """What was waited for does not start where there will never be enough."""
     machine = Machine(refuse_unknown=False)
     wants = {"requires": ("x",), "resources": Resources(gpu=2)}
@@ -171,6 +171,6 @@ def test_a_submission_is_plain_where_nobody_is_to_be_asked(option):
         assert policies.asked == asked.get(option, [])
     assert machine.kernel.plain is (option == "")
     # That somebody can do it is known from then on.
-    assert bucket.checked == machine.kernel.agents_version
+    assert bucket.checked == machine.kernel.workers_version
     machine.after(6 * SEC)
     assert machine.state("b") is (S.FAILED if option == "age" else S.QUEUED)

@@ -52,9 +52,9 @@ def why(machine, task_id):
     return explain(machine.kernel, machine.row(task_id), machine.now)
 
 
-def used(machine, agent=""):
+def used(machine, worker=""):
     kernel = machine.kernel
-    group = kernel.agents[agent].units["gpu"] if agent else kernel.pools["gpu"].units
+    group = kernel.agents[worker].units["gpu"] if worker else kernel.pools["gpu"].units
     return {name: row.used / 1e6 for name, row in group.units.items()}
 
 
@@ -134,27 +134,27 @@ def far(m, name, *names, **options):
     return m.agent(name, "x", capacity=Resources(gpu=NamedUnits(*names)), **options)
 
 
-def test_an_agent_loses_a_unit():
+def test_a_worker_loses_a_unit():
     m = Twin(concurrency=50)
-    agent = far(m, "one", "0", "1", lease=9.0)
+    worker = far(m, "one", "0", "1", lease=9.0)
     asks(m, "a", 1, requires=("x",))
-    info = type(agent.info)(
+    info = type(worker.info)(
         "one", ("x",), capacity=Resources(gpu=NamedUnits("1")), lease=9.0
     )
-    m.kernel.add_agent(info, m.now, goes_on=True)
+    m.kernel.add_worker(info, m.now, goes_on=True)
     m.mirror()
-    assert (units(m, "a"), agent.capacity["gpu"]) == (("0",), 2_000_000)
+    assert (units(m, "a"), worker.capacity["gpu"]) == (("0",), 2_000_000)
     assert asks(m, "b", 1, requires=("x",)) == ["b"]
     assert units(m, "b") == ("1",)
     m.end("a")
-    assert agent.capacity["gpu"] == 1_000_000
+    assert worker.capacity["gpu"] == 1_000_000
     assert asks(m, "c", 1, requires=("x",)) == []
     # It has started anew, with other units: what it had is lost.
     far(m, "one", "a", "b", lease=9.0)
     m.settle()
     assert (units(m, "b"), units(m, "c")) == (("a",), ("b",))
     m.agent("one", "x", lease=9.0)
-    assert not agent.units
+    assert not worker.units
 
 
 # -- with the other parts --------------------------------------------------------------
@@ -185,9 +185,9 @@ def test_an_elastic_request_keeps_its_units():
     allocate = m.policies.allocate
     granted = {"gpu": 2_000_000, "cpu": 4_000_000}
 
-    def grant(row, agent, request, now, least=None, held=None):
+    def grant(row, worker, request, now, least=None, held=None):
         if least is None:
-            return allocate(row, agent, request, now)
+            return allocate(row, worker, request, now)
         return tuple((n, min(granted[n], u)) for n, u in request), "its share", False
 
     m.policies.allocate = grant
@@ -208,9 +208,9 @@ def granting(machine, much):
     """*machine* grants elastic requests so much, or all if that is less."""
     allocate = machine.policies.allocate
 
-    def grant(row, agent, request, now, least=None, held=None):
+    def grant(row, worker, request, now, least=None, held=None):
         if least is None:
-            return allocate(row, agent, request, now)
+            return allocate(row, worker, request, now)
         units = int(much * 1_000_000)
         return tuple((n, min(units, u)) for n, u in request), "its share", False
 
@@ -267,12 +267,12 @@ def restored(m, kernel_class=Kernel):
     state = json.loads(json.dumps(take_snapshot(m.kernel, m.now)))
     kernel = kernel_class(m.kernel.config, Policies(), Random(0))
     way = Restoration(kernel, state)
-    facts = [(make(fact), cargo) for fact, cargo in m.sink]
-    while way.missing([fact for fact, _ in facts]):
+    events = [(make(event), cargo) for event, cargo in m.sink]
+    while way.missing([event for event, _ in events]):
         pass
-    for fact, cargo in facts:
-        if getattr(fact, "task_id", None) in way.ids:
-            way.fold(fact, cargo)
+    for event, cargo in events:
+        if getattr(event, "task_id", None) in way.ids:
+            way.fold(event, cargo)
     way.finish()
     return kernel
 
@@ -293,15 +293,15 @@ def test_a_snapshot_has_names_and_holders():
     assert kernel.pools["gpu"].total == 3_000_000
 
 
-def test_facts_without_names_are_read():
+def test_events_without_names_are_read():
     m = Machine(pools=Resources(gpu=2))
     asks(m, "a", 1)
     kernel = Kernel(m.kernel.config, Policies(), Random(0), m.pools)
-    for fact, cargo in m.sink:
-        kind = fact[0]
+    for event, cargo in m.sink:
+        kind = event[0]
         # As they were before.
-        short = fact[:-1] if kind in (TaskStarted, PoolsChanged) else fact
-        fold(kernel, make(tuple(short)) if kind is not AgentJoined else fact, cargo)
+        short = event[:-1] if kind in (TaskStarted, PoolsChanged) else event
+        fold(kernel, make(tuple(short)) if kind is not AgentJoined else event, cargo)
     assert differences(m.kernel, kernel) == []
 
 
@@ -365,7 +365,7 @@ class UnitsRun(Run):
             info = kernel.agents["own"].info
             capacity = Resources(gpu=NamedUnits(*names))
             info = type(info)("own", info.capabilities, 4, capacity)
-            kernel.add_agent(info, self.machine.now, goes_on=dice.random() < 0.7)
+            kernel.add_worker(info, self.machine.now, goes_on=dice.random() < 0.7)
             check_invariants(kernel)
             self.machine.settle()
 

@@ -20,7 +20,7 @@ OWN, OTHERS = facts_of(TEXT)
 
 #: The moves of the table, each with the function that makes it.
 TABLE: dict[Move, Callable[..., object]] = {
-    (before, each.fact, each.of_dependent, after): each.function
+    (before, each.event, each.of_dependent, after): each.function
     for each in MOVES
     for before, afters in each.after.items()
     for after in afters
@@ -28,7 +28,7 @@ TABLE: dict[Move, Callable[..., object]] = {
 #: Moves of the table that no world makes, and why not.
 NEVER_TAKEN: dict[Move, str] = {}
 #: Changes that the StateMachine is asked about, and that no single fact makes.
-OF_NO_FACT = {
+OF_NO_EVENT = {
     (None, TaskState.BLOCKED): "it is PENDING first: TaskSubmitted, then TaskBlocked",
 }
 
@@ -62,8 +62,8 @@ def moves_of(worlds: Callable[[], Iterable[World]]) -> dict[Move, set[CodeType]]
 
 def unlisted(moves: Iterable[Move]) -> Iterator[Move]:
     """Those of *moves* that are made by facts of the table, and do not stand there."""
-    facts = {each.fact for each in MOVES}
-    return (move for move in moves if move[1] in facts and move not in TABLE)
+    events = {each.event for each in MOVES}
+    return (move for move in moves if move[1] in events and move not in TABLE)
 
 
 def test_every_command_is_on_the_page_with_its_file_and_its_function():
@@ -72,7 +72,7 @@ def test_every_command_is_on_the_page_with_its_file_and_its_function():
     assert page(OWN, OTHERS) == TEXT
 
 
-def test_a_command_makes_no_fact_that_the_page_does_not_name():
+def test_a_command_makes_no_event_that_the_page_does_not_name():
     seen, _ = lived(few)
     for name in VERBS:
         assert seen.own[name] <= OWN[name], name
@@ -92,8 +92,8 @@ def test_each_move_of_the_table_is_made_by_its_function_and_no_other_is():
 
 def test_a_change_of_state_without_a_move_of_the_table_is_none():
     """Whatever fact changes the state of a task, the table says so."""
-    facts = {each.fact for each in MOVES}
-    others = {move for move in moves_of(few) if move[1] not in facts}
+    events = {each.event for each in MOVES}
+    others = {move for move in moves_of(few) if move[1] not in events}
     assert [move for move in others if move[0] is not move[3]] == []
 
 
@@ -102,17 +102,17 @@ def test_the_two_tables_say_the_same():
     changes = {(move[0], move[3]) for move in TABLE if move[0] is not move[3]}
     changes -= {(TaskState.RUNNING, TaskState.QUEUED)}
     possible = {(b, after) for b, afters in TRANSITIONS.items() for after in afters}
-    assert changes | OF_NO_FACT.keys() == possible
-    assert not changes & OF_NO_FACT.keys()
+    assert changes | OF_NO_EVENT.keys() == possible
+    assert not changes & OF_NO_EVENT.keys()
 
 
 def test_what_a_verb_and_a_fold_call_stands_in_the_table():
-    named = {each.fact: each.function for each in MOVES if not each.of_dependent}
-    assert {fact: named[fact] for fact in _application.APPLY} == _application.APPLY
+    named = {each.event: each.function for each in MOVES if not each.of_dependent}
+    assert {event: named[event] for event in _application.APPLY} == _application.APPLY
 
 
 @pytest.mark.slow("many random worlds")
-def test_at_length_each_fact_of_the_page_is_made_and_no_other_move():
+def test_at_length_each_event_of_the_page_is_made_and_no_other_move():
     seen, _ = lived(many)
     for name in VERBS:
         assert seen.own[name] == OWN[name], name

@@ -13,7 +13,7 @@ from taskorch.model import PoolStats, Resources
 from taskorch.protocols import AgentView, Context, PoolView, StateView
 
 
-def test_agents_and_pools():
+def test_workers_and_pools():
     """The views show what there is, what is used, and what was done."""
     machine = Machine(pools=Resources(cpu=4))
     room = Resources(cpu=2, memory=2)
@@ -22,20 +22,20 @@ def test_agents_and_pools():
     context: Context = machine.kernel.context
     view: StateView = context.view
     local, a = view.agents()
-    agent: AgentView = a
-    assert (agent.name, agent.capabilities) == ("a", ("x", "y"))
-    assert (agent.max_concurrency, agent.running) == (3, 1)
-    assert agent.capacity == room
-    assert agent.used == Resources(cpu=1, memory=0.5)
-    assert agent.performance("call").completed == 0
-    assert repr(agent) == "<worker a: 1 running>"
+    worker: AgentView = a
+    assert (worker.name, worker.capabilities) == ("a", ("x", "y"))
+    assert (worker.max_concurrency, worker.running) == (3, 1)
+    assert worker.capacity == room
+    assert worker.used == Resources(cpu=1, memory=0.5)
+    assert worker.performance("call").completed == 0
+    assert repr(worker) == "<worker a: 1 running>"
     assert local.capacity is None
     pool: PoolView = view.pools()["cpu"]
     assert (pool.name, pool.total, pool.free) == ("cpu", 4, 3)
     assert repr(pool) == "<pool cpu: 3 of 4 free>"
     machine.end("t")
-    assert agent.performance("call").completed == 1
-    assert agent.used == Resources()
+    assert worker.performance("call").completed == 1
+    assert worker.used == Resources()
     assert machine.kernel.pool_stats()["cpu"].free == 4
 
 

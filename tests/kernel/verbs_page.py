@@ -23,7 +23,7 @@ from taskorch.kernel import Kernel
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "commands.md"
 KERNEL = Path(taskorch.__file__).parent / "kernel"
 #: The facts of each verb.
-Facts = Mapping[str, set[type[Event]]]
+Events = Mapping[str, set[type[Event]]]
 NAMES = {cls.__name__: cls for cls in CATALOGUE}
 
 
@@ -58,10 +58,10 @@ tasks, which follow at once: the tests have seen no others. Frequent facts, and 
 several facts:
 
 """
-NO_FACT = "Without facts: "
+NO_EVENT = "Without facts: "
 
 
-def page(own: Facts, others: Facts) -> str:
+def page(own: Events, others: Events) -> str:
     """The page, with these facts about what a verb is given, and about other tasks."""
     lines = [
         HEAD + "\n".join(f"- *{word}*: {listed(each)}" for word, each in WORDS.items())
@@ -71,24 +71,24 @@ def page(own: Facts, others: Facts) -> str:
             continue
         lines += ["", f"## {title}", ""]
         for name in names:
-            facts = [shortened(own[name])] * bool(own[name])
+            events = [shortened(own[name])] * bool(own[name])
             if others[name]:
-                facts.append(f"others: {shortened(others[name])}")
-            if facts:
-                lines.append(f"- `{name}` → {'; '.join(facts)}")
+                events.append(f"others: {shortened(others[name])}")
+            if events:
+                lines.append(f"- `{name}` → {'; '.join(events)}")
         silent = [f"`{name}`" for name in names if not own[name] | others[name]]
-        lines += [f"- {NO_FACT}{', '.join(silent)}."] * bool(silent)
+        lines += [f"- {NO_EVENT}{', '.join(silent)}."] * bool(silent)
     return "\n".join([*lines, ""])
 
 
-def shortened(facts: set[type[Event]]) -> str:
-    """The names of *facts*, with words for those that stand together."""
+def shortened(events: set[type[Event]]) -> str:
+    """The names of *events*, with words for those that stand together."""
     words = []
     for word, together in WORDS.items():
-        if facts >= together:
+        if events >= together:
             words.append(f"*{word}*")
-            facts = facts - together
-    return ", ".join(filter(None, [*words, listed(facts)]))
+            events = events - together
+    return ", ".join(filter(None, [*words, listed(events)]))
 
 
 def groups() -> dict[str, list[str]]:
@@ -107,15 +107,15 @@ def listed(classes: Iterable[type[Event]]) -> str:
     return ", ".join(f"`{cls.__name__}`" for cls in CATALOGUE if cls in {*classes})
 
 
-def facts_of(text: str) -> tuple[Facts, Facts]:
+def facts_of(text: str) -> tuple[Events, Events]:
     """What stands behind the arrows of the page."""
-    own: Facts = defaultdict(set)
-    others: Facts = defaultdict(set)
+    own: Events = defaultdict(set)
+    others: Events = defaultdict(set)
     for line in text.splitlines():
         if line.startswith("- `"):
-            command, _, facts = line.rpartition(" → ")
+            command, _, events = line.rpartition(" → ")
             name = command.split("`")[1]
-            before, _, after = facts.partition("others: ")
+            before, _, after = events.partition("others: ")
             for seen, names in ((own, before), (others, after)):
                 for word in re.findall(r"\*(\w+)\*", names):
                     seen[name].update(WORDS[word])

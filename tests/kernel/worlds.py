@@ -217,7 +217,7 @@ def breaker(how: AttemptOutcome, m: Machine, **also: bool) -> None:
     timeout = SEC if also.get("slow") else None
     m.submit_all("u", "v", "w", requires=("z",), timeout_ns=timeout)
     for name in "uvw":
-        if m.state(name) is S.RUNNING and m.agent_of(name) == "b":
+        if m.state(name) is S.RUNNING and m.worker_of(name) == "b":
             if timeout is None:
                 m.fail(name)
                 continue
@@ -512,7 +512,7 @@ def by_the_driver(m: Machine) -> None:
     """What the driver says of itself."""
     kernel = m.kernel
     kernel.note_fault(None, PolicyFault("validator", GONE), m.now)
-    kernel.own_fact(AlertRaised, m.now, *[""] * (len(AlertRaised.__match_args__) - 2))
+    kernel.own_event(AlertRaised, m.now, *[""] * (len(AlertRaised.__match_args__) - 2))
     kernel.limit(3)
     kernel.keep_finished()
     kernel.remember_ended({"old": S.FAILED, "older": S.FAILED})
@@ -524,8 +524,8 @@ def by_the_driver(m: Machine) -> None:
     m.submit("gone")
     m.end("gone")
     kernel.evict_rows([m.row("gone")])
-    for agent in kernel.agents.values():
-        kernel.restore_breakers(agent, agent.breakers_out())
+    for worker in kernel.agents.values():
+        kernel.restore_breakers(worker, worker.breakers_out())
     m.allocate("all", cpu=2)
     claim = Claim("more", "ann", Resources(cpu=1).units)
     kernel.claimed(claim)

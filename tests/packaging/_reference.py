@@ -289,11 +289,13 @@ def _named(states: Iterable[TaskState]) -> str:
 
 def _moves() -> str:
     """The facts of each change, once."""
-    facts: dict[str, list[str]] = {}
+    events: dict[str, list[str]] = {}
     for each in MOVES:
-        name = f"`{each.fact.__name__}`" + " of a parent" * each.of_dependent
-        facts.setdefault("; ".join(_changes(each.after)), []).append(name)
-    return "\n".join(f"- {', '.join(names)}: {after}" for after, names in facts.items())
+        name = f"`{each.event.__name__}`" + " of a parent" * each.of_dependent
+        events.setdefault("; ".join(_changes(each.after)), []).append(name)
+    return "\n".join(
+        f"- {', '.join(names)}: {after}" for after, names in events.items()
+    )
 
 
 def _changes(after: After) -> list[str]:

@@ -10,9 +10,9 @@ from tests.packaging._reference import BY_HAND
 from tests.tools.extensions import SOURCE, told_with
 
 from taskorch._aio import (
-    AsyncAgents,
     AsyncOrchestrator,
     AsyncResources,
+    AsyncWorkers,
     AsyncWorkflows,
 )
 from taskorch.client import AsyncClient, Client
@@ -146,7 +146,7 @@ def test_what_is_no_verb_is_listed_with_the_reason():
 
 def test_each_verb_has_a_line_for_checkers_where_it_has_a_face():
     """`name: Final = awaited(…)` in `_aio.py`, and in `client.py` a line in each class."""
-    rooms = {"": AsyncOrchestrator, "agents": AsyncAgents, "workflows": AsyncWorkflows}
+    rooms = {"": AsyncOrchestrator, "agents": AsyncWorkers, "workflows": AsyncWorkflows}
     rooms["resources"] = AsyncResources
     aio = (SOURCE / "_aio.py").read_text()
     client = (SOURCE / "client.py").read_text()

@@ -43,7 +43,7 @@ def test_own_router_keeps_a_customer_with_one_agent():
     pairs = [tuple(line.split()) for line in lines]
     assert len(pairs) == 8
     assert len({customer for customer, _ in pairs}) == len(set(pairs))
-    assert {agent for _, agent in pairs} == {"paris", "tokyo"}
+    assert {worker for _, worker in pairs} == {"paris", "tokyo"}
 
 
 def test_elastic_shows_who_held_what():

@@ -228,7 +228,7 @@ def by_number(tree: ast.AST) -> list[int]:
     ]
 
 
-def test_facts_are_read_by_name():
+def test_events_are_read_by_name():
     """As attributes, or at a place that has the name of the field."""
     found = {
         f"{path.relative_to(SOURCE)}:{line}"

@@ -149,7 +149,7 @@ def test_a_plain_program_loads_nothing_once_it_has_an_orchestrator():
     assert run(code).stdout.splitlines() == ["[]", "[]"]
 
 
-SECOND_LIFE = """
+SECOND_INCARNATION = """
 import sys
 from taskorch import Task, TaskOrchestrator
 
@@ -168,9 +168,11 @@ print(*sorted({*sys.modules} - known))
 """
 
 
-def test_a_later_life_of_a_process_loads_nothing_that_its_first_did_not(tmp_path):
+def test_a_later_incarnation_of_a_process_loads_nothing_that_its_first_did_not(
+    tmp_path,
+):
     """So it begins where files cannot be read any more: other rights, another root."""
-    code = SECOND_LIFE.replace("sys.argv[1]", repr(str(tmp_path / "journal.db")))
+    code = SECOND_INCARNATION.replace("sys.argv[1]", repr(str(tmp_path / "journal.db")))
     assert run(code).stdout.split() == []
 
 

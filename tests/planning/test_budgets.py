@@ -211,11 +211,11 @@ def fails_once(amount):
 def test_what_tasks_have_spent_is_what_they_cost(tmp_path):
     """In this life and in the next one; what a retry pays counts, too."""
     again = RetryPolicy(max_attempts=2, delays=[0.001])
-    for life in range(2):
+    for incarnation in range(2):
         with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
             orch.planner.domain(domain())
             orch.planner.plan(asked("a", budget=None))
-            if not life:
+            if not incarnation:
                 for amount in (4, 5, 6):
                     orch.submit(pay, amount).result(PATIENCE)
                 task = Task.call(fails_once, 7, retry=again)

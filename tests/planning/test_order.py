@@ -16,7 +16,7 @@ from taskorch.planning._job_shop import best_order
 from taskorch.planning._scheduling import (
     heft,
     improve,
-    improve_agents,
+    improve_workers,
     lower_bound,
     parallel,
     serial,
@@ -25,7 +25,7 @@ from taskorch.planning._waits import order_edges
 
 
 @st.composite
-def problems(draw, *, most=7, agents=False):
+def problems(draw, *, most=7, workers=False):
     count = draw(st.integers(1, most))
     durations = draw(st.lists(st.integers(0, 6), min_size=count, max_size=count))
     parents = [
@@ -34,13 +34,13 @@ def problems(draw, *, most=7, agents=False):
     ]
     demands = [[draw(st.integers(0, 3)), draw(st.integers(0, 2))] for _ in range(count)]
     lengths = None
-    if agents:
+    if workers:
         demands = [[] for _ in range(count)]
         lengths = [
             draw(st.dictionaries(st.integers(0, 2), st.integers(1, 9), min_size=1))
             for _ in range(count)
         ]
-    return Problem(durations, parents, demands, [] if agents else [3, 2], lengths)
+    return Problem(durations, parents, demands, [] if workers else [3, 2], lengths)
 
 
 def check(problem, starts, ends):
@@ -105,17 +105,17 @@ def test_an_order_with_its_waits_gives_the_schedule(problem):
         assert max(ends) <= found.makespan
 
 
-@given(problems(agents=True))
+@given(problems(workers=True))
 @settings(deadline=None)
-def test_of_agents_that_differ_it_is_never_worse_than_heft(problem):
-    found, bound = improve_agents(problem, 0.01)
+def test_of_workers_that_differ_it_is_never_worse_than_heft(problem):
+    found, bound = improve_workers(problem, 0.01)
 
     assert bound <= found.makespan <= heft(problem).makespan
     busy = {}
-    for n, agent in enumerate(found.agents):
-        assert found.ends[n] - found.starts[n] == problem.lengths[n][agent]
+    for n, worker in enumerate(found.agents):
+        assert found.ends[n] - found.starts[n] == problem.lengths[n][worker]
         assert all(found.starts[n] >= found.ends[up] for up in problem.parents[n])
-        busy.setdefault(agent, []).append((found.starts[n], found.ends[n]))
+        busy.setdefault(worker, []).append((found.starts[n], found.ends[n]))
     for spans in busy.values():
         spans.sort()
         assert all(a[1] <= b[0] for a, b in pairwise(spans))
@@ -369,7 +369,7 @@ def test_a_solver_finds_what_is_as_good_as_can_be():
     assert found.makespan == 6
 
 
-def test_a_plan_pins_tasks_to_the_agents_that_are_fast():
+def test_a_plan_pins_tasks_to_the_workers_that_are_fast():
     orch = TaskOrchestrator()
     did = []
     for name in ("slow", "fast"):

@@ -584,7 +584,7 @@ def test_several_aims_are_weighed(orch):
         planner.optimize(plan, prices={"ada": float("nan")})
 
 
-def test_agents_have_prices():
+def test_workers_have_prices():
     orch = TaskOrchestrator()
     for name in ("dear", "cheap"):
         orch.agent(name, capabilities={"draw"})(lambda task, context: None)
@@ -608,7 +608,7 @@ def test_agents_have_prices():
 def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
     path = tmp_path / "runs.db"
 
-    def life():
+    def incarnation():
         orch = TaskOrchestrator(journal=path)
         orch.planner.learns = True
         domain = orch.planner.domain("d")
@@ -619,7 +619,7 @@ def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
             domain.method("go", name=name)(lambda _s, name=name: [(name, 1)])
         return orch
 
-    with life() as orch:
+    with incarnation() as orch:
         for number in range(12):
             plan = orch.planner.plan(TaskRequest(f"r{number}", "go"), cache=False)
             run = orch.workflows.start(plan)
@@ -633,7 +633,7 @@ def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
     # All were done in far less than the second that was foretold.
     assert all(one.value > 0 and one.source == "planner" for one in rewards)
 
-    with life() as orch:
+    with incarnation() as orch:
         values = orch.planner.evaluate(events)["method of go"]
         assert sum(one.attempts for one in values.values()) == 12
         # Chosen in the first life, known in the second, and off by one argument.

@@ -125,7 +125,7 @@ def test_a_plan_that_is_late_as_it_is_is_put_in_an_order_that_is_not():
 # -- agents that differ ----------------------------------------------------------------
 
 
-def with_agents(count, needs=()):
+def with_workers(count, needs=()):
     orch = TaskOrchestrator()
     for name in ("fast", "cheap"):
         orch.agent(name, capabilities={"w"}, max_concurrency=1)(lambda task, context: 1)
@@ -154,7 +154,7 @@ def cheapest(orch, limit, seconds):
 
 
 def test_the_cheapest_that_keeps_the_deadline():
-    orch = with_agents(6)
+    orch = with_workers(6)
 
     better = cheapest(orch, 31, seconds=0.3)
 
@@ -167,7 +167,7 @@ def test_the_cheapest_that_keeps_the_deadline():
 
 
 def test_validation_knows_the_speeds_that_a_plan_was_made_with():
-    orch = with_agents(6)
+    orch = with_workers(6)
     cheap = cheapest(orch, 121, seconds=0.1)
     assert float(cheap.estimated_duration) == 120
     document = cheap.to_dict()
@@ -201,7 +201,7 @@ def worth_of(plan, aims):
 def test_no_order_is_worse_by_its_aim_or_breaks_what_was_kept(
     count, needs, speeds, limit, aims
 ):
-    orch = with_agents(count, needs)
+    orch = with_workers(count, needs)
     try:
         plan = orch.planner.plan(TaskRequest("r", "job", constraints=[Deadline(limit)]))
     except PlanningError:
@@ -631,7 +631,7 @@ def test_learning_that_is_turned_off_and_on_again_learns_nothing_twice(tmp_path)
     """Of one life and the next: each reward counts once, and a choice is said once."""
     path, events = tmp_path / "runs.db", []
 
-    def life():
+    def incarnation():
         orch = TaskOrchestrator(journal=path)
         orch.signals.task_started.connect(events.append)
         orch.planner.learns = True
@@ -649,7 +649,7 @@ def test_learning_that_is_turned_off_and_on_again_learns_nothing_twice(tmp_path)
     def pulls(orch):
         return sum(one.pulls for one in orch.planner.learned())
 
-    with life() as orch:
+    with incarnation() as orch:
         for number in range(3):
             run(orch, f"r{number}")
             orch.planner.learns = False
@@ -666,7 +666,7 @@ def test_learning_that_is_turned_off_and_on_again_learns_nothing_twice(tmp_path)
         orch.planner.learns = False
         run(orch, "plain")
         assert events[-1].choice is None
-    with life() as orch:
+    with incarnation() as orch:
         assert pulls(orch) == 3
         orch.planner.learns = True
         assert pulls(orch) == 3

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from taskorch.events import (
     CATALOGUE,
     AttemptStopping,
-    Fact,
+    Event,
     OrchestratorStarted,
     SlotLeaked,
     SlotRecovered,
@@ -61,7 +61,7 @@ class Audit:
     It knows of the kernel's rows nothing: where both have an opinion, they must agree.
     """
 
-    def __init__(self, facts: Sequence[Fact]) -> None:
+    def __init__(self, events: Sequence[Event]) -> None:
         self.epoch = 1
         self.submitted: dict[str, None] = {}
         self.ended: dict[str, TaskState] = {}
@@ -73,68 +73,68 @@ class Audit:
         self.stopping: dict[str, str] = {}
         self.called_off: dict[str, None] = {}
         self.charged: dict[str, int] = {}
-        for fact in facts:
-            self._read(fact)
+        for event in events:
+            self._read(event)
 
-    def _read(self, fact: Fact) -> None:
-        cls = fact[0]
+    def _read(self, event: Event) -> None:
+        cls = event[0]
         if cls is OrchestratorStarted:
-            self.epoch = fact[3]
+            self.epoch = event[3]
         elif cls is TaskSubmitted:
-            hold(fact[3] not in self.submitted, "a task is submitted once")
-            self.submitted[fact[3]] = None
+            hold(event[3] not in self.submitted, "a task is submitted once")
+            self.submitted[event[3]] = None
         elif cls is TaskStarted:
-            self._started(*fact[3:7])
+            self._started(*event[3:7])
         elif cls is SlotLeaked:
-            fence, agent, alloc = self._pop(fact[3])
-            self.leaked[fence[1], fence[2]] = agent, alloc
+            fence, worker, alloc = self._pop(event[3])
+            self.leaked[fence[1], fence[2]] = worker, alloc
         elif cls is SlotRecovered:
-            released = self.leaked.pop((fact[3], fact[4]), None) is not None
+            released = self.leaked.pop((event[3], event[4]), None) is not None
             hold(released, "what a leak holds is released once")
         elif cls is AttemptStopping:
-            self.stopping[fact[3]] = fact[5]
-            if fact[5] == "cancel":
-                self.called_off[fact[3]] = None
+            self.stopping[event[3]] = event[5]
+            if event[5] == "cancel":
+                self.called_off[event[3]] = None
         elif cls in ENDS:
-            self._over(fact)
+            self._over(event)
         elif cls is TaskRetrying:
-            self._charge(fact)
-            self.stopping.pop(fact[3], None)
+            self._charge(event)
+            self.stopping.pop(event[3], None)
             hold(
-                fact[3] in self.current or fact[8] == "timeout",
+                event[3] in self.current or event[8] == "timeout",
                 "only an attempt is tried again",
             )
-            self.current.pop(fact[3], None)
+            self.current.pop(event[3], None)
 
-    def _started(self, task_id: str, attempt: int, agent: str, alloc: Units) -> None:
+    def _started(self, task_id: str, attempt: int, worker: str, alloc: Units) -> None:
         hold(task_id not in self.current, "a task has one current attempt at most")
         hold(task_id not in self.ended, "what has ended does not start")
         hold(
             task_id not in self.called_off, "nothing starts once its cancel is recorded"
         )
         hold(task_id in self.submitted, "what starts was submitted")
-        self.current[task_id] = (self.epoch, task_id, attempt), agent, alloc
+        self.current[task_id] = (self.epoch, task_id, attempt), worker, alloc
 
     def _pop(self, task_id: str) -> tuple[Fence, str, Units]:
         hold(task_id in self.current, "only what is under way can end")
         return self.current.pop(task_id)
 
-    def _over(self, fact: Fact) -> None:
-        cls, task_id = fact[0], fact[3]
+    def _over(self, event: Event) -> None:
+        cls, task_id = event[0], event[3]
         hold(task_id not in self.ended, "a task ends once")
         self.ended[task_id] = ENDS[cls]
         self.stopping.pop(task_id, None)
         known = self.current.pop(task_id, None)
         if cls is TaskCompleted:
-            is_current = known is not None and known[0][2] == fact[4]
+            is_current = known is not None and known[0][2] == event[4]
             hold(is_current, "it is the current attempt that completes")
         elif cls is TaskFailed:
-            self._charge(fact)
+            self._charge(event)
         else:
             self.called_off[task_id] = None
 
-    def _charge(self, fact: Fact) -> None:
-        event: Any = make(fact)
+    def _charge(self, told: Event) -> None:
+        event: Any = make(told)
         if event.charged:
             fault = event.cause in ("error", "timeout")
             hold(fault, "a task is charged for its own faults only")
@@ -143,7 +143,7 @@ class Audit:
     def holding(self) -> list[tuple[str, Units]]:
         """Agent and resources of all attempts that hold any."""
         return [
-            *[(agent, alloc) for _, agent, alloc in self.current.values()],
+            *[(worker, alloc) for _, worker, alloc in self.current.values()],
             *self.leaked.values(),
         ]
 
@@ -160,12 +160,12 @@ def law(found: Sequence[str], law: str) -> None:
         raise LawBrokenError(msg)
 
 
-def law_of_charges(action: Action, new: Sequence[Fact]) -> None:
+def law_of_charges(action: Action, new: Sequence[Event]) -> None:
     """A task is charged for what it did itself: nothing else counts against it."""
-    for fact in new:
-        if fact[0] not in (TaskRetrying, TaskFailed):
+    for told in new:
+        if told[0] not in (TaskRetrying, TaskFailed):
             continue
-        event: Any = make(fact)
+        event: Any = make(told)
         if event.charged and event.cause == "error":
             reported = action[0] == "end" and action[1][1:] == (
                 event.task_id,

@@ -27,7 +27,7 @@ from tests.simulation.small_world import Scope, World
 
 from taskorch.errors import InternalError
 from taskorch.events import (
-    Fact,
+    Event,
 )
 
 
@@ -96,7 +96,7 @@ def _told(scope: Scope, path: Sequence[Action], error: Exception) -> str:
         known = world.facts
         with suppress(LawBrokenError, InternalError, LookupError):
             world.do(action)
-        lines += [f"          {_say_fact(f)}" for f in world.facts if f not in known]
+        lines += [f"          {_say_event(f)}" for f in world.facts if f not in known]
     return "\n".join(lines)
 
 
@@ -123,6 +123,6 @@ def _say(world: World, action: Action) -> str:
     }[verb]
 
 
-def _say_fact(fact: Fact) -> str:
-    fields = ", ".join(str(field) for field in fact[3:] if field not in (None, (), ""))
-    return f"{fact[0].__name__} {fields}"
+def _say_event(event: Event) -> str:
+    fields = ", ".join(str(field) for field in event[3:] if field not in (None, (), ""))
+    return f"{event[0].__name__} {fields}"

@@ -34,7 +34,6 @@ from tests.simulation.audit import (
 
 from taskorch.events import (
     Event,
-    Fact,
     LateResultIgnored,
     TaskCancelled,
     TaskCompleted,
@@ -43,12 +42,12 @@ from taskorch.events import (
 )
 from taskorch.kernel import (
     Again,
-    AgentRow,
     Kernel,
     KernelConfig,
     Spec,
     StopAttempt,
     TaskRow,
+    WorkerRow,
     check_invariants,
     differences,
     fold,
@@ -99,15 +98,15 @@ class Rules:
         self.max_age_ns: int | None = scope.max_age_ns
 
     def match(
-        self, row: TaskRow, agents: Sequence[AgentRow], now: int
+        self, row: TaskRow, workers: Sequence[WorkerRow], now: int
     ) -> tuple[tuple[str, ...], str, bool]:
         """Everybody can do everything."""
         del row, now
-        return tuple(agent.name for agent in agents), "", True
+        return tuple(worker.name for worker in workers), "", True
 
     def route(
-        self, row: TaskRow, candidates: Sequence[AgentRow], now: int
-    ) -> tuple[AgentRow, str, bool]:
+        self, row: TaskRow, candidates: Sequence[WorkerRow], now: int
+    ) -> tuple[WorkerRow, str, bool]:
         """The one elsewhere is the more interesting."""
         del row, now
         return candidates[-1], "", True
@@ -149,10 +148,10 @@ class Rules:
         raise NotImplementedError
 
     def allocate(
-        self, row: TaskRow, agent: AgentRow, request: Units, now: int
+        self, row: TaskRow, worker: WorkerRow, request: Units, now: int
     ) -> tuple[Units | None, str, bool]:
         """All of it: a rigid allocator is asked only about what fits."""
-        del row, agent, now
+        del row, worker, now
         return request, "", True
 
 
@@ -191,7 +190,7 @@ class World:
         self.scope = scope
         self.rules = Rules(scope)
         self.now = 2
-        self.facts: tuple[Fact, ...] = ()
+        self.facts: tuple[Event, ...] = ()
         self.audit = Audit(())
         #: How many of the facts are committed, and what is left if the rest is lost.
         self.committed = 0
@@ -215,8 +214,8 @@ class World:
         far = Agent(FAR, max_concurrency=1, lease=scope.lease_ns / 1e9)
         self.agents: dict[str, Agent] = {NEAR: near, FAR: far}
         self._listen()
-        for agent in self.agents.values():
-            self.kernel.add_agent(agent, self.now)
+        for worker in self.agents.values():
+            self.kernel.add_worker(worker, self.now)
         self.kernel.paused = False
         self._settle([])
         self._commit()
@@ -327,7 +326,7 @@ class World:
         kernel = self.kernel
         starts, effects = handle(kernel, commands, self.now)
         if kernel.sink:
-            self.facts += tuple(fact for fact, _ in kernel.sink)
+            self.facts += tuple(event for event, _ in kernel.sink)
             kernel.sink.clear()
             self.audit = Audit(self.facts)
         if starts:
@@ -375,12 +374,12 @@ class World:
         """Nobody works at *fences* any more."""
         gone = frozenset(fences)
         if gone:
-            self.out = {f: agent for f, agent in self.out.items() if f not in gone}
+            self.out = {f: worker for f, worker in self.out.items() if f not in gone}
             self.asked -= gone
 
     def _end(self, fence: Fence, outcome: str, how: str) -> list[Command]:
         epoch, task_id, attempt = fence
-        agent = self.out.get(fence)
+        worker = self.out.get(fence)
         if how == "again":
             at = self.copies.index((fence, outcome))
             self.copies = self.copies[:at] + self.copies[at + 1 :]
@@ -391,7 +390,7 @@ class World:
             self.copies = (*self.copies, (fence, outcome))
         if outcome == "lost":
             self.deaths -= 1
-        if agent == NEAR and outcome == "completed":
+        if worker == NEAR and outcome == "completed":
             # As the runtime does it for what runs in its own process.
             self.kernel.complete(self.kernel.tasks[task_id], attempt, self.now)
             return []
@@ -410,8 +409,8 @@ class World:
         # With those that are still held back: a commit takes no longer than a lease.
         named = [
             (task_id, attempt)
-            for (epoch, task_id, attempt), agent in self.out.items()
-            if agent == FAR and epoch == self.kernel.epoch
+            for (epoch, task_id, attempt), worker in self.out.items()
+            if worker == FAR and epoch == self.kernel.epoch
         ]
         self.kernel.beat(FAR, named, self.now)
 
@@ -423,12 +422,12 @@ class World:
         self.deaths -= 1
         self.far = how
         if how == DOWN:
-            self._forget(f for f, agent in self.out.items() if agent == FAR)
+            self._forget(f for f, worker in self.out.items() if worker == FAR)
         return []
 
     def _back(self) -> list[Command]:
         if self.far == DOWN:
-            self.kernel.add_agent(self.agents[FAR], self.now)
+            self.kernel.add_worker(self.agents[FAR], self.now)
         else:
             self._beat()
         self.far = UP
@@ -440,8 +439,8 @@ class World:
         epoch = self.kernel.epoch + 1
         self._forget(
             fence
-            for fence, agent in self.out.items()
-            if agent == NEAR or not self._has_begun(fence)
+            for fence, worker in self.out.items()
+            if worker == NEAR or not self._has_begun(fence)
         )
         self.copies = tuple(c for c in self.copies if c[0] in self.out)
         self.facts = self.facts[: self.committed]
@@ -449,14 +448,14 @@ class World:
         self.kernel = self._folded()
         self._listen()
         recover(self.kernel, epoch, self.now)
-        self.kernel.add_agent(self.agents[NEAR], self.now)
+        self.kernel.add_worker(self.agents[NEAR], self.now)
         self.kernel.paused = False
         return []
 
     def _folded(self) -> Kernel:
         kernel = self._new_kernel()
-        for fact in self.facts:
-            fold(kernel, fact)
+        for event in self.facts:
+            fold(kernel, event)
         return kernel
 
     # -- the laws ------------------------------------------------------------------
@@ -491,16 +490,16 @@ class World:
             used = sum(units for _, alloc in holding for _, units in alloc)
             hold(pool.used == used, "a pool gives what its holders have")
             hold(used <= pool.total, "a pool gives what there is")
-        for name, agent in kernel.agents.items():
+        for name, worker in kernel.agents.items():
             running = sum(holder == name for holder, _ in holding)
-            hold(agent.running == running, "a worker's slots are its attempts'")
-            hold(not (agent.lost and running), "a lost worker keeps no slot")
+            hold(worker.running == running, "a worker's slots are its attempts'")
+            hold(not (worker.lost and running), "a lost worker keeps no slot")
 
     def _runnable(self) -> list[str]:
         kernel = self.kernel
         if any(pool.total - pool.used < ONE for pool in kernel.pools.values()):
             return []
-        if all(agent.lost or agent.running for agent in kernel.agents.values()):
+        if all(worker.lost or worker.running for worker in kernel.agents.values()):
             return []
         return [row.id for row in kernel.tasks.values() if row.state is S.QUEUED]
 
@@ -511,7 +510,7 @@ class World:
             self.out
             or kernel.leaked
             or self.far != UP
-            or any(agent.lost for agent in kernel.agents.values())
+            or any(worker.lost for worker in kernel.agents.values())
             or any(is_alive(timer) and timer[2] != LEASE for timer in kernel.timers)
         ):
             return []
@@ -522,11 +521,13 @@ class World:
         ]
 
     def _law_of_reports(
-        self, fence: Fence, outcome: str, before: Audit, new: Sequence[Fact]
+        self, fence: Fence, outcome: str, before: Audit, new: Sequence[Event]
     ) -> None:
         """The report of a current attempt counts, and no other."""
         task_id = fence[1]
-        told = [fact[0] for fact in new if len(fact) > TASK and fact[TASK] == task_id]
+        told = [
+            event[0] for event in new if len(event) > TASK and event[TASK] == task_id
+        ]
         known = before.current.get(task_id)
         if known is None or known[0] != fence:
             changes = [cls for cls in told if cls in OUTCOMES]
@@ -635,11 +636,11 @@ def _passing(kernel: Kernel, now: int) -> tuple[Any, ...]:
         ),
         tuple(
             (
-                agent.lost,
-                agent.heard_ns - now if agent.lease_ns and not agent.lost else 0,
-                *[(row.id, seen - now) for row, seen in agent.seen.items()],
+                worker.lost,
+                worker.heard_ns - now if worker.lease_ns and not worker.lost else 0,
+                *[(row.id, seen - now) for row, seen in worker.seen.items()],
             )
-            for agent in kernel.agents.values()
+            for worker in kernel.agents.values()
         ),
         tuple(
             (*fence, leak.agent.name, leak.seen_ns - now if leak.agent.lease_ns else 0)

@@ -74,7 +74,7 @@ def test_fewer_run_while_memory_is_short():
     assert raised[:2] == ["memory_exhaustion"] * 2
 
 
-def test_what_a_silent_agent_had_goes_to_others():
+def test_what_a_silent_worker_had_goes_to_others():
     """Each agent has an alert of its own, which is over once it has gone."""
     sim = Simulation(seed=1)
     sim.agent("far", capabilities=("job",))

@@ -127,8 +127,8 @@ class World:
         why = self.why_not(name, times, choice, by)
         if dies:
             ahead = random.randrange(1, 5)
-            fact = self.simulation.world.living().kernel.seq + ahead
-            self.simulation.crash_at(fact, random.choice(STAGES), 1.0)
+            event = self.simulation.world.living().kernel.seq + ahead
+            self.simulation.crash_at(event, random.choice(STAGES), 1.0)
         if not why:
             self.count(name, choice, by)
             self.simulation.answer(named, choice, by=by)
@@ -245,5 +245,7 @@ def test_what_is_asked_is_what_nobody_has_answered(seed: int) -> None:
 
 @pytest.mark.slow("forty long lives")
 @pytest.mark.parametrize("seed", range(100, 140))
-def test_what_is_asked_is_what_nobody_has_answered_in_long_lives(seed: int) -> None:
+def test_what_is_asked_is_what_nobody_has_answered_in_long_incarnations(
+    seed: int,
+) -> None:
     live(seed, 80)

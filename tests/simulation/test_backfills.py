@@ -100,9 +100,9 @@ def test_through_kills_no_tick_is_lost_and_none_runs_twice(
 @pytest.mark.parametrize("again", [False, True])
 def test_a_kill_between_any_two_steps_loses_nothing(is_run, again):
     stages = ("made", "sent", "kept", "told")
-    for facts in range(1, 29, 2):
-        stage = stages[facts // 2 % 4]
-        through_kills(0.4, is_run, 2, again, [(facts, stage), (facts + 1, "kept")])
+    for events in range(1, 29, 2):
+        stage = stages[events // 2 % 4]
+        through_kills(0.4, is_run, 2, again, [(events, stage), (events + 1, "kept")])
 
 
 def through_kills(seconds, is_run, limit, again, kills):
@@ -111,8 +111,8 @@ def through_kills(seconds, is_run, limit, again, kills):
         sim.schedules.backfill("h", *SPAN, limit=10)
         sim.run(until=60)
     filled, asked = None, 0
-    for facts, stage in kills:
-        sim.crash_at(sim.events[-1].seq + facts, stage, downtime=2.0)
+    for events, stage in kills:
+        sim.crash_at(sim.events[-1].seq + events, stage, downtime=2.0)
         if filled is None and sim.is_up:
             asked += 1
             with suppress(NotRunningError):
@@ -171,12 +171,12 @@ def test_or_it_pauses_and_goes_on_when_it_is_told_to():
     sim.work("job", Outcome(1.0, error=ValueError("no")))
     filled = sim.schedules.backfill("h", *SPAN, stop_on_failure=True)
     sim.run(until=30)
-    for life in range(2):
+    for incarnation in range(2):
         status = sim.schedules.backfill_status(filled.backfill_id)
         assert (status.state, status.failed, status.left) == ("paused", 1, 9)
         assert status.paused == f"{name(14)} failed"
         sim.crash()
-        sim.run(until=60 + life)
+        sim.run(until=60 + incarnation)
     assert len(sim.tasks()) == 1
     sim.work("job", 1.0)
     assert sim.schedules.resume_backfill(filled.backfill_id)

@@ -15,7 +15,7 @@ def entries(*numbers):
 
 
 def numbers(group):
-    return [fact[1] for fact, _ in group]
+    return [event[1] for event, _ in group]
 
 
 # -- commits ---------------------------------------------------------------------------

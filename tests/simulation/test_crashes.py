@@ -48,13 +48,13 @@ NUMBER = facts()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_crash_at_any_fact_loses_nothing_that_was_acknowledged(stage):
+def test_a_crash_at_any_event_loses_nothing_that_was_acknowledged(stage):
     """And all of it comes to the same end, whichever fact it is."""
-    for fact in range(1, NUMBER + 1):
+    for event in range(1, NUMBER + 1):
         simulation = small()
         told = {}
         simulation.world.died = lambda s=simulation, t=told: t.update(s.acknowledged)
-        simulation.crash_at(fact, stage)
+        simulation.crash_at(event, stage)
 
         simulation.run()
 
@@ -131,7 +131,7 @@ def test_what_may_not_run_twice_begins_only_once_its_start_is_kept():
     assert starts["once"] == pytest.approx(ends["first-b"] + 0.1)
 
 
-def test_a_remote_agent_survives_our_crash_and_its_late_result_is_ignored():
+def test_a_remote_worker_survives_our_crash_and_its_late_result_is_ignored():
     simulation = Simulation()
     simulation.agent("far", capabilities={"x"}, lease=1.0, max_concurrency=None)
     task_id = simulation.submit_task(Task("x"), Outcome(5.0, stubborn=True))
@@ -148,7 +148,7 @@ def test_a_remote_agent_survives_our_crash_and_its_late_result_is_ignored():
     assert (late.task_id, late.attempt) == (task_id, 1)
 
 
-def test_a_remote_agent_is_told_to_stop_what_an_earlier_life_began():
+def test_a_remote_worker_is_told_to_stop_what_an_earlier_incarnation_began():
     simulation = Simulation()
     simulation.agent("far", capabilities={"x"}, lease=1.0)
     simulation.submit_task(Task("x"), 50.0)

@@ -53,7 +53,7 @@ def test_a_black_hole_in_a_crowd_gets_next_to_nothing(limit, breaker):
     assert attempts(simulation)["a7"] <= 15
 
 
-def test_the_one_good_agent_of_a_crowd_is_found():
+def test_the_one_good_worker_of_a_crowd_is_found():
     """And once it is, tasks wait for it rather than fail elsewhere."""
     simulation = crowd(bad=set(range(CROWD)) - {30}, router=PerformanceRouter(0.0))
     simulation.submit_tasks(tasks(800))
@@ -103,8 +103,8 @@ class Rotating:
         self.kept = []
 
     def route(self, task, candidates, context):
-        names = [agent.name for agent in candidates]
-        assert all(agent.running < agent.max_concurrency for agent in candidates)
+        names = [worker.name for worker in candidates]
+        assert all(worker.running < worker.max_concurrency for worker in candidates)
         self.shown.append(names)
         self.kept.append(candidates)
         return Route(names[len(self.shown) % len(names)], "in turn")
@@ -123,7 +123,7 @@ def test_a_router_of_the_users_is_shown_all_with_room_in_their_order():
         assert router.shown[number] == left
         busy.add(left[(number + 1) % len(left)])
     for names, kept in zip(router.shown, router.kept, strict=True):
-        assert names == [agent.name for agent in kept]
+        assert names == [worker.name for worker in kept]
         assert [free[name] for name in names] == sorted(free[name] for name in names)
 
 

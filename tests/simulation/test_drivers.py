@@ -64,7 +64,7 @@ def ids(sim):
 def test_all_ordinary_commands():
     sim = simulation(resources=Resources(cpu=1))
     sim.work("slow", 100.0)
-    agent = Agent("helper", ("slow", "x"), 1)
+    worker = Agent("helper", ("slow", "x"), 1)
     sim.drivers.add(
         Script(
             [
@@ -73,7 +73,7 @@ def test_all_ordinary_commands():
                 Submit(Task("slow", id="c", resources={"cpu": 1})),
             ],
             [SetPriority("c", 5), Suspend("b"), ChangePools({"cpu": 2})],
-            [Resume("b"), AddAgent(agent, lambda task, context: None)],
+            [Resume("b"), AddAgent(worker, lambda task, context: None)],
             [Submit(Task("slow", id="d", requires=["x"])), Cancel("a", "no need")],
             [RemoveAgent("helper")],
         )
@@ -89,7 +89,7 @@ def test_all_ordinary_commands():
     assert "no need" in str(sim.get_task_status("a").error)
 
 
-def test_a_driver_that_fails_is_said_and_asked_again_and_others_go_on():
+def test_a_controller_that_fails_is_said_and_asked_again_and_others_go_on():
     sim = simulation()
     sim.drivers.add(Script(ZeroDivisionError("by zero"), [], [], name="bad"))
     sim.drivers.add(Script([Cancel("nobody", "x")], name="refused"))
@@ -126,7 +126,7 @@ def test_an_event_that_is_watched_asks_at_once():
     assert "after/t" in ids(sim)
 
 
-def test_what_is_no_driver_is_refused():
+def test_what_is_no_controller_is_refused():
     sim = simulation()
     sim.drivers.add(Hourly())
     for wrong in (object(), Hourly, Hourly()):

@@ -12,7 +12,7 @@ from taskorch.errors import AttemptInterrupted, UsageError
 from taskorch.protocols import AttemptExecutor
 from taskorch.simulation import Outcome
 from taskorch.simulation._attempts import SimulatedAttempt
-from taskorch.simulation._life import Life
+from taskorch.simulation._life import Incarnation
 from taskorch.testing import Simulation
 
 GRACE = 10.0
@@ -24,24 +24,24 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         self.simulation = Simulation(1, check=False)
         self.ends: list[tuple[str, float]] = []
-        end = Life.end_as_told
+        end = Incarnation.end_as_told
 
         def told(
-            life: Life, row: Any, number: int, work: Any, how: str, *rest: Any
+            life: Incarnation, row: Any, number: int, work: Any, how: str, *rest: Any
         ) -> None:
             self.ends.append((how, round(self.simulation.now, 1)))
             end(life, row, number, work, how, *rest)
 
-        monkeypatch.setattr(Life, "end_as_told", told)
+        monkeypatch.setattr(Incarnation, "end_as_told", told)
         lease = 5.0 if where == "remotes" else None
         self.simulation.agent(
             "a", capabilities={"x"}, max_concurrency=None, lease=lease
         )
-        self.executor: AttemptExecutor[Any] = getattr(self.life, where)
+        self.executor: AttemptExecutor[Any] = getattr(self.incarnation, where)
         self.where = where
 
     @property
-    def life(self) -> Life:
+    def incarnation(self) -> Incarnation:
         return self.simulation.world.living()
 
     def start(self, task: Task[Any], work: Outcome) -> Any:
@@ -133,8 +133,8 @@ def test_what_is_held_stands_where_it_is(near: Scene) -> None:
 def test_an_attempt_says_what_any_attempt_says(near: Scene) -> None:
     """So an executor of another kind could run it."""
     near.start(Task.call(pow, 2, 3, id="t"), Outcome(hang=True))
-    row = near.life.kernel.tasks["t"]
-    attempt = SimulatedAttempt(near.life, row, 1)
+    row = near.incarnation.kernel.tasks["t"]
+    attempt = SimulatedAttempt(near.incarnation, row, 1)
     assert (attempt.task_id, attempt.number, attempt.fence) == ("t", 1, (1, 1))
     assert attempt.call() == (pow, (2, 3), {})
     assert not attempt.cancelled
@@ -149,4 +149,4 @@ def test_an_attempt_says_what_any_attempt_says(near: Scene) -> None:
     near.simulation.run(until=2.0)
     hows = [how for how, _ in near.ends]
     assert hows == ["completed", "stopped", "lost", "unstarted", "failed"]
-    assert near.life.kernel.tasks["t"].cargo._value == 8
+    assert near.incarnation.kernel.tasks["t"].cargo._value == 8

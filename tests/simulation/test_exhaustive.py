@@ -66,7 +66,7 @@ def test_too_many_states_are_an_error():
 # -- planted mistakes ------------------------------------------------------------------
 
 
-def accepts_results_of_another_life(monkeypatch):
+def accepts_results_of_another_incarnation(monkeypatch):
     """The fence does not look at the incarnation."""
     end = Kernel.end_reported
 
@@ -84,7 +84,7 @@ def wakes_nobody(monkeypatch):
 @pytest.mark.parametrize(
     ("plant", "scope", "law"),
     [
-        (accepts_results_of_another_life, Scope(crashes=1), "a late result"),
+        (accepts_results_of_another_incarnation, Scope(crashes=1), "a late result"),
         (wakes_nobody, Scope(), "nothing waits that could run"),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_planted_mistake_is_found(monkeypatch, plant, scope, law):
 
 def test_the_shortest_way_to_a_bug_is_told(monkeypatch):
     """The message is a story: each step, with the facts that it made."""
-    accepts_results_of_another_life(monkeypatch)
+    accepts_results_of_another_incarnation(monkeypatch)
     with pytest.raises(LawBrokenError) as caught:
         search(Scope(after=((),), crashes=1))
     steps = [line for line in str(caught.value).splitlines() if line[:5].strip()]

@@ -18,8 +18,8 @@ class Fussy:
     """An observer that finds fault with what is none: a bug, planted."""
 
     def step(self, kernel, items, now):
-        for fact, _ in items:
-            assert fact[0] is not TaskSuspended, f"task {fact[3]} was suspended"
+        for event, _ in items:
+            assert event[0] is not TaskSuspended, f"task {event[3]} was suspended"
 
     def crashed(self, acknowledged):
         pass
@@ -36,21 +36,21 @@ def test_random_worlds_keep_their_promises(seed):
     """Commands, policies, agents and faults at random; all laws after every step."""
     simulation = explore(seed)
 
-    life = simulation.world.life
-    assert life is not None
-    assert life.kernel.seq == simulation.events[-1].seq
+    incarnation = simulation.world.incarnation
+    assert incarnation is not None
+    assert incarnation.kernel.seq == simulation.events[-1].seq
     assert not any(status.state == "running" for status in simulation.tasks())
 
 
 @pytest.mark.parametrize("seed", [254, 137_216])
-def test_an_agent_may_be_heard_of_after_it_went(seed):
+def test_a_worker_may_be_heard_of_after_it_went(seed):
     """What it had said was on its way, and another life takes it for one that is there."""
     simulation = explore(seed, 40)
     assert simulation.world.crashes
     assert "terminate" in simulation.schedule.kinds()
 
 
-def test_an_agent_that_was_let_go_is_not_back():
+def test_a_worker_that_was_let_go_is_not_back():
     """Its signs of life end with it."""
     simulation = Simulation(seed=1)
     simulation.agent("far", lease=9.0)

@@ -8,11 +8,11 @@ from taskorch.policies import FairShareQueue
 
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_goes_wrong_all_guarantees_hold(seed):
-    owners = (None, "ann", "ben", "cy")
+    tenants = (None, "ann", "ben", "cy")
 
     def options(number):
         return {
-            "owner": owners[number % 4],
+            "owner": tenants[number % 4],
             "resources": {"cpu": (1, 2, 0.5)[number % 3]},
         }
 

@@ -129,7 +129,7 @@ def test_a_late_result_does_not_replace_what_a_person_decided():
     assert simulation.get_task_status(task_id).result == "by hand"
 
 
-def test_an_agent_that_dies_for_ever_is_given_up_after_its_lease():
+def test_a_worker_that_dies_for_ever_is_given_up_after_its_lease():
     simulation = Simulation(faults=Faults(agent_death=1.0, for_ever=1.0))
     simulation.agent("far", capabilities={"x"}, lease=2.0)
     task_id = simulation.submit_task(Task("x"), 1.0)
@@ -143,7 +143,7 @@ def test_an_agent_that_dies_for_ever_is_given_up_after_its_lease():
     assert simulation.get_task_status(task_id).state is S.QUEUED
 
 
-def test_an_agent_that_returns_as_another_instance_has_lost_what_it_ran():
+def test_a_worker_that_returns_as_another_instance_has_lost_what_it_ran():
     """It says so at once: nobody waits for the lease."""
     faults = Faults(agent_death=1.0, for_ever=0.0, dead_seconds=(0.1, 0.1))
     simulation = Simulation(faults=faults)
@@ -182,9 +182,9 @@ def test_a_run_under_watch_finds_what_breaks_a_promise():
     task_id = simulation.submit_task(Task("x"), 5.0)
 
     def lie():
-        life = simulation.world.life
-        row = life.kernel.tasks[task_id]
-        life.kernel.complete(row, 1, life.now())
+        incarnation = simulation.world.incarnation
+        row = incarnation.kernel.tasks[task_id]
+        incarnation.kernel.complete(row, 1, incarnation.now())
 
     simulation.at(1.0, lambda: simulation.world.do(lie))
     with pytest.raises((AssertionError, InternalError)):

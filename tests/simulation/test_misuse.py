@@ -63,7 +63,7 @@ def test_an_option_is_what_it_says(option, why):
         ({"speed": math.nan}, "speed is a number above 0"),
     ],
 )
-def test_an_agent_that_cannot_be_does_not_join(option, why):
+def test_a_worker_that_cannot_be_does_not_join(option, why):
     simulation = Simulation()
 
     with pytest.raises(InvalidTaskError, match=why):

@@ -35,7 +35,7 @@ from tests.kernel.commands import (
 )
 from tests.kernel.harness import AGING, SEC, Machine, Policies
 from tests.simulation.test_exhaustive import (
-    accepts_results_of_another_life,
+    accepts_results_of_another_incarnation,
     wakes_nobody,
 )
 from tests.tools.examples import examples
@@ -94,17 +94,17 @@ class Model:
     def are(self, *states: TaskState) -> list[str]:
         return [name for name, task in self.tasks.items() if task["state"] in states]
 
-    def busy(self, agent: str) -> int:
-        runs = [self.tasks[name]["agent"] == agent for name in self.are(S.RUNNING)]
-        return sum(runs) + list(self.leaks.values()).count(agent)
+    def busy(self, worker: str) -> int:
+        runs = [self.tasks[name]["agent"] == worker for name in self.are(S.RUNNING)]
+        return sum(runs) + list(self.leaks.values()).count(worker)
 
-    def has_room(self, agent: str) -> bool:
+    def has_room(self, worker: str) -> bool:
         held = len(self.are(S.RUNNING)) + len(self.leaks)
         return (
             not self.draining
             and held < min(CPUS, CONCURRENCY)
-            and agent in self.agents
-            and self.busy(agent) < LIMITS[agent]
+            and worker in self.agents
+            and self.busy(worker) < LIMITS[worker]
         )
 
     def next_in_order(self) -> str | None:
@@ -172,12 +172,12 @@ class Model:
         }
         self.follow()
 
-    def start(self, name: str, agent: str) -> None:
+    def start(self, name: str, worker: str) -> None:
         task = self.tasks[name]
         assert name == self.next_in_order()
-        assert self.has_room(agent)
+        assert self.has_room(worker)
         task["attempt"] += 1
-        task["agent"] = agent
+        task["agent"] = worker
         self.enter(name, S.RUNNING)
 
     def retry(self, name: str, due: int) -> None:
@@ -269,12 +269,14 @@ class Model:
                 self.enter(name, S.FAILED)
         self.follow()
 
-    def lose(self, agent: str) -> None:
-        self.agents.pop(agent, None)
+    def lose(self, worker: str) -> None:
+        self.agents.pop(worker, None)
         for name in self.are(S.RUNNING):
-            if self.tasks[name]["agent"] == agent:
+            if self.tasks[name]["agent"] == worker:
                 self.end(name, "lost")
-        self.leaks = {key: where for key, where in self.leaks.items() if where != agent}
+        self.leaks = {
+            key: where for key, where in self.leaks.items() if where != worker
+        }
 
     def pass_time(self, now: int) -> None:
         """Do what is due at *now*; the caller stops wherever something is."""
@@ -357,7 +359,7 @@ class Both(RuleBasedStateMachine):
         self.machine.do(*commands)
         started, self.machine.started = self.machine.started, []
         for name, attempt in started:
-            self.model.start(name, self.machine.agent_of(name))
+            self.model.start(name, self.machine.worker_of(name))
             assert self.model.tasks[name]["attempt"] == attempt
             self.old.append((epoch, name, attempt))
 
@@ -409,8 +411,10 @@ class Both(RuleBasedStateMachine):
     @rule(which=WHICH, outcome=OUTCOME)
     def late(self, which: int, outcome: str) -> None:
         """Somebody reports an attempt that is over for us, perhaps again."""
-        life, running = self.machine.kernel.epoch, self.model.are(S.RUNNING)
-        current = [(life, name, self.model.tasks[name]["attempt"]) for name in running]
+        incarnation, running = self.machine.kernel.epoch, self.model.are(S.RUNNING)
+        current = [
+            (incarnation, name, self.model.tasks[name]["attempt"]) for name in running
+        ]
         old = [fence for fence in self.old if fence not in current]
         # Best of what runs again: the same attempt in another life, or the same task.
         again = {fence[1:] for fence in current}
@@ -421,7 +425,7 @@ class Both(RuleBasedStateMachine):
         )
         if old:
             epoch, name, attempt = old[which % len(old)]
-            if epoch == life:
+            if epoch == incarnation:
                 self.model.leaks.pop((name, attempt), None)
             self.do(EndAttempt(name, attempt, outcome, epoch=epoch))
 
@@ -524,7 +528,7 @@ class Both(RuleBasedStateMachine):
 
     @precondition(lambda self: self.old)
     @rule(which=WHICH, outcome=OUTCOME)
-    def hear_of_the_last_life(self, which: int, outcome: str) -> None:
+    def hear_of_the_last_incarnation(self, which: int, outcome: str) -> None:
         """We die, and what the last life had begun reports to this one."""
         self.crash(0)
         self.late(which, outcome)
@@ -549,7 +553,7 @@ class Both(RuleBasedStateMachine):
         """The agent elsewhere has lost all that it did."""
         info = self.machine.kernel.agents["far"].info
         self.model.lose("far")
-        self.machine.kernel.add_agent(info, self.machine.now)
+        self.machine.kernel.add_worker(info, self.machine.now)
         self.model.agents["far"] = self.machine.now
         self.do()
 
@@ -570,7 +574,7 @@ class Both(RuleBasedStateMachine):
         self.model.recover()
         for name, limit in LIMITS.items():
             assert kernel.agents[name].limit == limit
-            kernel.add_agent(old.agents[name].info, machine.now)
+            kernel.add_worker(old.agents[name].info, machine.now)
             self.model.agents[name] = machine.now
         kernel.paused = False
         self.model.pass_time(machine.now)
@@ -582,8 +586,8 @@ class Both(RuleBasedStateMachine):
         live = self.machine.kernel
         pools = tuple((pool.name, pool.total) for pool in live.pools.values())
         kernel = Kernel(live.config, policies, Random(0), pools)
-        for fact, cargo in self.machine.sink:
-            fold(kernel, fact, cargo)
+        for event, cargo in self.machine.sink:
+            fold(kernel, event, cargo)
         return kernel
 
     # -- agreement -----------------------------------------------------------------
@@ -633,7 +637,9 @@ class TestTheModelAtLength(Both.TestCase):  # type: ignore[name-defined]
     settings = settings(max_examples=examples(75), stateful_step_count=60)
 
 
-@pytest.mark.parametrize("plant", [accepts_results_of_another_life, wakes_nobody])
+@pytest.mark.parametrize(
+    "plant", [accepts_results_of_another_incarnation, wakes_nobody]
+)
 def test_a_planted_mistake_is_found(monkeypatch, plant):
     """Kernel and model disagree, or the kernel with itself."""
     plant(monkeypatch)

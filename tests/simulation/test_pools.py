@@ -26,7 +26,7 @@ def desired(*samples, now=None, **numbers):
 
 
 @pytest.mark.parametrize(
-    ("sample", "agents", "words"),
+    ("sample", "workers", "words"),
     [
         (PoolSample(0, 0, 0, 0), 1, "fewer than min_agents"),
         (PoolSample(0, 0, 0, 4), 4, "fewer than min_agents"),
@@ -40,9 +40,9 @@ def desired(*samples, now=None, **numbers):
         (PoolSample(0, 1, 0, 0), 1, "load 0.00"),
     ],
 )
-def test_how_many_are_wished_for(sample, agents, words):
+def test_how_many_are_wished_for(sample, workers, words):
     wish, why = desired(sample)
-    assert wish == agents
+    assert wish == workers
     assert words in why
 
 
@@ -94,7 +94,7 @@ class Nobody:
     def starting(self, _template):
         return []
 
-    def is_of(self, _agent_id, _template):
+    def is_of(self, _worker_id, _template):
         return True
 
     def agent_totals(self, _template):
@@ -143,7 +143,7 @@ def test_numbers_that_cannot_be(numbers):
         ("agent_{number:03}", ["agent_001", "agent_1234"], ["agent_", "agents_001"]),
     ],
 )
-def test_which_agents_are_those_of_a_template(names, given, others):
+def test_which_workers_are_those_of_a_template(names, given, others):
     template = AgentTemplate("a", names=names)
     assert template.id_of(1) == given[0]
     assert [each for each in given + others if template.has_named(each)] == given
@@ -217,7 +217,7 @@ def poisson(rate, seconds, seed=3):
     return times
 
 
-def test_where_tasks_come_by_chance_few_agents_idle_and_few_tasks_wait():
+def test_where_tasks_come_by_chance_few_workers_idle_and_few_tasks_wait():
     """
     A target of 0.8, and the highest wish of five minutes, have 1.9 times as many.
 
@@ -232,7 +232,7 @@ def test_where_tasks_come_by_chance_few_agents_idle_and_few_tasks_wait():
     assert hours < more <= 1.7
 
 
-def test_a_burst_has_an_agent_for_each_task_and_they_go_when_it_is_over():
+def test_a_burst_has_a_worker_for_each_task_and_they_go_when_it_is_over():
     times = sorted([*poisson(1 / 60, 3_600), *(1_800 + n / 100 for n in range(200))])
     hours, wait, _, most = under_chance(times)
     assert most <= 205
@@ -268,7 +268,7 @@ def black_hole(breaker, slots, bad=(1,), tasks=500, seed=1, **options):
     sim.submit_tasks([Task("t", requires=["x"], retry=RETRY) for _ in range(tasks)])
     sim.run()
     stats = sim.get_stats()
-    wasted = sum(agent.failed for agent in stats.agents.values())
+    wasted = sum(worker.failed for worker in stats.agents.values())
     return stats.state_machine.failed, wasted
 
 
@@ -333,7 +333,7 @@ def looks(pool, view, *times):
     return gone
 
 
-def test_no_agent_is_let_go_before_the_load_was_low_for_its_time():
+def test_no_worker_is_let_go_before_the_load_was_low_for_its_time():
     """Nor one that was there before the pool was: an earlier life may have had it."""
     template = AgentTemplate("w", capabilities={"x": 1}, handler=print)
     pool = AgentPool(template, max_agents=5, settle=30, interval=5)
@@ -352,7 +352,7 @@ def test_those_that_idle_are_let_go_and_none_that_works():
     assert set(gone).isdisjoint("ac")
 
 
-def test_an_agent_stays_that_was_needed_for_its_share_of_the_time():
+def test_a_worker_stays_that_was_needed_for_its_share_of_the_time():
     """A second one, in three of ten looks; in two of ten it was needed too seldom."""
     template = AgentTemplate("w", capabilities={"x": 1}, handler=print)
     for busy, gone in ((3, []), (2, ["b"])):
@@ -400,7 +400,7 @@ def test_a_crowd_costs_few_looks():
     assert view.asked <= 2 * 11
 
 
-def test_each_life_of_a_simulation_has_a_pool_of_the_same_numbers():
+def test_each_incarnation_of_a_simulation_has_a_pool_of_the_same_numbers():
     numbers = {
         "min_agents": 2,
         "max_agents": 3,

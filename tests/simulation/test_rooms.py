@@ -75,16 +75,16 @@ def test_each_of_the_rooms_has_something_to_do(worlds):
     }
 
 
-def without(fact):
+def without(event):
     return []
 
 
-def twice(fact):
-    return [fact, fact]
+def twice(event):
+    return [event, event]
 
 
 def to(**changes):
-    return lambda fact: [fact.__replace__(**changes)]
+    return lambda event: [event.__replace__(**changes)]
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,17 @@ def to(**changes):
         (StartsReleased, without),
     ],
 )
-def test_a_fact_that_is_not_as_it_was_is_noticed(worlds, kind, change):
+def test_an_event_that_is_not_as_it_was_is_noticed(worlds, kind, change):
     """One of a kind, of each world: the first that makes a difference is enough."""
     noticed = tried = 0
     for events, rooms in worlds:
-        places = [n for n, fact in enumerate(events) if type(fact) is kind]
+        places = [n for n, event in enumerate(events) if type(event) is kind]
         for place in places[:2]:
-            facts = [*events]
-            facts[place : place + 1] = change(facts[place])
+            changed = [*events]
+            changed[place : place + 1] = change(changed[place])
             tried += 1
             try:
-                rooms.read(facts)
+                rooms.read(changed)
             except Breach:
                 noticed += 1
     assert tried

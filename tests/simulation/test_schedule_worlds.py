@@ -22,7 +22,7 @@ from taskorch import Task, Workflow
 from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import ExtensionKept, ScheduleFired, ScheduleSkipped
 from taskorch.kit.ticks import read_progress
-from taskorch.schedules import slot_name
+from taskorch.schedules import tick_name
 from taskorch.testing import Simulation
 
 HOUR = 3_600.0
@@ -159,10 +159,10 @@ def test_each_hour_is_made_or_skipped_as_the_model_says(
 @pytest.mark.parametrize("catch_up", ["last", "all"])
 @pytest.mark.parametrize("length", [0.4, 1.4])
 def test_a_kill_between_any_two_steps_changes_nothing(overlap, catch_up, length):
-    for fact in range(12, 60, 3):
+    for event in range(12, 60, 3):
         for stage in ("made", "sent", "kept", "told"):
             sim = world(length, overlap, catch_up)
-            sim.crash_at(fact, stage, downtime=10.0)
+            sim.crash_at(event, stage, downtime=10.0)
             sim.run(until=6.55 * HOUR)
             made, gone, skips = outcome(sim)
             assert len(made) + skips == 6
@@ -219,7 +219,7 @@ def test_runs_that_queue_are_made_once_one_at_a_time_and_none_is_forgotten(
 
 
 @pytest.mark.parametrize("catch_up", CATCH_UPS)
-def test_jitter_above_the_distance_of_two_slots_loses_none(catch_up):
+def test_jitter_above_the_distance_of_two_ticks_loses_none(catch_up):
     sim = Simulation()
     sim.agent("able", capabilities=["job"], max_concurrency=None)
     sim.work("job", 0.01)
@@ -255,9 +255,9 @@ class Ledger:
         """Slots that are not decided about."""
         every = int(float(self.said["when"][6:-1]) * SECOND)
         until = min(until, int(self.said.get("end", 1e10) * 1e9))
-        slots = range((self.done // every + 1) * every, until + 1, every)
+        ticks = range((self.done // every + 1) * every, until + 1, every)
         apart = {*self.filled, *self.waiting}.union(*self.claims.values())
-        return [s for s in slots if s not in apart]
+        return [s for s in ticks if s not in apart]
 
     def read(self, sim, wall):
         events, self.seen = sim.events[self.seen :], len(sim.events)
@@ -300,33 +300,33 @@ class Ledger:
             # The clock was set back far: what it shows comes again.
             assert event.done_ns < self.done - 3 * HOUR * SECOND
         self.text, self.said, self.done = event.document, said, event.done_ns
-        self.filled = {slot for slot in self.filled if slot > self.done}
+        self.filled = {tick for tick in self.filled if tick > self.done}
 
     def claim(self, event):
         """A backfill makes those of its slots that it has not decided about."""
         said = json.loads(event.document)
         every = int(float(said["times"][0][6:-1]) * SECOND)
         first = -(-said["since_ns"] // every) * every
-        slots = [*range(first, said["until_ns"] + 1, every)][: said["ticks"]]
+        ticks = [*range(first, said["until_ns"] + 1, every)][: said["ticks"]]
         begins = [each[0] for each in said["runs"].values() if not each[3]]
-        claimed = {} if said["cancelled"] else {*slots[said["place"] :], *begins}
+        claimed = {} if said["cancelled"] else {*ticks[said["place"] :], *begins}
         self.claims[event.key] = claimed
 
     def ScheduleFired(self, event, *_):
-        slot = event.slot_ns
+        tick = event.slot_ns
         # No task is made, or told, twice.
         assert event.task_id not in self.ids
         self.ids.add(event.task_id)
         if event.by == "trigger":
             return
-        if slot in self.waiting:
-            self.waiting.remove(slot)
+        if tick in self.waiting:
+            self.waiting.remove(tick)
         elif event.by == "clock":
             # What a life made that died over it is noted by the next, pause or not.
             assert not (self.is_calm and self.said.get("paused"))
-            self.decide(slot)
-        elif slot > self.done:
-            self.filled.add(slot)
+            self.decide(tick)
+        elif tick > self.done:
+            self.filled.add(tick)
 
     def ScheduleQueued(self, event, *_):
         options = self.said["overlap"], self.said["catch_up"]
@@ -335,7 +335,7 @@ class Ledger:
         self.waiting.append(event.slot_ns)
 
     def name_of(self, slot):
-        return f"h{'-' if 'workflow' in self.said else '/'}{slot_name(slot)}"
+        return f"h{'-' if 'workflow' in self.said else '/'}{tick_name(slot)}"
 
     def decide(self, slot):
         # None before it is passed over.
@@ -343,26 +343,26 @@ class Ledger:
         self.done = slot
 
     def ScheduleSkipped(self, event, sim, _):
-        slots = self.open(event.slot_ns)
+        ticks = self.open(event.slot_ns)
         if event.reason.startswith("it was made before"):
-            assert {*map(self.name_of, slots)} <= {
+            assert {*map(self.name_of, ticks)} <= {
                 status.task_id.removesuffix("/a") for status in sim.tasks()
             }
         elif event.reason.endswith("has not ended"):
-            assert (self.said["overlap"], len(slots)) == ("skip", 1)
+            assert (self.said["overlap"], len(ticks)) == ("skip", 1)
         elif event.reason.startswith("nobody was here"):
             assert self.said["catch_up"] != "all"
             assert not self.is_calm
         elif event.reason == "the schedule was removed":
-            slots += self.waiting
+            ticks += self.waiting
             self.waiting = []
         else:
             assert event.reason.startswith(("it was paused", "its times were changed"))
         # As many as there are: not one of them is silent.
-        assert event.slots == len(slots)
-        assert event.slot_ns == max(slots)
+        assert event.slots == len(ticks)
+        assert event.slot_ns == max(ticks)
         self.done = max(self.done, event.slot_ns)
-        self.filled = {slot for slot in self.filled if slot > self.done}
+        self.filled = {tick for tick in self.filled if tick > self.done}
 
 
 class World:
@@ -393,9 +393,9 @@ class World:
     def run(self, seconds):
         self.sim.run(until=self.sim.now + seconds)
 
-    def dies(self, facts, stage, downtime):
+    def dies(self, events, stage, downtime):
         self.ledger.is_calm = False
-        self.sim.crash_at(self.sim.events[-1].seq + facts, stage, downtime)
+        self.sim.crash_at(self.sim.events[-1].seq + events, stage, downtime)
 
     def clock(self, hours):
         self.ledger.is_calm = False
@@ -512,7 +512,7 @@ WORLDS = {
     ],
 )
 @given(**WORLDS)
-def test_each_slot_is_made_once_or_skipped_and_told_or_still_to_come(
+def test_each_tick_is_made_once_or_skipped_and_told_or_still_to_come(
     seconds, first, acts
 ):
     live(seconds, first, acts)

@@ -50,7 +50,7 @@ def skipped(sim):
     ]
 
 
-def test_a_slot_of_cron_and_one_of_a_distance_has_a_task_of_its_name():
+def test_a_tick_of_cron_and_one_of_a_distance_has_a_task_of_its_name():
     sim = simulation()
     sim.schedules.add("nightly", "0 3 * * *", Task("job"), zone="Europe/Berlin")
     sim.schedules.add("often", timedelta(hours=12), Task("job"))
@@ -85,12 +85,12 @@ def test_what_was_missed_while_nobody_was_here_is_caught_up_with_as_said(
     assert sum(count for count, _ in skipped(sim)) == missing
 
 
-def test_a_crash_at_any_moment_neither_doubles_a_slot_nor_loses_one():
-    for fact in range(8, 28):
+def test_a_crash_at_any_moment_neither_doubles_a_tick_nor_loses_one():
+    for event in range(8, 28):
         for stage in ("made", "sent", "kept", "told"):
             sim = simulation()
             sim.schedules.add("h", "0 * * * *", Task("job"), catch_up="all")
-            sim.crash_at(fact, stage, downtime=10.0)
+            sim.crash_at(event, stage, downtime=10.0)
             sim.run(until=3.5 * HOUR)
             tasks = [status.task_id for status in sim.tasks("completed")]
             assert tasks == [f"h/2026-01-01T{hour:02}00Z" for hour in range(1, 4)]
@@ -157,7 +157,7 @@ def test_trigger_backfill_next_list_and_remove():
         sim.schedules.status("h")
 
 
-def test_jitter_puts_off_each_slot_within_its_seconds_and_always_alike():
+def test_jitter_puts_off_each_tick_within_its_seconds_and_always_alike():
     starts = []
     for _ in range(2):
         sim = simulation()
@@ -170,7 +170,7 @@ def test_jitter_puts_off_each_slot_within_its_seconds_and_always_alike():
     assert all(HOUR <= start < HOUR + 600 for start in starts[0])
 
 
-def test_start_and_end_bound_the_slots():
+def test_start_and_end_bound_the_ticks():
     sim = simulation()
     sim.schedules.add(
         "h",
@@ -185,7 +185,7 @@ def test_start_and_end_bound_the_slots():
     assert "no tick any more" in sim.schedules.explain("h")
 
 
-def test_a_workflow_is_run_once_a_slot_and_not_while_the_last_goes_on():
+def test_a_workflow_is_run_once_a_tick_and_not_while_the_last_goes_on():
     sim = simulation()
     sim.work("step", 1.2 * HOUR)
     wf = Workflow("etl")
@@ -211,7 +211,7 @@ def test_what_is_refused_is_tried_again_and_said():
     assert [str(s.state) for s in sim.tasks()] == [str(TaskState.COMPLETED)]
 
 
-_LIVES = st.lists(
+_INCARNATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("run"), st.sampled_from([61.0, 190.0])),
         st.tuples(st.just("crash"), st.sampled_from([5.0, 70.0, 200.0])),
@@ -235,7 +235,7 @@ def each_skipped(sim):
 
 @settings(max_examples=examples(60), deadline=None)
 @example("last", [("breaks", 0.0), ("run", 61.0), ("crash", 200.0)])
-@given(st.sampled_from(["last", "none"]), _LIVES)
+@given(st.sampled_from(["last", "none"]), _INCARNATIONS)
 def test_each_skipped_tick_says_whether_it_was_refused_or_nobody_was_here(
     catch_up, steps
 ):
@@ -394,7 +394,7 @@ def test_a_workflow_may_say_itself_when_it_runs():
 
 
 @pytest.mark.parametrize(("away", "slots"), [(60, 1), (80, 0)])
-def test_with_none_a_slot_is_made_that_is_late_by_less_than_a_minute(away, slots):
+def test_with_none_a_tick_is_made_that_is_late_by_less_than_a_minute(away, slots):
     sim = simulation()
     sim.schedules.add("h", "0 * * * *", Task("job"), catch_up="none")
     sim.run(until=HOUR - 15)
@@ -556,7 +556,7 @@ def test_a_run_that_ends_as_it_begins_holds_nobody_up():
 
 @pytest.mark.parametrize("catch_up", ["all", "last", "none"])
 @pytest.mark.parametrize("crash", [None, 190])
-def test_a_slot_that_was_skipped_behind_one_that_waits_stays_skipped(catch_up, crash):
+def test_a_tick_that_was_skipped_behind_one_that_waits_stays_skipped(catch_up, crash):
     sim = simulation(250.0)
     options = {"catch_up": catch_up, "end": "2026-01-01T00:03"}
     sim.schedules.add("m", "every 1m", workflow(), overlap="queue", **options)
@@ -576,7 +576,7 @@ def test_a_slot_that_was_skipped_behind_one_that_waits_stays_skipped(catch_up, c
 
 
 @pytest.mark.parametrize("catch_up", ["all", "last", "none"])
-def test_what_waits_when_a_life_ends_is_made_and_only_what_was_missed_is_caught_up_with(
+def test_what_waits_when_an_incarnation_ends_is_made_and_only_what_was_missed_is_caught_up_with(
     catch_up,
 ):
     sim = simulation(250.0)
@@ -616,7 +616,7 @@ def test_a_schedule_that_is_removed_says_what_of_it_will_not_come():
     assert sim.schedules.list() == []
 
 
-def test_other_times_say_that_a_slot_which_was_put_off_is_passed_over():
+def test_other_times_say_that_a_tick_which_was_put_off_is_passed_over():
     sim = simulation()
     sim.schedules.add("j", "0 * * * *", Task("job"), jitter=3_000)
     sim.run(until=HOUR + 1)
@@ -653,7 +653,7 @@ def test_what_a_backfill_has_made_is_not_skipped_and_not_made_again(overlap, bet
     assert [status.task_id for status in sim.tasks("completed")] == names
 
 
-def test_a_slot_that_was_put_off_and_filled_is_not_cancelled_by_its_own_time():
+def test_a_tick_that_was_put_off_and_filled_is_not_cancelled_by_its_own_time():
     sim = simulation(HOUR)
     sim.schedules.add("j", "0 1 * * *", Task("job"), jitter=3_000, overlap="cancel")
     sim.run(until=HOUR + 1)
@@ -663,7 +663,7 @@ def test_a_slot_that_was_put_off_and_filled_is_not_cancelled_by_its_own_time():
     assert [status.task_id for status in sim.tasks("completed")] == [name]
 
 
-def test_a_slot_is_skipped_behind_one_that_waits_for_whatever_it_waits():
+def test_a_tick_is_skipped_behind_one_that_waits_for_whatever_it_waits():
     sim = Simulation()
     sim.schedules.add("m", "every 1m", workflow(), catch_up="all")
     sim.run(until=30)

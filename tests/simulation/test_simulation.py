@@ -146,7 +146,7 @@ def test_an_error_of_what_is_done_reaches_the_caller_of_run():
 # -- the work --------------------------------------------------------------------------
 
 
-def test_work_takes_seconds_divided_by_the_speed_of_the_agent():
+def test_work_takes_seconds_divided_by_the_speed_of_the_worker():
     simulation = Simulation()
     simulation.agent("fast", capabilities={"x"}, speed=4.0)
     simulation.submit_task(Task("x"), 2.0)
@@ -508,7 +508,7 @@ def test_tasks_are_listed_by_state():
     assert [s.task_id for s in simulation.tasks(S.QUEUED)] == ["t2"]
 
 
-def test_a_name_of_an_agent_is_taken_once():
+def test_a_name_of_a_worker_is_taken_once():
     simulation = world()
     with pytest.raises(InvalidTaskError, match="already"):
         simulation.agent("a")
@@ -517,7 +517,7 @@ def test_a_name_of_an_agent_is_taken_once():
 # -- remote agents ---------------------------------------------------------------------
 
 
-def test_a_remote_agent_does_its_work_by_messages():
+def test_a_remote_worker_does_its_work_by_messages():
     simulation = Simulation()
     simulation.agent("far", capabilities={"x"}, lease=3.0)
     simulation.work("x", 2.0)
@@ -532,7 +532,7 @@ def test_a_remote_agent_does_its_work_by_messages():
     ]
 
 
-def test_a_remote_agent_stops_when_it_is_told_to():
+def test_a_remote_worker_stops_when_it_is_told_to():
     simulation = Simulation()
     simulation.agent("far", capabilities={"x"}, lease=3.0)
     task_id = simulation.submit_task(Task("x"), 60.0)
@@ -545,7 +545,7 @@ def test_a_remote_agent_stops_when_it_is_told_to():
     assert simulation.attempts[0].outcome == "stopped"
 
 
-def test_long_work_on_a_remote_agent_is_not_taken_for_lost():
+def test_long_work_on_a_remote_worker_is_not_taken_for_lost():
     """The lease is renewed by signs of life, however long something takes."""
     simulation = Simulation()
     simulation.agent("far", capabilities={"x"}, lease=1.0)

@@ -209,5 +209,5 @@ def test_what_runs_fits_where_it_runs_and_all_that_can_end_ends(
     simulation.check()
 
     check_starts(simulation, wanted, labels)
-    life = simulation.world.life
-    assert not any(row.used for row in life.kernel.beside.values())
+    incarnation = simulation.world.incarnation
+    assert not any(row.used for row in incarnation.kernel.beside.values())

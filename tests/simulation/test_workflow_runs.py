@@ -61,8 +61,8 @@ def test_the_random_runs_do_all_that_they_are_to_try():
     found = [explore(seed, 30, workflows=True) for seed in range(40)]
     kinds = {kind for run in found for kind in run.schedule.kinds()}
     assert kinds >= {"start", "pause", "resume", "decide", "restart", "look", "crash"}
-    facts = {type(event) for run in found for event in run.events}
-    assert facts >= {TaskParentsAdded, TaskSuspended}
+    events = {type(event) for run in found for event in run.events}
+    assert events >= {TaskParentsAdded, TaskSuspended}
     ids = {e.task_id for run in found for e in run.events if isinstance(e, TaskStarted)}
     assert any("~3" in task_id for task_id in ids)
     assert any("/t0a/" in task_id for task_id in ids)

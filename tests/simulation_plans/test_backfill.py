@@ -2,7 +2,7 @@
 EASY backfilling, as its authors describe it, and what the simulation of a plan does.
 
 The rule is that of A. W. Mu'alem and D. G. Feitelson, *Utilization, Predictability,
-Workloads, and User Runtime Estimates in Scheduling the IBM SP2 with Backfilling*, IEEE
+Workloads, and User Runtime Estimates in Scheduling the IBM SP2 with Reserving*, IEEE
 Transactions on Parallel and Distributed Systems 12 (6), 2001, after D. A. Lifka, *The
 ANL/IBM SP scheduling system*, 1995: of the first job that does not fit, the shadow time
 is when enough nodes will have come free, and the extra nodes are those that it leaves
@@ -115,7 +115,7 @@ def test_every_queue_with_one_order_has_the_option():
         assert ours(jobs, 10, make())[1] == 30
 
 
-def test_where_owners_share_there_is_none():
+def test_where_tenants_share_there_is_none():
     queue = FairShareQueue()
     queue.backfill = True
     with pytest.raises(InvalidTaskError, match="no backfill"):

@@ -32,7 +32,7 @@ def test_one_more_of_a_resource_is_room_for_one_task_more():
     assert orch.simulate(tasks, 10).bottleneck.what == "4 more cpu"
 
 
-def test_one_more_agent():
+def test_one_more_worker():
     orch = TaskOrchestrator()
     for name in ("a", "a-2"):
         orch.agent(name, capabilities={"review", "other"})(lambda task, context: None)
@@ -48,7 +48,7 @@ def test_one_more_agent():
     )
 
 
-def test_an_agent_is_full_when_its_capacity_is():
+def test_a_worker_is_full_when_its_capacity_is():
     orch = TaskOrchestrator()
     orch.agent(
         "a",
@@ -63,7 +63,7 @@ def test_an_agent_is_full_when_its_capacity_is():
     assert report.critical_length == 10.0
 
 
-def test_what_agents_take_for_a_task_that_says_nothing_is_short_too():
+def test_what_workers_take_for_a_task_that_says_nothing_is_short_too():
     orch = TaskOrchestrator(resources={"cpu": 1})
     orch.agent(
         "a", capabilities={"x"}, request=Resources(cpu=0.5), max_concurrency=None
@@ -92,7 +92,7 @@ def test_where_one_more_is_too_few_plenty_is_tried():
     assert str(report).endswith("One more slot would save nothing, but plenty 50 %.")
 
 
-def test_the_lower_bound_counts_agents():
+def test_the_lower_bound_counts_workers():
     orch = TaskOrchestrator()
     orch.agent("a", capabilities={"x"}, max_concurrency=2)(lambda task, context: None)
     report = orch.simulate([Task("x") for _ in range(5)], 10)
@@ -259,7 +259,7 @@ def test_a_picture_of_much_is_cut_short():
     assert "100 more attempts, which are not shown" in report._repr_html_()
 
 
-def test_of_very_many_agents_some_are_not_shown():
+def test_of_very_many_workers_some_are_not_shown():
     bars = [(f"t{n}", 0, 1, f"a{n}", 1, "completed") for n in range(70)]
     html = page("", bars, ())
     assert len(boxes(drawn(html))) == 60

@@ -184,7 +184,7 @@ def test_what_can_never_run_is_said_with_its_reason_and_what_hangs_on_it():
     assert report.incomplete == 1
 
 
-def test_what_waits_for_an_agent_waits_for_ever():
+def test_what_waits_for_a_worker_waits_for_ever():
     orch = TaskOrchestrator(unknown_capability="wait")
     tasks = [Task("fly") for _ in range(3)]
     tasks.append(Task.call(work, after=[tasks[0]]))
@@ -385,7 +385,7 @@ def test_a_policy_that_changes_while_it_is_copied_is_copied_again():
     assert len(copies) == 2
 
 
-def test_a_source_of_agents_is_not_read_again():
+def test_a_source_of_workers_is_not_read_again():
     reads = []
 
     def source():

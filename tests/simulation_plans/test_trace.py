@@ -181,8 +181,8 @@ def test_a_journal_is_a_recording_too(tmp_path):
         orch.submit_task(Task.call(int, id="b", after=["a"]))
         orch.wait()
     trace = Trace()
-    for fact, _ in SqliteJournal(path).read():
-        trace.take(make(fact))
+    for event, _ in SqliteJournal(path).read():
+        trace.take(make(event))
     assert trace.critical_path() == ("a", "b")
     assert [one.type for one in trace.slices()] == ["int", "int"]
 
@@ -321,8 +321,8 @@ def test_lanes_never_overlap_and_are_as_few_as_can_be(pairs):
 def test_times_in_nanoseconds_never_overlap_in_the_file(tmp_path_factory, spans):
     path = tmp_path_factory.getbasetemp() / "spans.json"
     slices = [
-        Slice(f"t{n}", "x", agent, 1, start, start + length, "completed")
-        for n, (start, length, agent) in enumerate(spans)
+        Slice(f"t{n}", "x", worker, 1, start, start + length, "completed")
+        for n, (start, length, worker) in enumerate(spans)
     ]
     write_slices(path, slices)
     assert len(read(path)[0]) == len(spans)

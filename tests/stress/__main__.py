@@ -156,8 +156,8 @@ class Round:
                 time.sleep(longest * self.random.random())
                 # It may have begun to execute its program meanwhile.
                 name = name_of(target)
-                is_life = target in self.living
-                if is_life or (is_guardian(name) and self.random.random() < 0.5):
+                is_incarnation = target in self.living
+                if is_incarnation or (is_guardian(name) and self.random.random() < 0.5):
                     os.kill(target, signal.SIGCONT)
                 else:
                     # Whether a program was to go on is not for us to say. What has not
@@ -234,33 +234,33 @@ class Round:
 
     def check_ledger(self) -> None:
         """What the lives have found, and that the journal holds what was promised."""
-        facts = []
+        events = []
         if self.journal.exists():
-            facts = [fact for fact, _ in SqliteJournal(self.journal).read()]
-            self.check_journal(facts)
-        born = {fact[3] for fact in facts if fact[0] is TaskSubmitted}
-        done = {fact[3] for fact in facts if fact[0] is TaskCompleted}
+            events = [event for event, _ in SqliteJournal(self.journal).read()]
+            self.check_journal(events)
+        born = {event[3] for event in events if event[0] is TaskSubmitted}
+        done = {event[3] for event in events if event[0] is TaskCompleted}
         for kind, *words in ledger.lines(self.journal):
             if kind == "fault":
                 self.faults.append(" ".join(words))
             elif kind == "overlap":
                 self.faults.append(f"two attempts of {words} at once")
-            elif facts and kind == "cut":
+            elif events and kind == "cut":
                 self.check_cut(self.journal.parent / f"cut-{words[0]}", int(words[1]))
-            elif facts and kind == "accepted" and words[0] not in born:
+            elif events and kind == "accepted" and words[0] not in born:
                 self.faults.append(f"{words} was accepted and is lost")
-            elif facts and kind == "done" and words[0] not in done:
+            elif events and kind == "done" and words[0] not in done:
                 self.faults.append(f"{words} was done and is not")
 
-    def check_journal(self, facts) -> None:
+    def check_journal(self, events) -> None:
         """Facts follow each other in order, and each task has one end."""
-        times = [fact[2] for fact in facts]
+        times = [event[2] for event in events]
         if times != sorted(times):
             self.faults.append("its clock went back")
-        if [fact[1] for fact in facts] != list(range(1, len(facts) + 1)):
+        if [event[1] for event in events] != list(range(1, len(events) + 1)):
             self.faults.append("numbers of facts are missing")
-        ends = Counter(fact[3] for fact in facts if fact[0] in ENDS)
-        born = [fact[3] for fact in facts if fact[0] is TaskSubmitted]
+        ends = Counter(event[3] for event in events if event[0] in ENDS)
+        born = [event[3] for event in events if event[0] is TaskSubmitted]
         wrong = {task: ends[task] for task in born if ends[task] != 1}
         if wrong:
             self.faults.append(f"they have not one end: {wrong}")
@@ -269,7 +269,7 @@ class Round:
         """The first *promised* tasks are on a disk whose power has failed."""
         accepted = [task for (task,) in ledger.of(self.journal, "accepted")][:promised]
         entries = SqliteJournal(folder / self.journal.name).read() if promised else ()
-        there = {fact[3] for fact, _ in entries if fact[0] is TaskSubmitted}
+        there = {event[3] for event, _ in entries if event[0] is TaskSubmitted}
         lost = [task for task in accepted if task not in there]
         if lost:
             self.faults.append(f"after a power failure {lost} are lost")

@@ -165,7 +165,7 @@ async def branches(number):
 # -- what is done with them --------------------------------------------------------
 
 
-class Life:
+class Incarnation:
     """The orchestrator, and all that threads do with it."""
 
     def __init__(self, plan):
@@ -658,7 +658,7 @@ def main(plan: Plan) -> int:
     asyncio.run(asyncio.sleep(0))
     files = open_files()
     try:
-        State.life = Life(plan)
+        State.life = Incarnation(plan)
         with ExitStack() as stack:
             if plan.end == "disk":
                 stack.enter_context(State.life.disk.below_sqlite())

@@ -56,7 +56,7 @@ async def say_later() -> None:
     say()
 
 
-def test_a_record_says_which_task_attempt_and_agent_it_is_of(records):
+def test_a_record_says_which_task_attempt_and_worker_it_is_of(records):
     orch = TaskOrchestrator()
     orch.agent("worker", capabilities={"work"})(lambda *_: say())
     with orch:

@@ -65,7 +65,7 @@ def double(n: int = 1) -> int:
     return 2 * n
 
 
-def test_tasks_pools_and_agents_are_told_as_they_are_now(measuring):
+def test_tasks_pools_and_workers_are_told_as_they_are_now(measuring):
     began, go = threading.Event(), threading.Event()
 
     def hold(*_) -> None:

@@ -395,7 +395,7 @@ def durable_task(path: str) -> str:
     return path.upper()
 
 
-def test_a_task_that_runs_in_a_later_life_belongs_to_its_callers_trace(tmp_path):
+def test_a_task_that_runs_in_a_later_incarnation_belongs_to_its_callers_trace(tmp_path):
     before, after = Tracing(), Tracing()
     path = tmp_path / "runs.db"
     with before.tracer.start_as_current_span("caller") as caller:

@@ -261,37 +261,37 @@ class Book:
             self._end_of_question(name, event)
 
     def _TaskStarted(self, event: TaskStarted) -> None:
-        name, agent = event.task_id, event.agent_id
+        name, worker = event.task_id, event.agent_id
         self._expect(name not in self.running, "once", f"{name} runs twice: {event}")
         for hold in self.holds.values():
             many = len(self.running)
             free = hold.most and many < hold.most
             self._expect(free, "held", f"{many} run, and {event}, though {hold}")
-        self._start_by_breaker(agent, event)
+        self._start_by_breaker(worker, event)
         self.running[name] = event
 
     # -- breakers: open for their time, and so many probes at once -----------------
 
-    def _start_by_breaker(self, agent: str, event: TaskStarted) -> None:
-        one = self._breakers.get(agent)
+    def _start_by_breaker(self, worker: str, event: TaskStarted) -> None:
+        one = self._breakers.get(worker)
         if one is None:
             return
-        self._expect(one.state != "open", "breaker", f"{agent} is shut out: {event}")
+        self._expect(one.state != "open", "breaker", f"{worker} is shut out: {event}")
         if one.state == "half-open":
             probes = len(one.probes) + one.passed
-            room = probes < self._terms[agent].probes
-            self._expect(room, "breaker", f"{agent} has {probes} probes: {event}")
+            room = probes < self._terms[worker].probes
+            self._expect(room, "breaker", f"{worker} has {probes} probes: {event}")
             one.probes.add((event.task_id, event.attempt))
 
     def _end_of_attempt(self, start: TaskStarted, event: TaskEvent) -> None:
-        one, agent = self._breakers[start.agent_id], start.agent_id
+        one, worker = self._breakers[start.agent_id], start.agent_id
         cause = getattr(event, "cause", "")
         failed = isinstance(event, TaskRetrying | TaskFailed | TaskBlocked) and (
             cause in ("error", "timeout", "asked")
         )
         if failed or isinstance(event, TaskCompleted):
             end = event.at_ns, failed, event.task_id
-            self._ends.setdefault(agent, []).append(end)
+            self._ends.setdefault(worker, []).append(end)
         key = event.task_id, start.attempt
         if key in one.probes:
             one.probes.discard(key)
@@ -326,8 +326,8 @@ class Book:
         self._turn(event.agent_id, "closed", event)
         one.trips = 0
 
-    def _turn(self, agent: str, state: str, event: Event) -> None:
-        one = self._breakers[agent]
+    def _turn(self, worker: str, state: str, event: Event) -> None:
+        one = self._breakers[worker]
         one.state, one.since_ns, one.passed = state, event.at_ns, 0
         one.probes.clear()
 

@@ -84,9 +84,9 @@ def _promises(simulation: Simulation) -> None:
     Raises:
         AssertionError: It is not.
     """
-    life = simulation.world.life
-    assert life is not None
-    kernel = life.kernel
+    incarnation = simulation.world.incarnation
+    assert incarnation is not None
+    kernel = incarnation.kernel
     wrong: list[str] = []
     for task_id, promised in simulation.acknowledged.items():
         row = kernel.tasks.get(task_id)

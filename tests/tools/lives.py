@@ -161,7 +161,7 @@ def craft(unit: Any, job: Any) -> int:
 
 
 @contextmanager
-def life(
+def incarnation(
     path: Path, *, stops: bool = True
 ) -> Iterator[tuple[TaskOrchestrator, JobSystem]]:
     """A life of the program: all that it declares, each time the same."""
@@ -490,7 +490,7 @@ def _public(cls: type) -> list[str]:
 def main(seed: str, journal: str, file: str, which: str) -> None:
     """Live once, write what is told, and die."""
     path = Path(file)
-    with life(Path(journal), stops=False) as (orch, jobs):
+    with incarnation(Path(journal), stops=False) as (orch, jobs):
         if which == "first":
             live(orch, jobs, int(seed))
             names = names_of(orch, jobs)

@@ -25,7 +25,6 @@ import attrs
 
 from taskorch.events import (
     Event,
-    Fact,
     OrchestratorStarted,
     SlotLeaked,
     TaskBlocked,
@@ -204,7 +203,7 @@ class Hearing:
 
     def __init__(self, plan: ScriptedWorkflow) -> None:
         self._plan = plan
-        self._facts: list[Fact] = []
+        self._events: list[Event] = []
         self._states: dict[str, tuple[TaskState, str]] = {}
         self._running: set[str] = set()
         self._paused: set[str] = set()
@@ -225,9 +224,9 @@ class Hearing:
             if isinstance(item, str):
                 self._note(item)
             elif isinstance(item, Event):
-                if self._facts and item.seq <= self._facts[-1].seq:
+                if self._events and item.seq <= self._events[-1].seq:
                     self._forget(item.seq)
-                self._facts.append(item)
+                self._events.append(item)
                 self._read(item, held=False)
 
     def _note(self, text: str) -> None:
@@ -249,21 +248,21 @@ class Hearing:
 
     def _forget(self, number: int) -> None:
         """A crash took the facts from *number* on."""
-        facts = [fact for fact in self._facts if fact.seq < number]
-        self._facts, self._states, self._running = facts, {}, set()
+        events = [event for event in self._events if event.seq < number]
+        self._events, self._states, self._running = events, {}, set()
         self.verdicts, self._done = {}, set()
-        for fact in facts:
-            self._read(fact, held=True)
+        for event in events:
+            self._read(event, held=True)
 
-    def _read(self, fact: Any, *, held: bool) -> None:
-        """Enter *fact*; *held*: it was checked before."""
-        cls = type(fact)
+    def _read(self, event: Any, *, held: bool) -> None:
+        """Enter *event*; *held*: it was checked before."""
+        cls = type(event)
         if cls is OrchestratorStarted:
             self._running.clear()
         elif cls is TaskReleased and not held:
-            self._release(name_of(fact.task_id))
+            self._release(name_of(event.task_id))
         elif cls in (TaskSubmitted, TaskStarted, *_OVER):
-            self._change(fact, held=held)
+            self._change(event, held=held)
 
     def _change(self, event: TaskEvent, *, held: bool) -> None:
         """A task comes, begins, or its attempt is over."""

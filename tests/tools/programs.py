@@ -33,7 +33,7 @@ from taskorch.runtime._notices import error_to_tell
 if TYPE_CHECKING:
     from taskorch.frontends.jobs import JobSystem
     from taskorch.simulation import SimulatedJournal
-    from taskorch.simulation._life import Life
+    from taskorch.simulation._life import Incarnation
     from taskorch.testing._simulation import Simulation
 
 #: A message, as `orch.notify` sends it.
@@ -45,8 +45,8 @@ class _Orchestrator:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
-        self._life = simulation.world.living()
-        self._rt = _Runtime(self._life, simulation)
+        self._incarnation = simulation.world.living()
+        self._rt = _Runtime(self._incarnation, simulation)
         self.resources = SimpleNamespace(
             usage=self._usage, set_saturation=lambda threshold, relief: None
         )
@@ -79,7 +79,7 @@ class _Orchestrator:
             self._follow(projection)
 
     def __getattr__(self, name: str) -> Any:
-        if self._simulation.world.life is not self._life:
+        if self._simulation.world.incarnation is not self._incarnation:
             msg = "this life of the orchestrator is over: it has crashed"
             raise NotRunningError(msg)
         return getattr(self._simulation, name)
@@ -96,17 +96,17 @@ class _Orchestrator:
 
     def reward_task(self, task_id: str, value: float, *, source: str) -> bool:
         """See `TaskOrchestrator.reward_task`, for a task that is in memory."""
-        latest = self._life.directory.reruns.latest(task_id)
-        row = self._life.kernel.tasks[latest]
+        latest = self._incarnation.directory.reruns.latest(task_id)
+        row = self._incarnation.kernel.tasks[latest]
         if row.attempt < 1:
             return False
 
         def change(now: int) -> bool:
             fields = row.id, row.attempt, value, source
-            self._life.kernel.note(TaskRewarded, now, *fields, cargo=row.cargo)
+            self._incarnation.kernel.note(TaskRewarded, now, *fields, cargo=row.cargo)
             return True
 
-        return bool(self._life.step(change))
+        return bool(self._incarnation.step(change))
 
 
 def _nothing() -> None:
@@ -120,8 +120,8 @@ def _take(projection: Projection, event: Event) -> None:
 class _Runtime:
     """What a runtime has besides what a life of a simulation has."""
 
-    def __init__(self, life: Life, simulation: Simulation) -> None:
-        self._life = life
+    def __init__(self, life: Incarnation, simulation: Simulation) -> None:
+        self._incarnation = life
         self.signals = simulation.signals
         self.notices = SimpleNamespace(teller=None)
         self.health_checks: list[Any] = []
@@ -129,7 +129,7 @@ class _Runtime:
         self.started = False
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._life, name)
+        return getattr(self._incarnation, name)
 
 
 class _Journal:
@@ -140,17 +140,17 @@ class _Journal:
 
     def ids(self, prefix: str) -> list[str]:
         """The ids of tasks that begin with *prefix*."""
-        facts = (fact for fact, _ in self.read())
-        names = [fact.task_id for fact in facts if isinstance(fact, TaskSubmitted)]
+        events = (event for event, _ in self.read())
+        names = [event.task_id for event in events if isinstance(event, TaskSubmitted)]
         return [name for name in names if name.startswith(prefix)]
 
     def select(self, ids: Sequence[str], until: int) -> Iterator[Entry]:
         """The entries about these tasks, up to a number."""
         names = set(ids)
-        for fact, cargo in self.read():
-            is_one = isinstance(fact, TaskEvent) and fact.task_id in names
-            if is_one and fact.seq <= until:
-                yield fact, cargo
+        for event, cargo in self.read():
+            is_one = isinstance(event, TaskEvent) and event.task_id in names
+            if is_one and event.seq <= until:
+                yield event, cargo
 
 
 class Jobs:
@@ -182,9 +182,9 @@ class Jobs:
         Raises:
             NotRunningError: The orchestrator is dead.
         """
-        life = self._simulation.world.living()
-        if self._system is None or self._epoch != life.epoch:
-            self._epoch = life.epoch
+        incarnation = self._simulation.world.living()
+        if self._system is None or self._epoch != incarnation.epoch:
+            self._epoch = incarnation.epoch
             self._system = self._begun()
         return self._system
 
@@ -250,7 +250,7 @@ def tell(
         What says how a part of the health is, by its name, in the life at hand.
     """
     lives: list[_AtOnce] = []
-    simulation.each_life(lambda: lives.append(_AtOnce(simulation, take)))
+    simulation.each_incarnation(lambda: lives.append(_AtOnce(simulation, take)))
 
     def health(component: str) -> HealthCheck:
         checks = [check() for check in lives[-1]._rt.health_checks]

@@ -178,7 +178,7 @@ class Rooms:
             )
         simulation.agent("b3", capabilities=["load"], work=1.0)
         # There is more to do than probes, whenever one is let through.
-        simulation.each_life(
+        simulation.each_incarnation(
             lambda: simulation.signals.agent_probed.connect(self._rush)
         )
         simulation.work("job", self._job)
@@ -240,7 +240,7 @@ class Rooms:
                 "jitter": random.choice([0.0, 0.0, every / 3]),
                 "end": float(end),
             }
-            self._simulation.each_life(
+            self._simulation.each_incarnation(
                 partial(self._schedule, name, float(every), Task(kind), options)
             )
             # Unless it is paused, no slot of it is passed over.
@@ -473,8 +473,8 @@ class Rooms:
         ]
 
     def _rows(self) -> list[Any]:
-        life = self._simulation.world.life
-        return [] if life is None else list(life.kernel.tasks.values())
+        incarnation = self._simulation.world.incarnation
+        return [] if incarnation is None else list(incarnation.kernel.tasks.values())
 
     # -- its course ----------------------------------------------------------------
 
@@ -508,7 +508,7 @@ class Rooms:
         simulation.nature.on = False
         self._is_calm = True
         simulation.run(until=self._end + 5 * pace)
-        while simulation.world.life is None:
+        while simulation.world.incarnation is None:
             simulation.run(until=simulation.now + pace)
         for name in _SCHEDULES:
             simulation.schedules.resume(name)
@@ -566,13 +566,13 @@ class Rooms:
         law = "rest"
         if kernel.holds:
             raise Breach(law, f"starts are held at the end: {kernel.holds}")
-        busy = [n for n, agent in kernel.agents.items() if agent.running]
+        busy = [n for n, worker in kernel.agents.items() if worker.running]
         if busy:
             raise Breach(law, f"{busy} run something at the end")
         presses = [
             name
-            for name, agent in kernel.agents.items()
-            if _PRESS.has_named(name) and not agent.lost
+            for name, worker in kernel.agents.items()
+            if _PRESS.has_named(name) and not worker.lost
         ]
         if presses:
             raise Breach(law, f"{presses} were not let go, and nothing is to be done")
@@ -585,9 +585,9 @@ class Rooms:
         if running:
             raise Breach(law, f"attempts go on at the end: {running}")
 
-    def read(self, facts: Iterable[Event] | None = None) -> Book:
+    def read(self, events: Iterable[Event] | None = None) -> Book:
         """
-        Hold *facts* against what is promised; None are those of this world.
+        Hold *events* against what is promised; None are those of this world.
 
         Raises:
             Breach: A promise was broken.
@@ -603,7 +603,7 @@ class Rooms:
             signals=self._signals if self._remembers else {},
             messages=self.messages if self._remembers else None,
         )
-        for event in self._simulation.events if facts is None else facts:
+        for event in self._simulation.events if events is None else events:
             book.take_in(event)
         book.close()
         return book

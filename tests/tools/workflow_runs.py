@@ -281,8 +281,8 @@ class WorkflowRuns:
         except DuplicateTaskError as error:
             law = "kept"
             raise Breach(law, f"it cannot be started again: {error}") from error
-        life = self._simulation.world.living()
-        self._epoch = life.epoch
+        incarnation = self._simulation.world.living()
+        self._epoch = incarnation.epoch
 
     def _pause(self, target: str, part: str) -> None:
         self._is_paused = True
@@ -452,8 +452,8 @@ class WorkflowRuns:
 
     def _again(self) -> None:
         """In a new life, the script that had started it is run again."""
-        life = self._simulation.world.life
-        if life is None or life.epoch == self._epoch:
+        incarnation = self._simulation.world.incarnation
+        if incarnation is None or incarnation.epoch == self._epoch:
             return
         if self._starts_again or not self._rows():
             with suppress(NotRunningError):
@@ -485,8 +485,8 @@ class WorkflowRuns:
     # -- the second opinion --------------------------------------------------------
 
     def _rows(self) -> list[TaskRow]:
-        life = self._simulation.world.living()
-        return [r for r in life.kernel.tasks.values() if is_below(r.id, _RUN)]
+        incarnation = self._simulation.world.living()
+        return [r for r in incarnation.kernel.tasks.values() if is_below(r.id, _RUN)]
 
     def _latest(self) -> dict[str, TaskRow]:
         """The latest run of each task."""

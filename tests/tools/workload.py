@@ -432,10 +432,12 @@ class Workload:
         """An agent gets no new work, or does again, if it is there and stays."""
 
         def act() -> None:
-            life = self._simulation.world.life
-            row = None if life is None else life.kernel.agents.get(name)
-            if life is not None and row is not None and row.draining != GOING:
-                life.kernel.drain(name, "repair" if on else "", life.now())
+            incarnation = self._simulation.world.incarnation
+            row = None if incarnation is None else incarnation.kernel.agents.get(name)
+            if incarnation is not None and row is not None and row.draining != GOING:
+                incarnation.kernel.drain(
+                    name, "repair" if on else "", incarnation.now()
+                )
 
         self._simulation.world.do(act)
 
@@ -443,10 +445,10 @@ class Workload:
         """A type of task may have more or less at once than before."""
 
         def act() -> None:
-            life = self._simulation.world.life
-            if life is not None:
+            incarnation = self._simulation.world.incarnation
+            if incarnation is not None:
                 change = (*quota.subject, quota.limits)
-                life.kernel.change_quotas([change], life.now())
+                incarnation.kernel.change_quotas([change], incarnation.now())
 
         self._simulation.world.do(act)
 
@@ -463,11 +465,11 @@ class Workload:
         """Have one running elastic task reach a checkpoint."""
 
         def act() -> None:
-            life = self._simulation.world.life
-            rows = [] if life is None else list(life.kernel.holders)
-            if life is not None and rows:
+            incarnation = self._simulation.world.incarnation
+            rows = [] if incarnation is None else list(incarnation.kernel.holders)
+            if incarnation is not None and rows:
                 row = rows[pick % len(rows)]
-                life.kernel.adjust(row, row.attempt, life.now())
+                incarnation.kernel.adjust(row, row.attempt, incarnation.now())
 
         self._simulation.world.do(act)
 
@@ -476,9 +478,12 @@ class Workload:
         claim = Claim(allocation_id, "ann", ((name, amount * 1_000_000),))
 
         def act() -> None:
-            life = self._simulation.world.life
-            if life is not None and allocation_id not in life.kernel.allocations:
-                life.kernel.allocate(claim, life.now())
+            incarnation = self._simulation.world.incarnation
+            if (
+                incarnation is not None
+                and allocation_id not in incarnation.kernel.allocations
+            ):
+                incarnation.kernel.allocate(claim, incarnation.now())
 
         self._simulation.world.do(act)
 
@@ -486,10 +491,14 @@ class Workload:
         """Release such an allocation, if it was granted; after a crash, too."""
 
         def act() -> None:
-            life = self._simulation.world.life
-            row = None if life is None else life.kernel.allocations.get(allocation_id)
-            if life is not None and row is not None:
-                life.kernel.release_allocation(row, life.now())
+            incarnation = self._simulation.world.incarnation
+            row = (
+                None
+                if incarnation is None
+                else incarnation.kernel.allocations.get(allocation_id)
+            )
+            if incarnation is not None and row is not None:
+                incarnation.kernel.release_allocation(row, incarnation.now())
 
         self._simulation.world.do(act)
 
@@ -582,10 +591,10 @@ class Workload:
     def _send(self, tasks: list[Task], run: str) -> None:
         """Submit *tasks*, without the dependencies that were never accepted."""
         simulation = self._simulation
-        life = simulation.world.life
-        if life is not None:
+        incarnation = simulation.world.incarnation
+        if incarnation is not None:
             here = {task.id: None for task in tasks}
-            accepted = (life.kernel.tasks, life.kernel.evicted, here)
+            accepted = (incarnation.kernel.tasks, incarnation.kernel.evicted, here)
             tasks = [
                 attrs.evolve(
                     task,
@@ -611,8 +620,8 @@ class Workload:
         planned, number = self._pick(), self._number
 
         def aim() -> None:
-            life = self._simulation.world.life
-            rows = {} if life is None else life.kernel.tasks
+            incarnation = self._simulation.world.incarnation
+            rows = {} if incarnation is None else incarnation.kernel.tasks
             row = rows.get(planned)
             task_id = planned
             if row is None or row.state not in states:
@@ -715,15 +724,15 @@ class Workload:
         options = {name: others[name] for name in names}
 
         def act() -> None:
-            life = self._simulation.world.life
-            row = None if life is None else life.kernel.tasks.get(task_id)
+            incarnation = self._simulation.world.incarnation
+            row = None if incarnation is None else incarnation.kernel.tasks.get(task_id)
             if row is not None and row.cargo is not None and not has_number(task_id):
                 job = row.cargo
                 after = after_of(job)
                 task = attrs.evolve(job._task, id=task_id, after=after)
                 task = attrs.evolve(task, **options)
                 # The id means the latest run.
-                latest = life.directory.reruns.latest(task_id)  # type: ignore[union-attr]
+                latest = incarnation.directory.reruns.latest(task_id)  # type: ignore[union-attr]
                 assert self._simulation.submit_task(task) == latest
 
         say = " ".join([task_id, *names])
@@ -742,11 +751,13 @@ class Workload:
         simulation.nature.on = False
         simulation.run()
         simulation.resize(_POOLS)
-        life = simulation.world.life
+        incarnation = simulation.world.incarnation
         for kind in TYPES:
             self._bound(Quota(type=kind))
         self._bound(Quota(workflow=_RUN))
-        for allocation_id in [] if life is None else list(life.kernel.allocations):
+        for allocation_id in (
+            [] if incarnation is None else list(incarnation.kernel.allocations)
+        ):
             self._give_back(allocation_id)
         simulation.agent(
             "all",
@@ -766,8 +777,8 @@ class Workload:
         raise AssertionError(msg)
 
     def _live(self) -> list[Any]:
-        life = self._simulation.world.life
-        rows = [] if life is None else list(life.kernel.tasks.values())
+        incarnation = self._simulation.world.incarnation
+        rows = [] if incarnation is None else list(incarnation.kernel.tasks.values())
         return [row for row in rows if row.state not in TERMINAL]
 
     def _push(self) -> bool:
@@ -794,9 +805,9 @@ class Workload:
             AssertionError: It was forgotten.
         """
         world = self._simulation.world
-        life = world.life
-        assert life is not None
-        run = world.runs.get((life.epoch, row.id, row.attempt))
+        incarnation = world.incarnation
+        assert incarnation is not None
+        run = world.runs.get((incarnation.epoch, row.id, row.attempt))
         if run is None or not run.is_endless or row.agent.lost:
             msg = f"{row.id} is running on {row.agent.name}, and nobody runs it"
             raise AssertionError(msg)

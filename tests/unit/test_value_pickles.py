@@ -71,8 +71,8 @@ def made(cls):
     if cls in OF_THEIR_OWN:
         return OF_THEIR_OWN[cls](cls)
     where = vars(sys.modules[cls.__module__]) | {"Path": Path}
-    is_fact = issubclass(cls, tuple)
-    hints = typing.get_type_hints(cls if is_fact else cls.__init__, where)
+    is_event = issubclass(cls, tuple)
+    hints = typing.get_type_hints(cls if is_event else cls.__init__, where)
     given = {
         name: sample(hints[name])
         for name, parameter in inspect.signature(cls).parameters.items()

@@ -70,6 +70,8 @@ def workload(journal: Path) -> None:
 
 
 def check(journal: Path) -> None:
-    facts = [fact for fact, _ in SqliteJournal(journal).read()]
-    done = [fact[3].removeprefix("x/") for fact in facts if fact[0] is TaskCompleted]
+    events = [event for event, _ in SqliteJournal(journal).read()]
+    done = [
+        event[3].removeprefix("x/") for event in events if event[0] is TaskCompleted
+    ]
     assert sorted(done) == sorted(ALL)

@@ -64,8 +64,8 @@ def workload(journal: Path) -> None:
 
 
 def check(journal: Path) -> None:
-    facts = [fact for fact, _ in SqliteJournal(journal).read()]
-    done = [f[3].removeprefix("x/") for f in facts if f[0] is TaskCompleted]
+    events = [event for event, _ in SqliteJournal(journal).read()]
+    done = [f[3].removeprefix("x/") for f in events if f[0] is TaskCompleted]
     # A crash before all was taken along: one may have run on old data meanwhile.
     assert len(done) == len(set(done))
     assert {name.partition("~")[0] for name in done} == ALL

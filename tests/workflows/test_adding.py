@@ -428,7 +428,7 @@ def adds_in_phase() -> None:
     inside().task(step, "added", id="added")
 
 
-def test_what_was_added_in_a_phase_is_of_it_in_a_later_life(tmp_path: Path):
+def test_what_was_added_in_a_phase_is_of_it_in_a_later_incarnation(tmp_path: Path):
     path = tmp_path / "runs.db"
 
     def build() -> Workflow:
@@ -486,11 +486,13 @@ def durable_failing() -> None:
         raise OSError
 
 
-def test_what_was_added_is_there_in_a_later_life(tmp_path: Path):
+def test_what_was_added_is_there_in_a_later_incarnation(tmp_path: Path):
     path = tmp_path / "runs.db"
-    for life in range(3):
+    for incarnation in range(3):
         with TaskOrchestrator(
-            journal=path, durability="process", keep_finished=100 if life < 2 else 0
+            journal=path,
+            durability="process",
+            keep_finished=100 if incarnation < 2 else 0,
         ) as orch:
             run = orch.workflows.start(one(durable_adder, "n"), id="x")
             assert run.result(PATIENCE) == {"a": "n()", "n-added": "n()"}
@@ -658,7 +660,7 @@ def test_the_calls_of_a_map_take_part_in_the_limit_of_its_phase(orch):
     assert run.result(PATIENCE)["m"] == [1, 2, 3]
 
 
-def test_a_map_of_an_earlier_life_has_its_limit(tmp_path: Path):
+def test_a_map_of_an_earlier_incarnation_has_its_limit(tmp_path: Path):
     path = tmp_path / "runs.db"
 
     def build() -> Workflow:
@@ -759,16 +761,16 @@ def test_a_gate_that_was_skipped_asks_for_what_was_added_then(tmp_path, is_durab
     phase.task(adds_when_skipped, id="a")
     SKIPPED.clear()
     BROKEN.update(["first", "added"])
-    with contextlib.ExitStack() as lives:
-        orch = lives.enter_context(TaskOrchestrator(**journal))
+    with contextlib.ExitStack() as incarnations:
+        orch = incarnations.enter_context(TaskOrchestrator(**journal))
         run = orch.workflows.start(wf, id="x")
         assert run.handles["one/gate"].exception(PATIENCE) is not None
         SKIPPED.set()
         assert set(failures(run)) == {"first", "added"}
         assert run.status().phases["one"].total == 4
         if is_durable:
-            lives.close()
-            orch = lives.enter_context(TaskOrchestrator(**journal))
+            incarnations.close()
+            orch = incarnations.enter_context(TaskOrchestrator(**journal))
         BROKEN.discard("first")
         run = orch.workflows.restart("x")
         assert set(failures(run)) == {"added"}

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "runs.db"
 
 
-def life(path: Path, **options) -> TaskOrchestrator:
+def incarnation(path: Path, **options) -> TaskOrchestrator:
     return TaskOrchestrator(journal=path, durability="process", **options)
 
 
@@ -42,19 +42,22 @@ def build() -> Workflow:
 
 
 @pytest.mark.parametrize("keep_finished", [100, 1], ids=["in memory", "in the journal"])
-def test_a_run_of_an_earlier_life_is_found_and_restarted(path, keep_finished):
+def test_a_run_of_an_earlier_incarnation_is_found_and_restarted(path, keep_finished):
     BROKEN.add("b")
-    with life(path, keep_finished=100) as orch, pytest.raises(WorkflowFailedError):
+    with (
+        incarnation(path, keep_finished=100) as orch,
+        pytest.raises(WorkflowFailedError),
+    ):
         orch.workflows.start(build(), id="x").result(PATIENCE)
     BROKEN.clear()
-    with life(path, keep_finished=keep_finished) as orch:
+    with incarnation(path, keep_finished=keep_finished) as orch:
         run = orch.workflows.get("x")
         assert run.status().tasks == {"a": "completed", "b": "failed", "c": "blocked"}
         assert run.status().remaining_path == ("b", "c")
         assert list(failures(run)) == ["b"]
         orch.workflows.restart("x")
         assert run.result(PATIENCE)["b"] == "b(a())"
-    with life(path) as orch:
+    with incarnation(path) as orch:
         run = orch.workflows.start(build(), id="x")
         assert run.status().state is TaskState.COMPLETED
         assert run.handles["b"].task_id == "x/b~2"
@@ -79,7 +82,7 @@ class Notes(PerformanceRouter):
 
 
 @pytest.mark.parametrize("executor", [None, "thread"], ids=["quick", "general"])
-def test_the_router_of_the_next_life_sees_the_tasks_as_they_were_submitted(
+def test_the_router_of_the_next_incarnation_sees_the_tasks_as_they_were_submitted(
     path, executor
 ):
     """Though the document of a plain one, which is that of all like it, has no id."""
@@ -88,12 +91,12 @@ def test_the_router_of_the_next_life_sees_the_tasks_as_they_were_submitted(
     b = wf.task(echo, id="b", after=[a], priority=3, executor=executor)
     c = wf.task(echo, a, id="c", after=[b], executor=executor)
     wf.task(echo, id="d", after=[c], kwargs={"x": 1}, expected=2.0, executor=executor)
-    with life(path, concurrency=1) as orch:
+    with incarnation(path, concurrency=1) as orch:
         orch.submit(until_cancelled)
         orch.workflows.start(wf, id="x")
         orch.stop(drain=False)
     router = Notes()
-    with life(path, concurrency=1, router=router) as orch:
+    with incarnation(path, concurrency=1, router=router) as orch:
         run = orch.workflows.start(wf, id="x")
         results = run.result(PATIENCE)
     assert results == {"a": 1, "b": None, "c": 1, "d": (None, {"x": 1})}
@@ -110,10 +113,10 @@ def test_the_router_of_the_next_life_sees_the_tasks_as_they_were_submitted(
     ]
 
 
-def test_another_workflow_under_the_id_of_an_earlier_life_is_refused(path):
-    with life(path) as orch:
+def test_another_workflow_under_the_id_of_an_earlier_incarnation_is_refused(path):
+    with incarnation(path) as orch:
         orch.workflows.start(build(), id="x").result(PATIENCE)
-    with life(path) as orch:
+    with incarnation(path) as orch:
         less = Workflow("sums")
         less.task(step, "a", id="a")
         other = build()
@@ -155,13 +158,13 @@ def test_what_ran_without_a_blocked_task_runs_again_with_it(
     path, keep_finished, terms, again
 ):
     BROKEN.add("first")
-    with life(path, keep_finished=keep_finished) as orch:
+    with incarnation(path, keep_finished=keep_finished) as orch:
         run = orch.workflows.start(with_clean_up(**terms), id="x")
         assert run.handles["last"].result(PATIENCE) == "last(sum(None))"
         assert run.handles["middle"].status.state is TaskState.BLOCKED
         assert not any(work.status.stale for work in run.handles.values())
     BROKEN.clear()
-    with life(path, keep_finished=keep_finished) as orch:
+    with incarnation(path, keep_finished=keep_finished) as orch:
         if again == "restart":
             orch.workflows.restart("x")
         else:
@@ -183,7 +186,7 @@ def test_what_ran_without_a_blocked_task_is_stale_once_that_goes_on(
     path, keep_finished
 ):
     BROKEN.add("first")
-    with life(path, keep_finished=keep_finished) as orch:
+    with incarnation(path, keep_finished=keep_finished) as orch:
         run = orch.workflows.start(with_clean_up(join="finished"), id="x")
         run.handles["last"].result(PATIENCE)
         BROKEN.discard("first")
@@ -199,7 +202,7 @@ def test_what_ran_without_a_blocked_task_is_stale_once_that_goes_on(
     stale = {status.task_id for status in reader.tasks() if status.stale}
     assert stale == {"x/sum", "x/last"}
     assert "it began while x/middle was blocked" in str(reader.explain("x/sum"))
-    with life(path, keep_finished=keep_finished) as orch:
+    with incarnation(path, keep_finished=keep_finished) as orch:
         assert set(orch.workflows.status("x").stale) == {"sum", "last"}
         orch.workflows.restart("x")
         result = orch.workflows.get("x").result(PATIENCE)["last"]
@@ -212,7 +215,7 @@ def test_what_ended_late_and_did_not_matter_makes_nothing_stale(path, keep_finis
     wf = with_clean_up(join="finished")
     wf.task(step, "quick", id="quick")
     wf.task(step, "any", id="any", after=["quick", "middle"], join="any")
-    with life(path, keep_finished=keep_finished) as orch:
+    with incarnation(path, keep_finished=keep_finished) as orch:
         run = orch.workflows.start(wf, id="x")
         run.handles["any"].result(PATIENCE)
         run.handles["last"].result(PATIENCE)

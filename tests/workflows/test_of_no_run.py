@@ -52,7 +52,7 @@ def test_a_run_may_have_the_id_that_ids_of_tasks_begin_with(
     assert run.result(PATIENCE) == {"x": "etl"}
 
 
-def test_a_task_of_a_later_life_is_part_of_none(tmp_path: Path) -> None:
+def test_a_task_of_a_later_incarnation_is_part_of_none(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with TaskOrchestrator(journal=path) as orch:
         assert orch.submit_task(Task.call(of_run, id="etl/a")).result(PATIENCE) is None
@@ -91,7 +91,7 @@ def test_what_is_submitted_beside_a_run_is_no_part_of_it(tmp_path: Path) -> None
         assert orch.workflows.start(asking(), id="night").result(PATIENCE)
 
 
-def test_what_earlier_lives_have_submitted_alone_is_part_of_no_run(
+def test_what_earlier_incarnations_have_submitted_alone_is_part_of_no_run(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "journal.db"

@@ -111,7 +111,7 @@ def work_until_stopped() -> int:
     return len(TOOK)
 
 
-def test_what_a_crash_cut_off_counts_until_the_last_fact(tmp_path: Path) -> None:
+def test_what_a_crash_cut_off_counts_until_the_last_event(tmp_path: Path) -> None:
     """And not the time in which no process ran."""
     script = tmp_path / "script.py"
     code = """

@@ -110,7 +110,7 @@ def test_an_empty_workflow_is_complete(orch):
     assert "0 of 0 tasks" in orch.workflows.get("n")._repr_html_()
 
 
-def test_agents_and_programs_are_tasks_too(orch):
+def test_workers_and_programs_are_tasks_too(orch):
     @orch.agent("reviewer", capabilities={"review"})
     def review(task, context):
         return task.payload, dict(context.results)

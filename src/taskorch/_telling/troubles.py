@@ -596,8 +596,8 @@ class TroubleTeller:
 
     # -- what failed ---------------------------------------------------------------
 
-    def _failed(self, facts: tuple[str, tuple[str, str], int]) -> None:
-        self._note_failure(*facts, is_told=True)
+    def _failed(self, events: tuple[str, tuple[str, str], int]) -> None:
+        self._note_failure(*events, is_told=True)
 
     def _note_failure(
         self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
@@ -717,9 +717,9 @@ class TroubleTeller:
         _remember(self._asked, task_id, message)
         self._send(message)
 
-    def _note_refused(self, facts: tuple[str, str, Exception, int]) -> None:
+    def _note_refused(self, events: tuple[str, str, Exception, int]) -> None:
         """Report a task of a schedule that was refused; the health does, too."""
-        schedule, text, error, at_ns = facts
+        schedule, text, error, at_ns = events
         if self._tell_skipped(schedule, at_ns, 0, f"it was refused: {error}", text):
             _LOG.warning("%s", visible(text), exc_info=error.__cause__)
 
@@ -732,10 +732,10 @@ class TroubleTeller:
         self._mended(self._troubles.over(("schedule", event.name)), event.task_id)
 
     def _passed_over(self, event: ScheduleSkipped) -> None:
-        slot = stamp(event.slot_ns / NS, "auto")
-        many = f"the tick {slot}"
+        tick = stamp(event.slot_ns / NS, "auto")
+        many = f"the tick {tick}"
         if event.slots > 1:
-            many = f"{event.slots:,} ticks, the last of them {slot},"
+            many = f"{event.slots:,} ticks, the last of them {tick},"
         text = visible(f"schedule {event.name}: {many} did not happen: {event.reason}")
         if event.reason.startswith(_WANTED):
             _LOG.info("%s", text)
@@ -745,17 +745,17 @@ class TroubleTeller:
             _LOG.warning("%s", text)
         self._skipped[event.name] = text
         self._tell_skipped(
-            event.name, event.at_ns, event.slots, event.reason, text, slot
+            event.name, event.at_ns, event.slots, event.reason, text, tick
         )
 
     def _tell_skipped(
         self,
         schedule: str,
         at_ns: int,
-        slots: int,
+        ticks: int,
         reason: str,
         text: str,
-        slot: str = "refused",
+        tick: str = "refused",
     ) -> bool:
         """Report skipped ticks, once per *reason* and hour; return whether it does."""
         # Reasons that differ only by the unfinished task are the same.
@@ -767,11 +767,11 @@ class TroubleTeller:
         self._send(
             self._message(
                 "skipped",
-                f"{schedule}/{slot}",
+                f"{schedule}/{tick}",
                 visible(text),
                 timestamp=stamp(at_ns / NS, "microseconds"),
                 schedule=schedule,
-                slots=slots,
+                slots=ticks,
                 reason=reason,
             )
         )
@@ -826,10 +826,10 @@ class TroubleTeller:
         self._alert(AlertCleared(event.seq, event.at_ns, *fields))
 
     def _note_violations(
-        self, facts: tuple[PolicyViolated, Sequence[tuple[str, ...]]]
+        self, events: tuple[PolicyViolated, Sequence[tuple[str, ...]]]
     ) -> None:
         """Log violations of policies, and raise an alert if they are bad."""
-        event, violations = facts
+        event, violations = events
         by = f"task {event.task_id}"
         if event.verb:
             by = f"{event.verb} of {event.task_id}" if event.task_id else event.verb

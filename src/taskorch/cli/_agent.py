@@ -106,7 +106,7 @@ def _run(args: argparse.Namespace) -> int:
     if "" not in sys.path:
         # The functions that it calls are mostly in the working directory.
         sys.path.insert(0, "")
-    agent = Agent(
+    worker = Agent(
         args.agent_id,
         args.orchestrator_endpoint,
         token=token_of_environment(keep=False),
@@ -124,11 +124,11 @@ def _run(args: argparse.Namespace) -> int:
 
     def stop(*_: object) -> None:
         # This needs a thread: the interrupted one may hold a lock that `stop` needs.
-        threading.Thread(target=agent.stop, daemon=True).start()
+        threading.Thread(target=worker.stop, daemon=True).start()
 
     try:
         with on_signals(stop, signal.SIGTERM, signal.SIGINT):
-            agent.run()
+            worker.run()
     finally:
         log.removeHandler(handler)
         handler.close()

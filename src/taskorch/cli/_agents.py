@@ -67,10 +67,10 @@ def _spawn(args: argparse.Namespace, client: Client, said: dict[str, Any]) -> An
     return call(client, "agents.spawn", **said)
 
 
-def _fields(_: argparse.Namespace, agent: Mapping[str, Any]) -> list[str]:
+def _fields(_: argparse.Namespace, worker: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}: {line(value if isinstance(value, str) else json.dumps(value))}"
-        for name, value in agent.items()
+        for name, value in worker.items()
         if value not in (None, {}, [])
     ]
 
@@ -83,7 +83,7 @@ def _matched(_: argparse.Namespace, matches: Iterable[Mapping[str, Any]]) -> lis
     ]
 
 
-def _listed(_: argparse.Namespace, agents: Iterable[Mapping[str, Any]]) -> list[str]:
+def _listed(_: argparse.Namespace, workers: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = [
         (
             line(one["id"]),
@@ -99,7 +99,7 @@ def _listed(_: argparse.Namespace, agents: Iterable[Mapping[str, Any]]) -> list[
             line(_capacity(one)),
             line("; ".join(one["health"]["reasons"])),
         )
-        for one in agents
+        for one in workers
     ]
     place = "machine", "capacity"
     heads = "agent", "status", "runs", "type", "capabilities", *place, "why not"

@@ -83,7 +83,7 @@ def _live(folder: Path) -> TaskOrchestrator:
     return TaskOrchestrator(journal=folder / _JOURNAL, concurrency=1)
 
 
-def _first_life(folder: Path) -> int:
+def _first_incarnation(folder: Path) -> int:
     """Run the workflow in the process that is to be killed."""
     with _live(folder) as orch:
         orch.workflows.start(_night(str(folder / _CALLS)), _RUN)
@@ -95,8 +95,8 @@ def _first_life(folder: Path) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.first_life:
-        return _first_life(Path(args.first_life))
+    if args.first_incarnation:
+        return _first_incarnation(Path(args.first_incarnation))
     folder = Path(tempfile.mkdtemp(prefix="taskorch-demo-"))
     calls = folder / _CALLS
     _head("1. A workflow runs in a process of its own, with a journal")

@@ -81,7 +81,7 @@ class Surroundings:
 
     def __init__(self, ask: Asked | None = None, agents: Iterable[Agent] = ()) -> None:
         self._ask = ask
-        self._now = {agent.name: agent for agent in agents}
+        self._now = {worker.name: worker for worker in agents}
         self._events: list[tuple[float, Event]] = []
         self._pool_changes: list[tuple[float, PoolsChanged]] = []
         self._joined: dict[str, list[tuple[float, Agent]]] = {}
@@ -124,14 +124,14 @@ class Surroundings:
         """
         if name is None or at is None:
             return None
-        agent = self._now.get(name) if self._ask is None else None
+        worker = self._now.get(name) if self._ask is None else None
         for since, joined in self._joined.get(name, ()):
             if since <= at:
-                agent = joined
-        if agent is None:
+                worker = joined
+        if worker is None:
             return None
-        keys = {"host": agent.host} if agent.host else {}
-        for label in agent.labels:
+        keys = {"host": worker.host} if worker.host else {}
+        for label in worker.labels:
             key, _, value = label.partition(":")
             keys[key] = value
         return keys or None

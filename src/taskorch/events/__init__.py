@@ -49,7 +49,6 @@ from taskorch.events._catalogue import (
     EventEmitted as EventEmitted,
     EventsLost as EventsLost,
     ExtensionKept as ExtensionKept,
-    Fact as Fact,
     HealthReported as HealthReported,
     JournalDegraded as JournalDegraded,
     JournalRestored as JournalRestored,

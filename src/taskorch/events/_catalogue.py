@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, ClassVar, Final, NoReturn, Self, TypeAlias
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 import attrs
 
@@ -83,10 +83,6 @@ class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
 
     def __delattr__(self, name: str) -> NoReturn:
         raise attrs.exceptions.FrozenInstanceError
-
-
-#: An event, as the kernel and journals call it.
-Fact: TypeAlias = Event
 
 
 @frozen
@@ -285,9 +281,9 @@ class TaskCompleted(TaskEvent):
 
     def with_result(self, load: Callable[[], object]) -> TaskCompleted:
         """Return the same event with a result that *load* fetches."""
-        fact = tuple.__new__(TaskCompleted, self)
-        fact.__dict__["_load"] = load
-        return fact
+        event = tuple.__new__(TaskCompleted, self)
+        event.__dict__["_load"] = load
+        return event
 
     def __reduce__(self) -> tuple[object, ...]:
         # A copy in another process has the result itself, since it has nowhere to fetch
@@ -1831,7 +1827,7 @@ def _asked(blocked: TaskBlocked) -> str:
     return name.removeprefix(ANSWER_TO) if name.startswith(ANSWER_TO) else ""
 
 
-def view_of(cls: type[Event], fact: Fact) -> Event | None:
+def view_of(cls: type[Event], fact: Event) -> Event | None:
     """
     Return the event of class *cls* that *fact* contains, or None.
 
@@ -1873,5 +1869,5 @@ VIEWS: Final[dict[type[Event], tuple[type[Event], ...]]] = {
 KEPT: Final[frozenset[type[Event]]] = (
     frozenset(CATALOGUE)
     - {StatsReported, HealthReported, PerformanceReported, TaskReady}
-    - {view for fact, views in VIEWS.items() for view in views if view is not fact}
+    - {view for event, views in VIEWS.items() for view in views if view is not event}
 )

@@ -96,8 +96,8 @@ def frozen(cls: T) -> T:
     )
     body |= dict(zip(own, _GETTERS[1 + len(above) :], strict=False))
     body |= dict.fromkeys(others)
-    fact_class: Any = type(cls)(cls.__name__, cls.__bases__, body)
-    return fact_class  # type: ignore[no-any-return]
+    new_class: Any = type(cls)(cls.__name__, cls.__bases__, body)
+    return new_class  # type: ignore[no-any-return]
 
 
 class _UnwrittenInit:

@@ -39,23 +39,23 @@ from taskorch.model import (
 from taskorch.model.ids import check_id
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime import (
-    AgentRunner,
+    WorkerRunner,
 )
 
 if TYPE_CHECKING:
-    from taskorch.fleet._spawned import SpawnedAgents
+    from taskorch.fleet._spawned import SpawnedWorkers
     from taskorch.policies import AgentPool
     from taskorch.runtime import Runtime
 
-__all__ = ("AgentManager",)
+__all__ = ("WorkerManager",)
 
-#: Tasks and numbers of attempts: `AgentManager.list` hides the class of that name.
+#: Tasks and numbers of attempts: `WorkerManager.list` hides the class of that name.
 _Attempts: TypeAlias = list[tuple[str, int]]
 #: Stands for a breaker that was not given.
 _DEFAULT_BREAKER: Final = Breaker()
 
 
-class AgentManager:
+class WorkerManager:
     """
     Manager of workers, `orch.agents`: spawns them, watches them, and lets others join.
 
@@ -555,14 +555,14 @@ class AgentManager:
         return self._fleet.decisions(type)
 
     @property
-    def _fleet(self) -> SpawnedAgents:
+    def _fleet(self) -> SpawnedWorkers:
         rt = self._rt
         if rt.fleet is None:
-            from taskorch.fleet._spawned import SpawnedAgents  # noqa: PLC0415 - when needed
+            from taskorch.fleet._spawned import SpawnedWorkers  # noqa: PLC0415 - when needed
 
-            agents = SpawnedAgents(rt, self._orch)
-            rt.fleet = rt.first_made.setdefault("agents", agents)
-        fleet: SpawnedAgents = rt.fleet
+            workers = SpawnedWorkers(rt, self._orch)
+            rt.fleet = rt.first_made.setdefault("agents", workers)
+        fleet: SpawnedWorkers = rt.fleet
         return fleet
 
     # -- agents that join by themselves --------------------------------------------
@@ -586,7 +586,7 @@ class AgentManager:
         _check_joining(agent, executor)
         if self._rt.fleet is not None:
             agent = self._rt.fleet.joining(agent)
-        self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))
+        self._rt.add_worker(agent, WorkerRunner(agent.name, _no_handler, executor))
 
     def beat(
         self,
@@ -705,7 +705,7 @@ class AgentManager:
             UnknownTaskError: No task has this id.
         """
         return self._late.bring(
-            task_id, fence, value, error, agent=agent, judged=judged
+            task_id, fence, value, error, worker=agent, judged=judged
         )
 
     def awaits_end(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
@@ -761,26 +761,26 @@ def _no_handler(_task: object, _context: object) -> None:
     """Do nothing: a worker elsewhere does its tasks elsewhere."""
 
 
-def _check_joining(agent: Agent, executor: object) -> None:
+def _check_joining(worker: Agent, executor: object) -> None:
     """
     Refuse a worker that could never work, or whose loss could not be noticed.
 
     Raises:
         InvalidTaskError: It is such a worker.
     """
-    check_id(agent.name)
-    check_capabilities(agent.capabilities)
-    if agent.lease is None:
-        msg = f"worker {agent.name!r} has no lease: it could not be missed"
+    check_id(worker.name)
+    check_capabilities(worker.capabilities)
+    if worker.lease is None:
+        msg = f"worker {worker.name!r} has no lease: it could not be missed"
         raise InvalidTaskError(msg, hint="Agent(…, lease=15)")
-    check_seconds("lease", agent.lease, zero=False)
-    if agent.max_concurrency is not None:
-        check_count("max_concurrency", agent.max_concurrency, least=1)
+    check_seconds("lease", worker.lease, zero=False)
+    if worker.max_concurrency is not None:
+        check_count("max_concurrency", worker.max_concurrency, least=1)
     if not isinstance(executor, AttemptExecutor):
         msg = f"an AttemptExecutor is needed, not {show(executor)}"
         raise InvalidTaskError(msg)
-    check_breaker(agent.breaker)
-    check_labels(agent.labels)
+    check_breaker(worker.breaker)
+    check_labels(worker.labels)
 
 
 def _check_place(

@@ -356,7 +356,7 @@ def coding_templates(
     options: Mapping[str, Any] | None = None,
 ) -> list[AgentTemplate]:
     """
-    Make the templates of `AgentManager.coding`.
+    Make the templates of `WorkerManager.coding`.
 
     Raises:
         InvalidTaskError: As there.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 class LateEnds:
     """
-    Handler of ends from earlier incarnations: see `AgentManager.bring_late`.
+    Handler of ends from earlier incarnations: see `WorkerManager.bring_late`.
 
     Args:
         runtime: The runtime of the orchestrator.
@@ -46,11 +46,11 @@ class LateEnds:
         value: Any,
         error: BaseException | None,
         *,
-        agent: str,
+        worker: str,
         judged: bool,
     ) -> bool:
-        """Take the end of an attempt that *agent* made; return whether it counts."""
-        self.check(task_id, fence, agent)
+        """Take the end of an attempt that *worker* made; return whether it counts."""
+        self.check(task_id, fence, worker)
         rt = self._rt
         number = fence[1]
         work = rt.directory.known(task_id)
@@ -71,7 +71,7 @@ class LateEnds:
             counts = (
                 error is None
                 and is_of_kind
-                and self._await_end(row, number, agent, now)
+                and self._await_end(row, number, worker, now)
             )
             if committer is not None:
                 committer.documents[work] = document
@@ -80,7 +80,7 @@ class LateEnds:
                     # The task still waits for a worker. A state machine may forbid
                     # this.
                     with suppress(InvalidTransitionError):
-                        why = f"worker {agent} has ended it"
+                        why = f"worker {worker} has ended it"
                         rt.kernel.decide(row, "retry", now, why)
                 if row.state is TaskState.QUEUED:
                     _, work._error, seen = outcome_of(error, task_id, asked=False)
@@ -91,7 +91,7 @@ class LateEnds:
                     return True
             if counts:
                 work._value, work._error = value, None
-                why = f"worker {agent} had done it while the orchestrator was away"
+                why = f"worker {worker} had done it while the orchestrator was away"
                 # If the state machine forbids this, the task stays on hold.
                 with suppress(InvalidTransitionError):
                     return rt.kernel.decide(row, "complete", now, why)
@@ -105,10 +105,10 @@ class LateEnds:
         counted: bool = rt.step(change, keep=True)
         return counted
 
-    def _await_end(self, row: TaskRow, number: int, agent: str, now: int) -> bool:
+    def _await_end(self, row: TaskRow, number: int, worker: str, now: int) -> bool:
         """Prepare *row* for the end of attempt *number*; return False if too late."""
         kernel = self._rt.kernel
-        why = f"worker {agent} has ended attempt {number} of it"
+        why = f"worker {worker} has ended attempt {number} of it"
         extra = row.extra
         if row.state is TaskState.RUNNING:
             has_lease = row.agent is not None and row.agent.lease_ns
@@ -125,18 +125,18 @@ class LateEnds:
         is_held = extra is not None and extra.decision and not extra.blocked_by
         return row.state is TaskState.BLOCKED and is_held
 
-    def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
-        """Return whether the outcome of an attempt of *agent* is still unknown."""
+    def is_awaited(self, task_id: str, fence: tuple[int, int], worker: str) -> bool:
+        """Return whether the outcome of an attempt of *worker* is still unknown."""
         try:
-            self.check(task_id, fence, agent)
+            self.check(task_id, fence, worker)
         except InvalidTaskError:
             return False
         rt = self._rt
         with rt.lock:
             return awaits_end(rt.directory.known(task_id)._row, fence[1])
 
-    def check(self, task_id: str, fence: tuple[int, int], agent: str) -> None:
-        """Refuse an attempt that *agent* has not made in an earlier incarnation."""
+    def check(self, task_id: str, fence: tuple[int, int], worker: str) -> None:
+        """Refuse an attempt that *worker* has not made in an earlier incarnation."""
         rt = self._rt
         epoch, number = fence
         if epoch >= rt.epoch:
@@ -146,8 +146,8 @@ class LateEnds:
         with rt.lock:
             row = rt.directory.known(task_id)._row
             runs = [who for state, _, who in past_of(row) if state is TaskState.RUNNING]
-            if agent not in runs or number > row.attempt:
-                msg = f"worker {agent!r} made no attempt {number} of task {task_id}"
+            if worker not in runs or number > row.attempt:
+                msg = f"worker {worker!r} made no attempt {number} of task {task_id}"
                 raise InvalidTaskError(msg, task_id=task_id)
 
     def program_of(self, task_id: str) -> Program | None:

@@ -25,7 +25,7 @@ from taskorch.fleet._failing import FailingTemplates
 from taskorch.fleet._line_program import LineProgram
 from taskorch.kernel import (
     GOING,
-    AgentRow,
+    WorkerRow,
     shut_out,
     without_quotas,
 )
@@ -96,7 +96,7 @@ class Spawned:
     failed: str = ""
 
 
-class SpawnedAgents:
+class SpawnedWorkers:
     """State and processes of the agents that `orch.agents` spawns."""
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
@@ -124,7 +124,7 @@ class SpawnedAgents:
         driven = self._orch.drivers.of_class(AgentPool)
         return {**self.pools, **{each.template.name: each for each in driven}}
 
-    def is_of_earlier_life(self, agent_id: str) -> bool:
+    def is_of_earlier_incarnation(self, agent_id: str) -> bool:
         """Return whether only an earlier run of the program has spawned the agent."""
         if agent_id in self.spawned or agent_id in self.fallen:
             return False
@@ -301,9 +301,9 @@ class SpawnedAgents:
             return machine_labels()
         # The command may start it on another machine, whose labels it brings as it
         # joins.
-        agents = self._rt.kernel.agents
-        mine = [one.id for one in self._of(template.name) if one.id in agents]
-        return {label for one_id in mine for label in agents[one_id].info.labels}
+        workers = self._rt.kernel.agents
+        mine = [one.id for one in self._of(template.name) if one.id in workers]
+        return {label for one_id in mine for label in workers[one_id].info.labels}
 
     def _of(self, template: str) -> list[Spawned]:
         every = list(self.spawned.values())
@@ -416,23 +416,23 @@ class SpawnedAgents:
         """Withdraw the questions of an earlier run of the program."""
         self.failing.withdraw([*self.templates])
 
-    def joining(self, agent: Agent) -> Agent:
+    def joining(self, info: Agent) -> Agent:
         """Complete an agent that joins with the values of its template, if any."""
-        one = self.spawned.get(agent.name)
+        one = self.spawned.get(info.name)
         if one is None or one.process is None:
-            return agent
-        lacks = {*level_names(one.template.capabilities)} - {*agent.capabilities}
+            return info
+        lacks = {*level_names(one.template.capabilities)} - {*info.capabilities}
         if lacks:
             why = f"it has joined without {', '.join(sorted(lacks))}"
             self.failing.fault(one.template.name, why)
-            msg = f"worker {agent.name!r} is not as its template says: {why}"
+            msg = f"worker {info.name!r} is not as its template says: {why}"
             raise InvalidTaskError(msg, hint="name them in the command, with --can")
         template = one.template
         return attrs.evolve(
-            agent,
-            breaker=agent.breaker or template.breaker,
-            capacity=agent.capacity if template.capacity is None else template.capacity,
-            request=template.request or agent.request,
+            info,
+            breaker=info.breaker or template.breaker,
+            capacity=info.capacity if template.capacity is None else template.capacity,
+            request=template.request or info.request,
         )
 
     def _ended(self, one: Spawned, why: str) -> None:
@@ -514,12 +514,12 @@ class SpawnedAgents:
         return ([_Look(self)], now + _LOOK) if needed else ([], None)
 
     def _look_on(self) -> None:
-        drivers = self._orch.drivers
+        controllers = self._orch.drivers
         with self.lock:
             if not self._looks:
                 self._looks = True
-                drivers.add(self)
-        drivers.wake(self.name)
+                controllers.add(self)
+        controllers.wake(self.name)
 
     def look(self) -> None:
         """Check the agents that start, run and leave."""
@@ -543,7 +543,7 @@ class SpawnedAgents:
                 why = f"it has not joined in {one.template.spawn_timeout:g} s"
                 self._failed(one, row, why)
 
-    def _failed(self, one: Spawned, row: AgentRow | None, why: str) -> None:
+    def _failed(self, one: Spawned, row: WorkerRow | None, why: str) -> None:
         """Handle an agent that has ended by itself or is of no use."""
         path = None if one.process is None else one.process.log_path
         where = f"; its output is in {path}" if path is not None else ""
@@ -561,7 +561,7 @@ class SpawnedAgents:
             self._leave(one.id)
         self.failing.fault(one.template.name, why)
 
-    def _go(self, one: Spawned, row: AgentRow | None) -> None:
+    def _go(self, one: Spawned, row: WorkerRow | None) -> None:
         if row is not None and not row.lost:
             self._leave(one.id)
         self._forget(one, (one.until or 0.0) - time.monotonic())
@@ -578,7 +578,7 @@ class SpawnedAgents:
             if not one.joined:
                 yield one.id
 
-    def row(self, agent_id: str) -> AgentRow | None:
+    def row(self, agent_id: str) -> WorkerRow | None:
         """Return the kernel's record of an agent; None while it starts."""
         agent_id = as_text(agent_id)
         row = self._rt.kernel.agents.get(agent_id)
@@ -621,7 +621,7 @@ class SpawnedAgents:
         return ids
 
     def _instance(
-        self, agent_id: str, row: AgentRow | None, running: Mapping[str, list[str]]
+        self, agent_id: str, row: WorkerRow | None, running: Mapping[str, list[str]]
     ) -> AgentInstance:
         one = self.spawned.get(agent_id) or self.fallen.get(agent_id)
         template = None if one is None else one.template
@@ -654,7 +654,7 @@ class SpawnedAgents:
             else {name: group.held() for name, group in row.units.items()},
         )
 
-    def _most(self, row: AgentRow) -> Resources:
+    def _most(self, row: WorkerRow) -> Resources:
         """Return the most of each resource that a task can have on an agent."""
         most = {
             name: pool.total
@@ -667,7 +667,7 @@ class SpawnedAgents:
             tuple(pair for pair in sorted(most.items()) if pair[1])
         )
 
-    def _health(self, agent_id: str, row: AgentRow | None) -> AgentHealth:
+    def _health(self, agent_id: str, row: WorkerRow | None) -> AgentHealth:
         fallen = self.fallen.get(agent_id)
         if row is None and fallen is not None:
             return AgentHealth(
@@ -748,7 +748,7 @@ class SpawnedAgents:
         """
         if isinstance(requirements, str):
             requirements = [requirements]
-        names = {name for agent in self.all() for name in agent.capabilities}
+        names = {name for worker in self.all() for name in worker.capabilities}
         return levels_of(requirements, names)
 
     def match(
@@ -759,11 +759,11 @@ class SpawnedAgents:
     ) -> list[AgentMatch]:
         """Return all agents but the local one; agents that lack nothing come first."""
         matches = []
-        for agent in self.all():
-            if agent.id == "local":
+        for worker in self.all():
+            if worker.id == "local":
                 continue
-            labels = (f"{key}:{value}" for key, value in agent.labels.items())
-            has = {**agent.capabilities, **dict.fromkeys(labels, 1)}
+            labels = (f"{key}:{value}" for key, value in worker.labels.items())
+            has = {**worker.capabilities, **dict.fromkeys(labels, 1)}
             lacks = [
                 f"it has no {name}"
                 if name not in has
@@ -771,10 +771,10 @@ class SpawnedAgents:
                 for name, level in wanted.items()
                 if has.get(name, 0) < level
             ]
-            row = self._rt.kernel.agents.get(agent.id)
-            one = self.spawned.get(agent.id)
+            row = self._rt.kernel.agents.get(worker.id)
+            one = self.spawned.get(worker.id)
             if row is None:
-                lacks += agent.health.reasons
+                lacks += worker.health.reasons
                 room = {} if one is None else _room_of(one.template)
             else:
                 room = {name: row.free(name) for name in row.capacity}
@@ -785,15 +785,15 @@ class SpawnedAgents:
             if one is not None:
                 weights = one.template.affinities
             liking = weights.get(type, 0.0) if type is not None else 0.0
-            rate = agent.health.success_rate
+            rate = worker.health.success_rate
             success = 0.5 if rate is None else rate
-            load = 0.0 if not agent.slots else min(1.0, agent.workload / agent.slots)
+            load = 0.0 if not worker.slots else min(1.0, worker.workload / worker.slots)
             score = liking + success * (1 - load)
             words = "; ".join(lacks) or (
-                f"success {success:.2f}, {agent.workload} running"
+                f"success {success:.2f}, {worker.workload} running"
                 + (f", affinity {liking:g}" if liking else "")
             )
-            matches.append(AgentMatch(agent, not lacks, words, score))
+            matches.append(AgentMatch(worker, not lacks, words, score))
         return sorted(matches, key=lambda one: (not one.matches, -one.score))
 
 
@@ -838,7 +838,7 @@ def _too_little(need: Resources, room: Mapping[str, int]) -> list[str]:
 class _Look:
     """Command: look at the processes."""
 
-    fleet: SpawnedAgents
+    fleet: SpawnedWorkers
 
     def apply(self, orchestrator: Any, /) -> object:
         del orchestrator
@@ -856,7 +856,7 @@ def _how(end: ProgramEnd) -> str:
     return f"its process ended with {code}" + (f": {last}" if last else "")
 
 
-def _of_itself(row: AgentRow) -> AgentTemplate:
+def _of_itself(row: WorkerRow) -> AgentTemplate:
     """Return a template for an agent that joined without being spawned."""
     levels = levels_had(row.info.capabilities)
     # Capabilities of templates have no colon.
@@ -869,7 +869,7 @@ def _by_key(labels: Iterable[str]) -> dict[str, str]:
     return {key: value for key, _, value in (each.partition(":") for each in labels)}
 
 
-def _held(row: AgentRow) -> Resources:
+def _held(row: WorkerRow) -> Resources:
     """Return the resources that the attempts of an agent hold, pools included."""
     return Resources.from_units(
         without_quotas(

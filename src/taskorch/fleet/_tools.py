@@ -43,7 +43,7 @@ from taskorch.kit.checks import is_name
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import is_text, show, visible
 from taskorch.model import Agent, TaskState
-from taskorch.runtime import AgentRunner, Coroutines, LoopHost
+from taskorch.runtime import Coroutines, LoopHost, WorkerRunner
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
@@ -100,16 +100,16 @@ class ToolServers:
             msg = f"there is a worker {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
         where = ServerPlace(**place)
-        agent = ToolAgent(info.name, where, repeatable)
-        agent.join(self._rt, info, self._executor)
-        server = agent.server = ToolServer(
+        worker = ToolWorker(info.name, where, repeatable)
+        worker.join(self._rt, info, self._executor)
+        server = worker.server = ToolServer(
             info.name,
             where,
             patience,
             self._loops.get(),
             self._opened,
             self._run_id,
-            agent.tools_changed,
+            worker.tools_changed,
         )
         self._servers.append(server)
         try:
@@ -118,7 +118,7 @@ class ToolServers:
             self._servers.remove(server)
             self._end((server,), _GOODBYE)
             raise
-        return agent.capabilities
+        return worker.capabilities
 
     def close(self, patience: float) -> None:
         """End all connections and processes, within *patience* seconds."""
@@ -144,7 +144,7 @@ class ToolServers:
         return self._keeper
 
 
-class ToolAgent:
+class ToolWorker:
     """Worker that does its tasks by the tools of its server."""
 
     server: ToolServer
@@ -160,13 +160,13 @@ class ToolAgent:
     def __reduce__(self) -> tuple[Any, ...]:
         # This becomes part of the cache key, so servers do not share cached results.
         place = self._place
-        return ToolAgent, (self._name, ServerPlace(place.command, url=place.url), ())
+        return ToolWorker, (self._name, ServerPlace(place.command, url=place.url), ())
 
     def join(self, rt: Runtime, info: Agent, executor: Coroutines) -> None:
         """Become an agent of *rt*, without any tools yet."""
         self._rt = rt
         self._info = info
-        self._runner = AgentRunner(info.name, self.do, executor)
+        self._runner = WorkerRunner(info.name, self.do, executor)
         self._joined = False
 
     def tools_changed(self, tools: dict[str, OfferedTool]) -> None:
@@ -181,7 +181,7 @@ class ToolAgent:
             return
         self._info = attrs.evolve(self._info, capabilities=names)
         with suppress(NotRunningError):
-            self._rt.add_agent(self._info, self._runner, again=self._joined)
+            self._rt.add_worker(self._info, self._runner, again=self._joined)
             self._joined = True
 
     @property
@@ -240,24 +240,24 @@ class ToolAgent:
 class _ToolCall:
     """Attempt at a task that is a call of a tool."""
 
-    def __init__(self, agent: ToolAgent, task: Any, context: Any) -> None:
-        self._agent = agent
-        self._server = agent.server
+    def __init__(self, worker: ToolWorker, task: Any, context: Any) -> None:
+        self._worker = worker
+        self._server = worker.server
         self._context = context
         requires = context._row.bucket.spec.requires or ()
-        self._tool_name = agent.tool_name(task, requires)
-        self._full_name = f"{agent._name}.{self._tool_name}"
+        self._tool_name = worker.tool_name(task, requires)
+        self._full_name = f"{worker._name}.{self._tool_name}"
         self._payload = task.payload
 
     async def begin(self, *, was_called: bool) -> Any:
         """Call the tool and wait for its result; *was_called*: it is called again."""
-        agent, name = self._agent, self._tool_name
-        tool = agent.tool(name)
+        worker, name = self._worker, self._tool_name
+        tool = worker.tool(name)
         if tool is None:
             msg = f"there is no tool {self._full_name} any more"
             raise ToolError(msg, task_id=self._context.task_id)
         arguments = self._arguments(tool)
-        is_repeatable = agent.is_repeatable(tool)
+        is_repeatable = worker.is_repeatable(tool)
         await self._server.connected()
         if not is_repeatable:
             if was_called and self._was_cut_off():
@@ -400,7 +400,7 @@ class _ToolCall:
             words = plain if isinstance(plain, str) and plain else show(result)
             msg = f"{self._full_name}: {visible(words)[:_MOST_SHOWN]}"
             raise ToolError(msg, result=result, task_id=self._context.task_id)
-        tool = self._agent.tool(self._tool_name)
+        tool = self._worker.tool(self._tool_name)
         if tool is not None and tool.answer is not None:
             wrong = "there is no structured content"
             if "structuredContent" in answer:

@@ -232,7 +232,7 @@ def _is_run(orch: TaskOrchestrator, run_id: str) -> bool:
 
 
 #: The keys that schedules add to the metadata of tasks and runs.
-_NOTED: Final = (MadeFor.SCHEDULE, MadeFor.SLOT, MadeFor.PARAMETERS)
+_NOTED: Final = (MadeFor.SCHEDULE, MadeFor.TICK, MadeFor.PARAMETERS)
 
 
 def refuse_ours(
@@ -282,9 +282,9 @@ def refuse_our_run(
             refuse_ours(orch, in_run(run_id, name), "id", refuse, run_id)
 
 
-def _key_of(owner: str | None, key: str) -> str:
+def _key_of(tenant: str | None, key: str) -> str:
     """A key as that of one tenant; no two of them can say the same."""
-    return f"{(owner or '').replace('%', '%25').replace(':', '%3A')}:{key}"
+    return f"{(tenant or '').replace('%', '%25').replace(':', '%3A')}:{key}"
 
 
 @attrs.frozen
@@ -345,29 +345,29 @@ class Incoming:
         msg = f"no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
 
-    def _owned(self, path: str, owner: str | None) -> str | None:
+    def _owned(self, path: str, tenant: str | None) -> str | None:
         """The tenant of a task that comes in: that of who is bound to one."""
         who = _bound_caller()
         assert who is not None  # noqa: S101 - only those who are bound are asked for
         assert who.tenants is not None  # noqa: S101 - see above
-        if owner is None and len(who.tenants) == 1:
+        if tenant is None and len(who.tenants) == 1:
             return next(iter(who.tenants))
-        if owner is None or owner not in who.tenants:
+        if tenant is None or tenant not in who.tenants:
             allowed = ", ".join(sorted(who.tenants))
             self.refuse(f"{path}owner", f"you submit for {allowed or 'nobody'}")
-        return owner
+        return tenant
 
     def _checked(self, path: str, task: Task[Any], ids: Collection[str]) -> Task[Any]:
         """A task that comes in, as who is bound to tenants may submit it."""
-        owner = self._owned(path, task.owner)
+        tenant = self._owned(path, task.owner)
         for above in task.after:
             name = above if isinstance(above, str) else getattr(above, "task_id", "")
             if name and name not in ids:
                 self._refuse_others(name)
         key = task.idempotency_key
         # A key of another tenant means another task.
-        key = None if key is None else _key_of(owner, key)
-        return attrs.evolve(task, owner=owner, idempotency_key=key)
+        key = None if key is None else _key_of(tenant, key)
+        return attrs.evolve(task, owner=tenant, idempotency_key=key)
 
     def _refuse_unknown(self, who: Caller, keys: Keys, document: Any, at: str) -> None:
         """Refuse what a caller who is bound to tenants may not say in a document."""

@@ -20,7 +20,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
-    Fact,
+    Event,
     PolicyViolated,
     QuestionAnswered,
     TaskBlocked,
@@ -224,11 +224,11 @@ class _TaskThen:
 
     __slots__ = ("attempt", "changes", "place", "run", "submitted", "task")
 
-    def __init__(self, task: Task[Any], run: str, fact: TaskSubmitted) -> None:
-        self.task = attrs.evolve(task, budget=fact.budget or task.budget)
+    def __init__(self, task: Task[Any], run: str, event: TaskSubmitted) -> None:
+        self.task = attrs.evolve(task, budget=event.budget or task.budget)
         self.run = run
         #: The time of its submission, in seconds since the epoch.
-        self.submitted = fact.at_ns / NS
+        self.submitted = event.at_ns / NS
         #: The number of its latest attempt.
         self.attempt = 0
         #: Its options that were changed since.
@@ -236,22 +236,22 @@ class _TaskThen:
         #: The place of its submission among the judged moments; None: it has none.
         self.place: int | None = None
 
-    def note(self, fact: Fact) -> None:
+    def note(self, event: Event) -> None:
         """Take in another attempt, or other options."""
-        if isinstance(fact, TaskStarted):
-            self.attempt = fact.attempt
-        elif isinstance(fact, TaskReprioritised):
-            self.changes["priority"] = fact.priority
-        elif isinstance(fact, TaskOptionsChanged):
-            due_ns = fact.deadline_ns
+        if isinstance(event, TaskStarted):
+            self.attempt = event.attempt
+        elif isinstance(event, TaskReprioritised):
+            self.changes["priority"] = event.priority
+        elif isinstance(event, TaskOptionsChanged):
+            due_ns = event.deadline_ns
             self.changes |= {
                 "deadline": None
                 if due_ns is None
                 else datetime.fromtimestamp(due_ns / NS, UTC),
-                "priority": fact.priority,
-                "resources": Resources.from_units(fact.resources),
-                "timeout": None if fact.timeout_ns is None else fact.timeout_ns / NS,
-                "owner": fact.owner,
+                "priority": event.priority,
+                "resources": Resources.from_units(event.resources),
+                "timeout": None if event.timeout_ns is None else event.timeout_ns / NS,
+                "owner": event.owner,
             }
 
     def operation(self, task_id: str, **fields: Any) -> Operation:
@@ -296,9 +296,9 @@ def read_waivers(journal: Source, at: float | None = None) -> list[Waiver]:
         JournalError: It cannot be read.
     """
     book, now_ns = WaiverBook(), 0
-    for fact, value in entries_of(journal):
-        book.note(fact, value)
-        now_ns = fact.at_ns
+    for event, value in entries_of(journal):
+        book.note(event, value)
+        now_ns = event.at_ns
     return book.all(now_ns if at is None else max(now_ns, int(at * NS)))
 
 
@@ -314,71 +314,73 @@ def replayed(
     tasks: dict[str, _TaskThen] = {}
     moments: list[Replayed] = []
 
-    def find(fact: Any, _: Any) -> Operation | None:
-        past = tasks.get(fact.task_id)
-        return None if past is None else past.operation(fact.task_id)
+    def find(event: Any, _: Any) -> Operation | None:
+        past = tasks.get(event.task_id)
+        return None if past is None else past.operation(event.task_id)
 
-    def type_of(fact: Any, _: Any) -> str:
-        past = tasks.get(fact.task_id)
+    def type_of(event: Any, _: Any) -> str:
+        past = tasks.get(event.task_id)
         return "" if past is None else past.task.type
 
-    for fact, value in entries:
-        if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
-            run = run_of(fact.task_id) if fact.run is None else fact.run
-            tasks[fact.task_id] = _TaskThen(value, run, fact)
-            is_again = fact.rerun_of is not None and ready.is_asked("submit", fact.type)
+    for event, value in entries:
+        if isinstance(event, TaskSubmitted) and isinstance(value, Task):
+            run = run_of(event.task_id) if event.run is None else event.run
+            tasks[event.task_id] = _TaskThen(value, run, event)
+            is_again = event.rerun_of is not None and ready.is_asked(
+                "submit", event.type
+            )
             if skipped is not None and is_again:
-                skipped.append(fact.task_id)
-        past = tasks.get(fact.task_id) if isinstance(fact, TaskEvent) else None
+                skipped.append(event.task_id)
+        past = tasks.get(event.task_id) if isinstance(event, TaskEvent) else None
         if past is not None and not isinstance(past.task.payload, WaiverRequest):
-            judged = _judged(fact, past, ready, book, memory)
+            judged = _judged(event, past, ready, book, memory)
             if judged is not None:
                 past.place = len(moments)
                 moments.append(judged)
             elif (
-                isinstance(fact, PolicyViolated)
-                and fact.moment == "submit"
+                isinstance(event, PolicyViolated)
+                and event.moment == "submit"
                 # The refused task is another one, which wanted the same id.
-                and not fact.type
+                and not event.type
                 and past.place is not None
             ):
                 # The event with the decision about the submission comes after it.
-                then: Any = fact.decision
+                then: Any = event.decision
                 moments[past.place] = attrs.evolve(moments[past.place], then=then)
-            past.note(fact)
-        book.note(fact, value)
-        memory.hear([(fact, None)], type_of, find)
-        if isinstance(fact, _ENDS):
-            tasks.pop(fact.task_id, None)
+            past.note(event)
+        book.note(event, value)
+        memory.hear([(event, None)], type_of, find)
+        if isinstance(event, _ENDS):
+            tasks.pop(event.task_id, None)
     return moments
 
 
 def _judged(
-    fact: Fact, past: _TaskThen, ready: PolicySet, book: WaiverBook, memory: Memory
+    event: Event, past: _TaskThen, ready: PolicySet, book: WaiverBook, memory: Memory
 ) -> Replayed | None:
-    """Return the verdict on *fact*, if policies are asked at such an event."""
+    """Return the verdict on *event*, if policies are asked at such an event."""
     then: Decision = "allow"
     permit: tuple[str, ...] = ()
-    if isinstance(fact, TaskSubmitted) and fact.rerun_of is not None:
+    if isinstance(event, TaskSubmitted) and event.rerun_of is not None:
         # A rerun is judged as a command, and at its start: it is no submission.
         return None
-    if isinstance(fact, TaskSubmitted):
+    if isinstance(event, TaskSubmitted):
         moment: Moment = "submit"
-        operation = past.operation(past.task.id or "", moment=moment, who=fact.caller)
-    elif isinstance(fact, TaskStarted):
-        moment, permit = "start", fact.permit
-        operation = past.operation(fact.task_id, moment=moment, attempt=fact.attempt)
-    elif isinstance(fact, TaskBlocked) and fact.error_type in (_DENIED, _ASKED):
+        operation = past.operation(past.task.id or "", moment=moment, who=event.caller)
+    elif isinstance(event, TaskStarted):
+        moment, permit = "start", event.permit
+        operation = past.operation(event.task_id, moment=moment, attempt=event.attempt)
+    elif isinstance(event, TaskBlocked) and event.error_type in (_DENIED, _ASKED):
         moment = "start"
-        then = "deny" if fact.error_type == _DENIED else "ask"
+        then = "deny" if event.error_type == _DENIED else "ask"
         attempt = past.attempt + 1
-        operation = past.operation(fact.task_id, moment=moment, attempt=attempt)
+        operation = past.operation(event.task_id, moment=moment, attempt=attempt)
     else:
         return None
     if not ready.is_asked(moment, operation.type):
         return None
-    verdict = ready.judge(operation, fact.at_ns, book.covers, memory)
-    return Replayed(fact.seq, fact.at, fact.task_id, moment, verdict, then, permit)
+    verdict = ready.judge(operation, event.at_ns, book.covers, memory)
+    return Replayed(event.seq, event.at, event.task_id, moment, verdict, then, permit)
 
 
 def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
@@ -491,20 +493,20 @@ def receipts(
     run_id, submitted_by = "", ""
     people: dict[str, Any] = {}
     documents: list[dict[str, Any]] = []
-    for fact, value in entries:
-        book.note(fact, value)
-        if not isinstance(fact, _IN_RECEIPTS):
+    for event, value in entries:
+        book.note(event, value)
+        if not isinstance(event, _IN_RECEIPTS):
             continue
-        if not _is_run_of(fact.task_id, task_id):
+        if not _is_run_of(event.task_id, task_id):
             continue
-        people = _people(fact, people)
-        if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
+        people = _people(event, people)
+        if isinstance(event, TaskSubmitted) and isinstance(value, Task):
             # An id without a number stands for the latest run.
-            task, run_id, documents = value, fact.task_id, []
-            submitted_by = fact.caller
-        elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
-            document = _receipt(fact, task, submitted_by, book, severities)
-            rules = [rule for rule in fact.permit if rule.endswith(_BY_PEOPLE)]
+            task, run_id, documents = value, event.task_id, []
+            submitted_by = event.caller
+        elif isinstance(event, TaskStarted) and task and event.task_id == run_id:
+            document = _receipt(event, task, submitted_by, book, severities)
+            rules = [rule for rule in event.permit if rule.endswith(_BY_PEOPLE)]
             passed = [{"rules": rules, **people}] if rules else []
             document["governance"]["people"] = passed
             documents.append(document)
@@ -514,28 +516,28 @@ def receipts(
     return documents
 
 
-def _people(fact: TaskEvent, people: dict[str, Any]) -> dict[str, Any]:
-    """Return the question on a start and its approval, after the event *fact*."""
-    if isinstance(fact, TaskBlocked) and fact.error_type == _ASKED:
-        return {"question": fact.reason, "approval": {"by": [], "at": None}}
+def _people(event: TaskEvent, people: dict[str, Any]) -> dict[str, Any]:
+    """Return the question on a start and its approval, after the event *event*."""
+    if isinstance(event, TaskBlocked) and event.error_type == _ASKED:
+        return {"question": event.reason, "approval": {"by": [], "at": None}}
     is_open = bool(people) and people["approval"]["at"] is None
-    if is_open and isinstance(fact, QuestionAnswered | TaskUnblocked):
-        by = fact.by if isinstance(fact, QuestionAnswered) else fact.caller
-        approval = {"by": [by] if by else [], "at": stamp(fact.at, "milliseconds")}
-        if isinstance(fact, QuestionAnswered) and fact.note:
-            approval["note"] = fact.note
+    if is_open and isinstance(event, QuestionAnswered | TaskUnblocked):
+        by = event.by if isinstance(event, QuestionAnswered) else event.caller
+        approval = {"by": [by] if by else [], "at": stamp(event.at, "milliseconds")}
+        if isinstance(event, QuestionAnswered) and event.note:
+            approval["note"] = event.note
         return {**people, "approval": approval}
     return people
 
 
 def _receipt(
-    fact: TaskStarted,
+    event: TaskStarted,
     task: Task[Any],
     submitted_by: str,
     book: WaiverBook,
     severities: Mapping[str, Severity],
 ) -> dict[str, Any]:
-    policies_hash, *rules = fact.permit or ("",)
+    policies_hash, *rules = event.permit or ("",)
     names = (rule.partition(_WAIVED_BY)[2] for rule in rules)
     waivers = dict.fromkeys(name for name in names if name in book)
     asked = [
@@ -545,27 +547,27 @@ def _receipt(
     ]
     document: dict[str, Any] = {
         "spec": _SPEC,
-        "id": f"{fact.task_id}#{fact.attempt}",
-        "ts": stamp(fact.at, "milliseconds"),
+        "id": f"{event.task_id}#{event.attempt}",
+        "ts": stamp(event.at, "milliseconds"),
         "scope": {"tenant": task.owner},
-        "agent": {"id": fact.agent_id, "principal": submitted_by or None},
+        "agent": {"id": event.agent_id, "principal": submitted_by or None},
         "action": {
-            "id": fact.task_id,
+            "id": event.task_id,
             "canonical": task.type,
             "paramsHash": _parameters(task),
-            "attempt": fact.attempt,
+            "attempt": event.attempt,
             "riskClass": str(max(asked, key=lambda one: one.rank)).upper()
             if asked
             else None,
         },
         "governance": {
-            "mode": "on" if fact.permit else "off",
+            "mode": "on" if event.permit else "off",
             "verdict": "ALLOWED",
             "rules": rules,
             "compliance": {"policyHash": policies_hash or None, "verdict": "ALLOW"},
-            "waivers": [_in_receipt(name, book, fact.at_ns) for name in waivers],
+            "waivers": [_in_receipt(name, book, event.at_ns) for name in waivers],
         },
-        "chain": {"seq": fact.seq},
+        "chain": {"seq": event.seq},
     }
     return document
 
@@ -605,18 +607,18 @@ def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
     """
     tasks: dict[str, dict[str, str | None]] = {}
     ends: dict[str, bool] = {}
-    for fact, value in entries_of(journal):
-        if not isinstance(fact, TaskEvent):
+    for event, value in entries_of(journal):
+        if not isinstance(event, TaskEvent):
             continue
         # If a task was run again, the latest run counts.
-        name = stem_of(fact.task_id)
-        if isinstance(fact, TaskSubmitted):
-            run = run_of(fact.task_id) if fact.run is None else fact.run
+        name = stem_of(event.task_id)
+        if isinstance(event, TaskSubmitted):
+            run = run_of(event.task_id) if event.run is None else event.run
             if run == run_id and isinstance(value, Task):
                 tasks[name] = {"type": value.type, "paramsHash": _parameters(value)}
                 ends.pop(name, None)
-        elif isinstance(fact, _ENDS) and name in tasks:
-            ends[name] = isinstance(fact, TaskCompleted)
+        elif isinstance(event, _ENDS) and name in tasks:
+            ends[name] = isinstance(event, TaskCompleted)
     if not tasks:
         msg = f"no run has the id {show(run_id)}"
         raise UnknownTaskError(msg, task_id=run_id)

@@ -333,9 +333,9 @@ class PolicyGovernor:
         self._heard = len(sink)
         if self._later is not None:
             self._later[1].extend(new)
-        for fact, _ in new:
-            if type(fact) is PolicyViolated:
-                self._tell(fact)
+        for event, _ in new:
+            if type(event) is PolicyViolated:
+                self._tell(event)
         memory = self.constitution.memory
         was_looked_for = memory.hear(new, _type_of, self._of_cargo) if new else False
         if self.constitution.hear_waivers(new):
@@ -392,17 +392,17 @@ class PolicyGovernor:
         tasks: dict[str, Task] = {}
         group: list[tuple[Any, Any]] = []
         number = since
-        for fact, document in journal.read(since):
-            if fact.seq > last:
+        for event, document in journal.read(since):
+            if event.seq > last:
                 break
             number += 1
-            if fact.seq != number:
-                number = fact.seq
-                memory.missed(fact.at_ns)
-            if type(fact) is TaskSubmitted and isinstance(document, Task):
-                tasks[fact.task_id] = document
-            if type(fact) in memory.heard:
-                group.append((fact, None))
+            if event.seq != number:
+                number = event.seq
+                memory.missed(event.at_ns)
+            if type(event) is TaskSubmitted and isinstance(document, Task):
+                tasks[event.task_id] = document
+            if type(event) in memory.heard:
+                group.append((event, None))
             if len(group) >= _MANY:
                 self._take_in(memory, group, tasks, last)
                 group, tasks = [], {}
@@ -419,19 +419,19 @@ class PolicyGovernor:
     ) -> None:
         committer = self._rt.committer
         assert committer is not None  # noqa: S101 - `_read` looked
-        unknown = {fact.task_id for fact, _ in group} - tasks.keys()
-        for fact, document in committer.journal.select(unknown, last):
-            if type(fact) is TaskSubmitted and isinstance(document, Task):
-                tasks[fact.task_id] = document
+        unknown = {event.task_id for event, _ in group} - tasks.keys()
+        for event, document in committer.journal.select(unknown, last):
+            if type(event) is TaskSubmitted and isinstance(document, Task):
+                tasks[event.task_id] = document
 
-        def find(fact: Any, _: Any) -> Operation | None:
-            task = tasks.get(fact.task_id)
+        def find(event: Any, _: Any) -> Operation | None:
+            task = tasks.get(event.task_id)
             if task is None:
                 return None
-            return self._operation(task, task_id=fact.task_id)
+            return self._operation(task, task_id=event.task_id)
 
-        def type_of(fact: Any, _: Any) -> str:
-            task = tasks.get(fact.task_id)
+        def type_of(event: Any, _: Any) -> str:
+            task = tasks.get(event.task_id)
             return "" if task is None else task.type
 
         memory.hear(group, type_of, find, only_new=True)

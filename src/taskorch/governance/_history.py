@@ -176,36 +176,36 @@ class _Rule:
 
     # -- events ------------------------------------------------------------------------
 
-    def hear(self, event: str, fact: Any, operation: Operation) -> None:
-        """Take in *fact*, an *event* of the task that *operation* is."""
+    def hear(self, event: str, happened: Any, operation: Operation) -> None:
+        """Take in *happened*, an *event* of the task that *operation* is."""
         rule = self.rule
         if rule.no is not None and _is_of(rule.no, event, operation):
             kept = self._kept.get(self.key(operation))
             if kept is not None and not kept.breach:
-                kept.breach = fact.seq
+                kept.breach = happened.seq
         if not _is_of(rule.past, event, operation):
             return
         key = self.key(operation)
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = _KeptEvents()
-        kept.at_ns, kept.seq, kept.breach = fact.at_ns, fact.seq, 0
+        kept.at_ns, kept.seq, kept.breach = happened.at_ns, happened.seq, 0
         if rule.count is not None:
             kept.total += 1
             if self._within is not None:
-                self._count_in(kept, key, fact)
+                self._count_in(kept, key, happened)
         if len(self._kept) > self._most:
-            self._forget(fact.at_ns)
+            self._forget(happened.at_ns)
 
-    def _count_in(self, kept: _KeptEvents, key: str, fact: Any) -> None:
-        kept.recent.append((fact.at_ns, fact.seq, fact.task_id))
+    def _count_in(self, kept: _KeptEvents, key: str, event: Any) -> None:
+        kept.recent.append((event.at_ns, event.seq, event.task_id))
         if self._counts_running:
-            self.ended(fact.task_id)
-            kept.running[fact.task_id] = fact.seq
-            self._running[fact.task_id] = key
+            self.ended(event.task_id)
+            kept.running[event.task_id] = event.seq
+            self._running[event.task_id] = key
         if len(kept.recent) > (self.rule.at_most or 0) + 1:
             _let_go(kept)
-        self._age(kept, fact.at_ns)
+        self._age(kept, event.at_ns)
 
     def ended(self, task_id: str) -> bool:
         """Note that an attempt has ended; return whether it was counted."""
@@ -449,15 +449,16 @@ class Memory:
         """
         rules = [self.rules[name] for name in self.new] if only_new else None
         was_looked_for = False
-        for fact, cargo in items if self.rules else ():
-            cls = type(fact)
+        for happened, cargo in items if self.rules else ():
+            cls = type(happened)
             if cls not in self.heard:
                 continue
-            self.latest_ns = max(self.latest_ns, fact.at_ns)
+            self.latest_ns = max(self.latest_ns, happened.at_ns)
             # A task that starts again has ended before, whatever its state is now.
             if cls in _ENDS or cls is TaskStarted:
                 ended = [
-                    rule.ended(fact.task_id) for rule in rules or self.rules.values()
+                    rule.ended(happened.task_id)
+                    for rule in rules or self.rules.values()
                 ]
                 was_looked_for |= any(ended)
             event = _EVENTS.get(cls)
@@ -465,14 +466,14 @@ class Memory:
                 continue
             looking = [
                 rule
-                for rule in self._looking_for(event, type_of(fact, cargo))
+                for rule in self._looking_for(event, type_of(happened, cargo))
                 if rules is None or rule in rules
             ]
-            operation = find(fact, cargo) if looking else None
+            operation = find(happened, cargo) if looking else None
             if operation is not None:
                 was_looked_for = True
                 for rule in looking:
-                    rule.hear(event, fact, operation)
+                    rule.hear(event, happened, operation)
         return was_looked_for
 
     def ended(self, task_id: str) -> None:
@@ -564,12 +565,12 @@ def event_of(
     operation = operation_of(fields)
     # The events of a case are of different tasks unless it names them.
     task_id = operation.id or f"case-{seq}"
-    facts: dict[str, Any] = {
+    events: dict[str, Any] = {
         "submitted": (TaskSubmitted, (operation.type, operation.priority)),
         "started": (TaskStarted, (1, operation.worker)),
         "completed": (TaskCompleted, (1, operation.worker, 0)),
         "failed": (TaskFailed, (1, None, "", "", "")),
         "cancelled": (TaskCancelled, ("",)),
     }
-    cls, more = facts[event]
+    cls, more = events[event]
     return cls(seq, at_ns, task_id, *more), operation

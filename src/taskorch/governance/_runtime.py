@@ -222,10 +222,10 @@ class ConstitutionalRuntime(Audits):
             lambda _, judged: judged.type,
             lambda _, judged: judged,
         )
-        for fact, judged in items:
+        for event, judged in items:
             if not judged.id:
                 # Without an id, no later event could report its end.
-                memory.ended(fact.task_id)
+                memory.ended(event.task_id)
         return self._judge(case.operation, now_ns, memory, self.covers)
 
     def _clock(self) -> int:

@@ -34,8 +34,8 @@ from taskorch.errors import (
 from taskorch.events import (
     CLS,
     TASK_ID,
+    Event,
     ExtensionKept,
-    Fact,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
@@ -319,24 +319,24 @@ class WaiverBook:
     def __contains__(self, waiver_id: str) -> bool:
         return waiver_id in self._waivers
 
-    def note(self, fact: Fact, value: Any) -> None:
+    def note(self, event: Event, value: Any) -> None:
         """Take in an event, and what the journal keeps beside it."""
-        kind = fact[CLS]
+        kind = event[CLS]
         if kind is ExtensionKept:
-            self.kept(fact)
+            self.kept(event)
         elif kind is TaskSubmitted:
             request = value.payload if isinstance(value, Task) else None
             if isinstance(request, WaiverRequest):
-                self.ask(fact[TASK_ID], request)
-        elif kind is TaskCompleted and fact[TASK_ID] in self._waivers:
-            if isinstance(value, Answer) and not self._waivers[fact[TASK_ID]].since:
+                self.ask(event[TASK_ID], request)
+        elif kind is TaskCompleted and event[TASK_ID] in self._waivers:
+            if isinstance(value, Answer) and not self._waivers[event[TASK_ID]].since:
                 # If the approval was in time, the event that puts it in force follows.
-                since = fact.at_ns / NS
-                self._change(fact[TASK_ID], approved_by=value.by, since=since)
-        elif kind in _ENDED and fact[TASK_ID] in self._waivers:
-            ended: Any = fact
+                since = event.at_ns / NS
+                self._change(event[TASK_ID], approved_by=value.by, since=since)
+        elif kind in _ENDED and event[TASK_ID] in self._waivers:
+            ended: Any = event
             detail = ended.reason if kind is TaskCancelled else ended.message
-            self.end(fact[TASK_ID], _ENDED[kind], fact.at_ns, detail)
+            self.end(event[TASK_ID], _ENDED[kind], event.at_ns, detail)
 
     def ask(self, waiver_id: str, request: WaiverRequest) -> None:
         """Take in a request."""
@@ -357,16 +357,16 @@ class WaiverBook:
         if waiver_id in self._revocations:
             self._revoke(waiver_id)
 
-    def kept(self, fact: Any) -> bool:
+    def kept(self, event: Any) -> bool:
         """
         Take in a document, if it is of waivers.
 
         Returns:
             Whether it puts a waiver in force, or revokes one.
         """
-        if fact.extension != WAIVERS or not fact.document:
+        if event.extension != WAIVERS or not event.document:
             return False
-        self.take_in(fact.key, json.loads(fact.document))
+        self.take_in(event.key, json.loads(event.document))
         return True
 
     def take_in(self, key: str, document: Any) -> None:
@@ -516,7 +516,7 @@ class Waivers:
         """Let *orchestrator* ask people for waivers."""
         self._orch, self._rt = orchestrator, orchestrator._rt  # noqa: SLF001 - its part
 
-    def hear_waivers(self, items: Iterable[tuple[Fact, Any]]) -> bool:
+    def hear_waivers(self, items: Iterable[tuple[Event, Any]]) -> bool:
         """
         Under the lock: take in events, each with its cargo.
 
@@ -524,9 +524,9 @@ class Waivers:
             Whether a waiver is in force, or revoked, that was not before.
         """
         is_other = False
-        for fact, _ in items:
-            if fact[CLS] is ExtensionKept:
-                is_other |= self._book.kept(fact)
+        for event, _ in items:
+            if event[CLS] is ExtensionKept:
+                is_other |= self._book.kept(event)
         return is_other
 
     def restore_waivers(self) -> None:
@@ -797,9 +797,9 @@ class Waivers:
             elif (row := rt.kernel.tasks.get(waiver_id)) is not None:
                 self._know(row)
         if missing and journal is not None:
-            entries: Iterable[tuple[Fact, Any]] = journal.select(missing, sys.maxsize)
-            for fact, value in entries:
-                self._book.note(fact, value)
+            entries: Iterable[tuple[Event, Any]] = journal.select(missing, sys.maxsize)
+            for event, value in entries:
+                self._book.note(event, value)
 
     def _running(self) -> Any:
         """Return the runtime of the orchestrator that has these policies."""

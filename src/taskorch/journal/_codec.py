@@ -20,7 +20,6 @@ from taskorch.events import (
     CATALOGUE,
     TASK_ID,
     Event,
-    Fact,
     TaskCompleted,
     TaskEvent,
     TaskStarted,
@@ -103,8 +102,8 @@ class Rows:
                 # The row is from a group that a wrapping journal has taken apart.
                 self._append_row(entry)
             else:
-                fact, value = entry
-                self.keep(make(fact), _documented(value))
+                event, value = entry
+                self.keep(make(event), _documented(value))
 
     def _append_row(self, row: Row) -> None:
         self._values += row
@@ -113,7 +112,7 @@ class Rows:
             if key is not None:
                 self.keys += (column(key), row[3])
 
-    def keep(self, fact: Fact, text: str | None) -> None:
+    def keep(self, fact: Event, text: str | None) -> None:
         """
         Encode one more; *text* is from `text_of` or `document`, or None.
 
@@ -162,9 +161,9 @@ class Rows:
         """Make rows of the starts that are left: as many as run at once."""
         early = sorted([*self._early, *self._begun.values()], key=_place)
         old, values, done = self._values, list[int | str](), 0
-        for place, fact in early:
+        for place, event in early:
             values += old[done:place]
-            values += encode((fact, None))
+            values += encode((event, None))
             done = place
         values += old[done:]
         self._begun, self._early, self._values = {}, [], values
@@ -186,15 +185,15 @@ class Rows:
         return [values[place::WIDTH] for place in range(WIDTH)]
 
 
-def _submission(fact: TaskSubmitted, text: str) -> Row | None:
+def _submission(event: TaskSubmitted, text: str) -> Row | None:
     """Return the row of a submission without options; None if it has some."""
-    seq, at_ns, task_id = fact.seq, fact.at_ns, fact.task_id
+    seq, at_ns, task_id = event.seq, event.at_ns, event.task_id
     # The types of its fields are not checked when it is made.
-    usual: Any = fact.priority, fact.key, fact.after, fact.named
+    usual: Any = event.priority, event.key, event.after, event.named
     priority, key, after, is_named = usual
     try:
         if (
-            _unusual(fact) != _USUAL
+            _unusual(event) != _USUAL
             or type(priority) is not int
             or type(key) is not int
             or type(after) is not tuple
@@ -203,7 +202,7 @@ def _submission(fact: TaskSubmitted, text: str) -> Row | None:
             or not 0 <= seq < _INT64 > at_ns >= 0
         ):
             return None
-        head = f"[1,{_quoted(task_id)},{_quoted(fact.type)},{priority}"
+        head = f"[1,{_quoted(task_id)},{_quoted(event.type)},{priority}"
         if after == () and not is_named:
             body = f"{head},{key}]"
         else:
@@ -218,19 +217,19 @@ def _submission(fact: TaskSubmitted, text: str) -> Row | None:
     return seq, "TaskSubmitted", at_ns, task_id, body, _exact(text)
 
 
-def _attempt(start: TaskStarted, fact: TaskCompleted, text: str | None) -> Row | None:
+def _attempt(start: TaskStarted, event: TaskCompleted, text: str | None) -> Row | None:
     """
-    Return the row of *fact*, a completion, with that of its *start*.
+    Return the row of *event*, a completion, with that of its *start*.
 
     Return None if they do not belong together, or are unusual.
     """
-    _, seq, at_ns, task_id, attempt, agent, latency = fact[:_LATENCY]
+    _, seq, at_ns, task_id, attempt, worker, latency = event[:_LATENCY]
     _, begun, begun_ns, _, number, name, allocation, reason = start[:_REASON]
     try:
         if (
             number != attempt
-            or name != agent
-            or fact[_LATENCY:] != _NOTHING_MORE
+            or name != worker
+            or event[_LATENCY:] != _NOTHING_MORE
             or start[_REASON:] != _NO_MORE_WHY
         ):
             return None
@@ -244,7 +243,7 @@ def _attempt(start: TaskStarted, fact: TaskCompleted, text: str | None) -> Row |
             return None
         held = dumps(allocation) if allocation else "[]"
         body = (
-            f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{latency},"
+            f"[1,{_quoted(task_id)},{attempt},{_quoted(worker)},{latency},"
             f"[{begun},{begun_ns},{held},{_quoted(reason)}]]"
         )
     except (TypeError, ValueError):
@@ -268,8 +267,8 @@ def encode(entry: Entry) -> Row:
             where, as in `payload.items[2].when`.
         ValueError: Its number or its time does not fit into 64 bits.
     """
-    fact, value = entry
-    return _encode(make(fact), _documented(value))
+    event, value = entry
+    return _encode(make(event), _documented(value))
 
 
 def _documented(value: Any) -> Document | None:
@@ -284,14 +283,14 @@ def _exact(text: str) -> str:
     return text if type(text) is str else str(text)
 
 
-def _encode(fact: Fact, text: str | None) -> Row:
-    cls, seq, at_ns = type(fact), fact.seq, fact.at_ns
+def _encode(event: Event, text: str | None) -> Row:
+    cls, seq, at_ns = type(event), event.seq, event.at_ns
     if not (0 <= seq < _INT64 and 0 <= at_ns < _INT64):
         msg = f"fact {seq} at {at_ns} ns: a number does not fit into 64 bits"
         raise ValueError(msg)
     kind, is_about_task = _CLASSES[cls]
-    body = _body(cls, fact)
-    task_id = fact[TASK_ID] if is_about_task else ""
+    body = _body(cls, event)
+    task_id = event[TASK_ID] if is_about_task else ""
     if not task_id.isascii():
         task_id = column(task_id)
     text = "" if text is None else _exact(text)
@@ -354,7 +353,7 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
             fields[3:3] = _MIDDLE
             fields += _END
         make: Any = cls
-        fact = make(
+        event = make(
             seq,
             at_ns,
             *[
@@ -362,7 +361,7 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
                 for field in fields
             ],
         )
-        return (fact, restored(_loaded(doc), list) if doc else None), start
+        return (event, restored(_loaded(doc), list) if doc else None), start
     except JournalError:
         raise
     except (TaskorchError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -379,8 +378,8 @@ def _start_of(
     common: Sequence[Any], seq: int, at_ns: int, allocation: Any, reason: str
 ) -> Entry:
     held = restored(allocation, tuple)
-    task_id, attempt, agent = common
-    return TaskStarted(seq, at_ns, task_id, attempt, agent, held, reason), None
+    task_id, attempt, worker = common
+    return TaskStarted(seq, at_ns, task_id, attempt, worker, held, reason), None
 
 
 #: Types of JSON values that may contain others.
@@ -420,8 +419,8 @@ def above(prefix: str) -> str:
 # -- events -------------------------------------------------------------------------
 
 
-def _body(cls: type[Event], fact: Fact) -> str:
-    values = _trimmed(fact)[TASK_ID:]
+def _body(cls: type[Event], event: Event) -> str:
+    values = _trimmed(event)[TASK_ID:]
     tuples = [value for value in values if type(value) is tuple]
     if _FLAT.issuperset(map(type, values)) and not any(tuples):
         try:
@@ -487,10 +486,10 @@ _FROM_THE_END: Final = {
 }
 
 
-def _trimmed(fact: Fact) -> tuple[Any, ...]:
-    """Return *fact* without defaults at its end."""
-    fields, least = list(fact), _LEAST[type(fact)]
-    for value in _FROM_THE_END[type(fact)]:
+def _trimmed(event: Event) -> tuple[Any, ...]:
+    """Return *event* without defaults at its end."""
+    fields, least = list(event), _LEAST[type(event)]
+    for value in _FROM_THE_END[type(event)]:
         # An equal value may be of another type: 0 is not False.
         if len(fields) == least or fields[-1] is not value:
             break

@@ -84,14 +84,14 @@ def copy_journal(source: str, target: str) -> Copied:
 
 def _fill(draft: SqlJournal, old: SqlJournal, epoch: int) -> int:
     """Write all events of *old* into *draft*, in an incarnation above *epoch*."""
-    life = draft.claim()
-    while life <= epoch:
+    incarnation = draft.claim()
+    while incarnation <= epoch:
         # The fence that a task gets must not be lower than before.
-        life = draft.claim()
-    count = draft.adopt(life, old)
+        incarnation = draft.claim()
+    count = draft.adopt(incarnation, old)
     saved = old.snapshot()
     if saved is not None and saved[0] <= draft.last:
-        draft.save(life, *saved)
+        draft.save(incarnation, *saved)
     return count
 
 

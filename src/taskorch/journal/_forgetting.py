@@ -25,7 +25,7 @@ from taskorch.kit.tree import Subtree, gone_of, joined, spread
 _MANY: Final = 1_000
 
 _DROP: Final = "DELETE FROM {groups} WHERE {mine}last > :after AND last <= :last"
-_DROP_FACTS: Final = """
+_DROP_EVENTS: Final = """
     DELETE FROM {facts} WHERE {mine}seq IN (SELECT value FROM {numbers})
 """
 _DROP_SNAPSHOT: Final = "DELETE FROM {snapshots} WHERE {mine}seq = :seq"
@@ -39,11 +39,11 @@ _IS_SAME: Final = """
 _NAMING: Final = ("tasks", "gone")
 
 
-def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) -> int:
+def forget(reader: Reader, ids: Collection[str], events: Collection[int] = ()) -> int:
     """
     Delete the events about the tasks of *ids*, and return how many they were.
 
-    Single *facts* are deleted, too, by their numbers; these are about no task.
+    Single *events* are deleted, too, by their numbers; these are about no task.
 
     It needs a transaction of the caller's.
 
@@ -52,21 +52,21 @@ def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) ->
     """
     session = reader.session
     names = reader.names_of(ids)
-    numbers = sorted({*(reader.numbers(names) if names else ()), *facts})
+    numbers = sorted({*(reader.numbers(names) if names else ()), *events})
     if not numbers:
         return 0
     snapshots = _staying(reader, names)
-    rests = list(_rests(reader, numbers, names, frozenset(facts)))
+    rests = list(_rests(reader, numbers, names, frozenset(events)))
     reach("forget")
     if names:
         session.leave_out([*names])
-    if facts:
-        session.change(_DROP_FACTS, numbers=sorted(facts))
+    if events:
+        session.change(_DROP_EVENTS, numbers=sorted(events))
     reach("rests")
     for after, rest in rests:
         session.change(_DROP, after=after, last=rest.last)
         session.change(KEEP_GROUP, **rest.columns())
-        session.put_into_life(after, rest.last, rest.epoch)
+        session.put_into_incarnation(after, rest.last, rest.epoch)
     for seq, (state, head) in snapshots.items():
         now = reader.group_of(seq)[0].crc
         if not state:
@@ -183,12 +183,12 @@ class _Piece(NamedTuple):
 
 
 def _rests(
-    reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
+    reader: Reader, numbers: list[int], names: set[str], events: frozenset[int]
 ) -> Iterator[tuple[int, GroupRow]]:
     """Yield the rests of groups with events of *numbers*, each with its start."""
     pieces: list[_Piece] = []
     count = 0
-    for piece in _pieces(reader, numbers, names, facts):
+    for piece in _pieces(reader, numbers, names, events):
         if pieces and (
             piece.start != pieces[-1].group.last
             or count >= _MANY
@@ -203,7 +203,7 @@ def _rests(
 
 
 def _pieces(
-    reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
+    reader: Reader, numbers: list[int], names: set[str], events: frozenset[int]
 ) -> Iterator[_Piece]:
     """
     Yield these groups, once each is checked.
@@ -219,7 +219,7 @@ def _pieces(
             rest = _whole(reader, before, earlier, start)
             yield _piece(before, earlier, rest, rest)
         reader.check_link(group, before, rows, start)
-        stay = [row for row in rows if row[3] not in names and row[0] not in facts]
+        stay = [row for row in rows if row[3] not in names and row[0] not in events]
         yield _piece(group, before, rows, stay)
         reached = group.last
 

@@ -47,8 +47,8 @@ _SNAPSHOTS: Final = f"""
         state TEXT NOT NULL
     ){_STRICT}
 """
-_FACTS_BY_KIND: Final = f"CREATE INDEX facts_by_kind ON facts (kind) WHERE {IS_RARE}"
-_RARE_FACTS: Final = f"""
+_EVENTS_BY_KIND: Final = f"CREATE INDEX facts_by_kind ON facts (kind) WHERE {IS_RARE}"
+_RARE_EVENTS: Final = f"""
     CREATE VIEW rare_facts AS SELECT * FROM facts WHERE {IS_RARE}
 """  # noqa: S608 - of our own words
 _TABLES: Final = (
@@ -63,8 +63,8 @@ _TABLES: Final = (
     ){_STRICT}
     """,
     "CREATE INDEX facts_by_task ON facts (task_id) WHERE task_id IS NOT NULL",
-    _FACTS_BY_KIND,
-    _RARE_FACTS,
+    _EVENTS_BY_KIND,
+    _RARE_EVENTS,
     f"""
     CREATE TABLE groups (
         last  INTEGER PRIMARY KEY,

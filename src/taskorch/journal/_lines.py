@@ -308,17 +308,17 @@ _DROP_REST: Final = """
 """
 _LAST: Final = "SELECT seq FROM told WHERE key = ''"
 _LINES: Final = "SELECT * FROM lines ORDER BY first DESC LIMIT :most"
-_FACTS: Final = """
+_EVENTS: Final = """
     SELECT f.seq, f.kind, f.at_ns, coalesce(f.task_id, ''), f.body, '' FROM
 """
 _OF_REST: Final = f"""
-    {_FACTS} rest CROSS JOIN facts AS f ON f.task_id = rest.task_id
+    {_EVENTS} rest CROSS JOIN facts AS f ON f.task_id = rest.task_id
     WHERE f.seq <= :noted AND (rest.run <> ''
         OR {_is(TaskFailed)} OR {_is(TaskCompleted)} OR {_is(TaskCancelled)})
     ORDER BY f.seq
 """
 _OF_ALL: Final = f"""
-    {_FACTS} told CROSS JOIN facts AS f ON f.seq = told.seq
+    {_EVENTS} told CROSS JOIN facts AS f ON f.seq = told.seq
     WHERE told.key <> '' ORDER BY f.seq
 """
 _MADE: Final = "SELECT * FROM made ORDER BY seq DESC LIMIT :most"
@@ -378,9 +378,11 @@ def asked(
     if not last:
         return None
     rows = [*map(NotedLine._make, session.ask(_LINES, most=most))]
-    facts = decode([*session.ask(_OF_REST, noted=last), *session.ask(_OF_ALL)])
-    lives = [fact.seq for fact, _ in facts if type(fact) is OrchestratorStarted]
-    times = {seq: session.ask(_BEFORE, seq=seq)[0][1] or 0 for seq in lives}
+    events = decode([*session.ask(_OF_REST, noted=last), *session.ask(_OF_ALL)])
+    incarnations = [
+        event.seq for event, _ in events if type(event) is OrchestratorStarted
+    ]
+    times = {seq: session.ask(_BEFORE, seq=seq)[0][1] or 0 for seq in incarnations}
     ((_, at_ns),) = session.ask(_BEFORE, seq=last + 1)
     runs = session.ask(_MADE, most=most)
-    return NotedRuns(last, at_ns or 0, rows, facts, runs, times)
+    return NotedRuns(last, at_ns or 0, rows, events, runs, times)

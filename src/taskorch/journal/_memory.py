@@ -69,8 +69,8 @@ class MemoryJournal:
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """Yield the events with a number above *after*, in order."""
-        for fact, _ in self.read(after):
-            yield fact
+        for event, _ in self.read(after):
+            yield event
 
     def __len__(self) -> int:
         return len(self._entries)

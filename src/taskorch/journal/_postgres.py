@@ -268,7 +268,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
                     self._prepare(db)
                     owner = self._look(db)
                     if self._is_free(owner):
-                        epoch = self._begin_life(db)
+                        epoch = self._begin_incarnation(db)
                         if epoch is not None:
                             return epoch
                         continue
@@ -368,7 +368,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         return has_died(owner)
 
     @defers_interrupts
-    def _begin_life(self, db: psycopg.Connection[Any]) -> int | None:
+    def _begin_incarnation(self, db: psycopg.Connection[Any]) -> int | None:
         """Begin an incarnation, unless another has at the same moment."""
         reach("claim")
         if self._lease is not None:
@@ -450,7 +450,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             with self._speaking("written") as db:
                 mine = self._mine() | {"last": self._acknowledged.last}
                 if not db.execute(sql.RENEW, mine).rowcount:
-                    self._check_life(self._look(db))
+                    self._check_incarnation(self._look(db))
                 elif self._lease is not None:
                     self._lease.renewed(since)
         except JournalUnavailableError as error:
@@ -483,7 +483,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         # A statement whose connection was lost may still run, and then holds the row.
         with session.db.transaction():
             self._lock(session.db)
-            self._check_life(self._look(session.db))
+            self._check_incarnation(self._look(session.db))
             yield
 
     def _keep(
@@ -527,10 +527,10 @@ class PostgresJournal(PostgresReading, SqlJournal):
     ) -> None:
         db, mine = session.db, self._mine()
         # An event has the incarnation of its group.
-        for life, some in groupby(groups, key=lambda pair: pair[0].epoch):
+        for incarnation, some in groupby(groups, key=lambda pair: pair[0].epoch):
             rows = [row for _, each in some for row in each]
             for part in _parts(Rows(rows)) if rows else ():
-                db.execute(sql.ADOPT, mine | {"life": life} | part)
+                db.execute(sql.ADOPT, mine | {"life": incarnation} | part)
         session.change_each(KEEP_GROUP, [group.columns() for group, _ in groups])
         if groups:
             last = groups[-1][0].last
@@ -539,7 +539,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
     def _explain_refusal(self, db: psycopg.Connection[Any], before: int) -> NoReturn:
         """Raise the error that says why a group was not kept."""
         owner = self._look(db)
-        self._check_life(owner)
+        self._check_incarnation(owner)
         if owner["last"] != before:
             end = owner["last"]
             msg = f"{self.name} ends with fact {end}, and {before} was the last"
@@ -548,7 +548,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
     # ------------------------------------------------------------------ complaints
 
-    def _check_life(self, owner: dict[str, Any]) -> None:
+    def _check_incarnation(self, owner: dict[str, Any]) -> None:
         if owner["token"] != self._token:
             raise JournalTakenError(self._words(owner, "was taken over"))
 

@@ -123,7 +123,7 @@ _EACH: Final = """
 """
 
 
-_INTO_LIFE: Final = """
+_INTO_INCARNATION: Final = """
     UPDATE {facts} SET epoch = :epoch
     WHERE {mine}seq > :after AND seq <= :last AND epoch <> :epoch
 """
@@ -211,8 +211,8 @@ class PostgresSession(Session):
         statement = "SELECT key, task_id FROM {facts} WHERE {mine}key IS NOT NULL"
         return dict(self.ask(f"{statement} ORDER BY seq"))
 
-    def put_into_life(self, after: int, last: int, epoch: int) -> None:
-        self.change(_INTO_LIFE, after=after, last=last, epoch=epoch)
+    def put_into_incarnation(self, after: int, last: int, epoch: int) -> None:
+        self.change(_INTO_INCARNATION, after=after, last=last, epoch=epoch)
 
     def misfit(self) -> int | None:
         ((number,),) = self.ask(_MISFIT)

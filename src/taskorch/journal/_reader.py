@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import CLS, Fact, TaskCompleted, TaskSubmitted
+from taskorch.events import CLS, Event, TaskCompleted, TaskSubmitted
 from taskorch.journal import _chain, _codec, _lines, _stretches
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
@@ -49,21 +49,21 @@ _TEXTS: Final = (1, 3, 4, 5)
 _PART: Final = 1_000
 #: The form of the checksums that this version writes.
 FORM: Final = 1
-_FACTS: Final = (
+_EVENTS: Final = (
     "SELECT seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '') FROM "
 )
 _ROWS: Final = f"""
-    {_FACTS}{{facts}} WHERE {{mine}}seq > :after AND seq <= :until
+    {_EVENTS}{{facts}} WHERE {{mine}}seq > :after AND seq <= :until
     ORDER BY seq LIMIT :most
 """
-_RANGED: Final = f"{_FACTS}{{ranged}} ORDER BY seq"
+_RANGED: Final = f"{_EVENTS}{{ranged}} ORDER BY seq"
 _ABOUT: Final = f"""
-    {_FACTS}{{facts}} WHERE {{mine}}task_id = :name AND seq > :after
+    {_EVENTS}{{facts}} WHERE {{mine}}task_id = :name AND seq > :after
     ORDER BY seq LIMIT :most
 """
 #: The condition is that of the index, which SQLite uses only if it is repeated.
 _LATEST_OF: Final = f"""
-    {_FACTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} AND seq <= :until
+    {_EVENTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} AND seq <= :until
     ORDER BY seq DESC LIMIT :most
 """
 _GROUPS: Final = (
@@ -156,7 +156,7 @@ _BEGIN_ALIKE: Final = """
         LIMIT :most
     ) AS alike
 """
-_ABOUT_THEM: Final = f"{_FACTS}{{named}} WHERE seq <= :until ORDER BY seq"
+_ABOUT_THEM: Final = f"{_EVENTS}{{named}} WHERE seq <= :until ORDER BY seq"
 _NEAREST: Final = """
     SELECT seq, at_ns FROM {facts} WHERE {mine}seq > 0 AND seq <= :number
     ORDER BY seq DESC LIMIT 1
@@ -362,11 +362,11 @@ class Reader:
         for begin, rows in self.parts(after):
             yield from self._entries(rows, begin)
 
-    def facts(self, after: int) -> Iterator[Fact]:
+    def facts(self, after: int) -> Iterator[Event]:
         """Yield all events above *after*, in order, without documents."""
         for begin, rows in self.parts(after):
             bare = [(*row[:5], "") for row in rows]
-            yield from (fact for fact, _ in _codec.entries(bare, begin))
+            yield from (event for event, _ in _codec.entries(bare, begin))
 
     def parts(self, after: int) -> Iterator[tuple[int, list[Row]]]:
         """Yield all rows above *after* by groups, each with the number before it."""
@@ -437,7 +437,7 @@ class Reader:
         rows = self._ask(_BEGAN, names=[*names])
         return {names[name]: int(seq) for name, seq in rows if name in names}
 
-    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+    def ended_by(self, kind: str, until: int) -> Iterator[Event]:
         """Yield the final events of one kind up to *until*, in order."""
         after, until = 0, min(until, MOST)
         where = "" if kind == TaskCompleted.__name__ else f"AND {IS_RARE}"

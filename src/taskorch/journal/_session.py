@@ -126,7 +126,7 @@ class Session(ABC):
     def note_runs(self, after: int, until: int) -> None:  # noqa: B027 - see above
         """Note the outcomes of runs, within a transaction of the caller's."""
 
-    def put_into_life(  # noqa: B027 - most do that by groups
+    def put_into_incarnation(  # noqa: B027 - most do that by groups
         self, after: int, last: int, epoch: int
     ) -> None:
         """Set the incarnation of a rest's events, where each event has it."""

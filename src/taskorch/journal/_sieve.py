@@ -82,9 +82,9 @@ class Sieve:
             conditions += self._entry(f"m{number}_", name, value)
         self.where = self.far = " ".join(f"AND {each}" for each in conditions)
         self.ran: list[tuple[str, list[str]]] = []
-        if agent := _quoted(fields.get("agent")):
-            self.values["agent"] = f"%{agent}%"
-            self.ran = [("words", [agent])]
+        if worker := _quoted(fields.get("agent")):
+            self.values["agent"] = f"%{worker}%"
+            self.ran = [("words", [worker])]
             self.where, self.far = f"{self.where} {_NEAR}", f"{self.far} {_FAR}"
         begin = _LITERAL.match(pattern)
         self.ids: dict[str, str] = {}

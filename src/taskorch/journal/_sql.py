@@ -32,7 +32,7 @@ from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
 )
-from taskorch.events import Fact
+from taskorch.events import Event
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._encoding import EncodingJournal
@@ -147,7 +147,7 @@ class SqlReading(EncodingJournal):
             if reader is not None:
                 yield from reader.entries(after)
 
-    def facts(self, after: int = 0) -> Iterator[Fact]:
+    def facts(self, after: int = 0) -> Iterator[Event]:
         """
         See `DurableJournal.facts`; the groups are checked as they are read.
 
@@ -212,7 +212,7 @@ class SqlReading(EncodingJournal):
             if reader is not None:
                 yield from reader.select(ids, until)
 
-    def task_facts(self, task_id: str) -> Iterator[Entry]:
+    def task_events(self, task_id: str) -> Iterator[Entry]:
         """
         Yield the entries about one task, in order, by the index and without a check.
 
@@ -250,7 +250,7 @@ class SqlReading(EncodingJournal):
         """
         return self._answer(lambda reader: reader.began(ids), {})
 
-    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+    def ended_by(self, kind: str, until: int) -> Iterator[Event]:
         """
         Yield the events of one class that ended tasks, in order and without a check.
 
@@ -805,9 +805,9 @@ class SqlJournal(SqlReading):
                 with self._writing(epoch) as session, self._owning(session):
                     _forgetting.replace(Reader(session), group, rests)
 
-    def forget_facts(self, epoch: int, numbers: Collection[int]) -> int:
+    def forget_events(self, epoch: int, numbers: Collection[int]) -> int:
         """
-        See `DurableJournal.forget_facts`.
+        See `DurableJournal.forget_events`.
 
         Raises:
             JournalTakenError: Another process has claimed it since.

@@ -43,7 +43,7 @@ from taskorch.journal._session import Durability, damage
 from taskorch.journal._sql import SqlJournal, SqlReading
 from taskorch.journal._sqlite_session import (
     SqliteSession,
-    life_of,
+    incarnation_of,
     owner_of,
     session_of,
 )
@@ -261,7 +261,7 @@ def _inserts(start: str, columns: Sequence[str]) -> list[tuple[int, str]]:
 
 
 # To bind None takes four times as long as to bind "".
-_INSERT_FACTS: Final = _inserts(
+_INSERT_EVENTS: Final = _inserts(
     "INSERT INTO facts", ("?", "?", "?", "nullif(?, '')", "?", "nullif(?, '')")
 )
 _INSERT_KEYS: Final = _inserts("INSERT OR REPLACE INTO keys", ("?", "?"))
@@ -411,7 +411,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
                     self._lock = Lock.acquire(self.path, self.take_over)
                 if self._db is None:
                     self._create(self._lock)
-                self._epoch = self._begin_life(self._lock)
+                self._epoch = self._begin_incarnation(self._lock)
             except FAILURES as error:
                 self._release()
                 raise self._error(error, "claimed") from error
@@ -436,7 +436,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             text = "%s is new: the logs of the one before it are in %s now"
             _log.warning(text, self.path, aside)
 
-    def _begin_life(self, lock: Lock) -> int:
+    def _begin_incarnation(self, lock: Lock) -> int:
         reach("claim")
         db, pid = self._connection(), os.getpid()
         session = session_of(db, self.path)
@@ -446,7 +446,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         with session.transaction():
             # Of several that take over at once, only the last one's lock is current.
             lock.check(self.path)
-            latest = Reader(session).check_latest(life_of(session))
+            latest = Reader(session).check_latest(incarnation_of(session))
             session.change(_BEGIN, **me)
             ((epoch, self._uid),) = session.ask("SELECT epoch, uid FROM meta")
             start = Reader(session_of(db, self.path)).chain_start()
@@ -479,7 +479,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         del before
         with session.transaction():
             try:
-                _insert(session, _INSERT_FACTS, rows.values, WIDTH)
+                _insert(session, _INSERT_EVENTS, rows.values, WIDTH)
                 if rows.keys:
                     _insert(session, _INSERT_KEYS, rows.keys, 2)
                 reach("rows")
@@ -503,7 +503,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
     ) -> None:
         for group, kept in groups:
             rows = Rows(kept)
-            _insert(session, _INSERT_FACTS, rows.values, WIDTH)
+            _insert(session, _INSERT_EVENTS, rows.values, WIDTH)
             _insert(session, _INSERT_KEYS, rows.keys, 2)
             session.change(KEEP_GROUP, **group.columns())
 

@@ -161,7 +161,7 @@ def session_of(db: sqlite3.Connection, path: Path) -> SqliteSession:
     return SqliteSession(db, str(path))
 
 
-def life_of(session: Session) -> int:
+def incarnation_of(session: Session) -> int:
     """
     Return the number of the journal's latest incarnation.
 

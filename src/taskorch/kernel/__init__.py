@@ -111,7 +111,6 @@ from taskorch.kernel._rows import (
     LOCAL as LOCAL,
     QUOTA as QUOTA,
     SKIPPED as SKIPPED,
-    AgentRow as AgentRow,
     AllocationRow as AllocationRow,
     AttemptOutcome as AttemptOutcome,
     Bucket as Bucket,
@@ -127,6 +126,7 @@ from taskorch.kernel._rows import (
     TaskRow as TaskRow,
     Terms as Terms,
     TypeRow as TypeRow,
+    WorkerRow as WorkerRow,
     without_quotas as without_quotas,
 )
 from taskorch.kernel._scopes import held_in as held_in

@@ -55,16 +55,20 @@ class Admitted:
     terms: Terms | None = None
 
 
-def terms_of(fact: TaskSubmitted) -> Terms | None:
-    """Return the terms of the task of *fact*, or None for the usual ones."""
-    if fact.join == "all" and fact.on_parent_failure == "block" and fact.wait is None:
+def terms_of(submitted: TaskSubmitted) -> Terms | None:
+    """Return the terms of the task of *submitted*, or None for the usual ones."""
+    if (
+        submitted.join == "all"
+        and submitted.on_parent_failure == "block"
+        and submitted.wait is None
+    ):
         return None
     # The values were checked when the task was made.
-    join: Any = fact.join
-    on_failure: Any = fact.on_parent_failure
-    if fact.wait is None:
+    join: Any = submitted.join
+    on_failure: Any = submitted.on_parent_failure
+    if submitted.wait is None:
         return Terms(join, on_failure)
-    event, timeout, completes, *remind = fact.wait
+    event, timeout, completes, *remind = submitted.wait
     wait = event, timeout, completes
     return Terms(join, on_failure, wait=wait, remind_ns=remind[0] if remind else 0)
 
@@ -187,11 +191,11 @@ def check_doable(kernel: KernelState, row: TaskRow, now: int) -> None:
         bucket = row.bucket = _queue.bucket_of(kernel, bucket.spec)
     if kernel.workflows:
         bucket = row.bucket = _queue.bucket_for(kernel, row.run, bucket)
-    if bucket.checked != kernel.agents_version:
-        if bucket.agents_version != kernel.agents_version:
+    if bucket.checked != kernel.workers_version:
+        if bucket.workers_version != kernel.workers_version:
             match(kernel, bucket, row, now)
         check_possible(kernel, bucket, row)
-        bucket.checked = bucket.agents_version
+        bucket.checked = bucket.workers_version
 
 
 def ask_queue(
@@ -284,7 +288,7 @@ def tell_of_submission(
         rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
         not_before_ns = admitted.not_before_ns
         deadline_ns = admitted.deadline_ns
-    fact = TaskSubmitted(
+    event = TaskSubmitted(
         kernel.seq,
         now,
         row.id,
@@ -315,7 +319,7 @@ def tell_of_submission(
         spec.allow_failure,
     )
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
-    kernel.sink.append((fact, row.cargo))
+    kernel.sink.append((event, row.cargo))
 
 
 def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
@@ -399,8 +403,8 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     if bucket.agents:
         return
     shorts = []
-    for agent in bucket.matching:
-        short = _limits.too_small(kernel, bucket, agent)
+    for worker in bucket.matching:
+        short = _limits.too_small(kernel, bucket, worker)
         if short is None:
             # The worker is large enough. It is lost, and may return.
             return
@@ -453,8 +457,8 @@ def _refuse_no_level(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         return
     # A type may have a colon, and so may a capability of a worker.
     whole = {spec.type}
-    for agent in kernel.agents.values():
-        whole.update(agent.info.capabilities, agent.info.labels)
+    for worker in kernel.agents.values():
+        whole.update(worker.info.capabilities, worker.info.labels)
     try:
         levels_of(levels, whole)
     except InvalidTaskError as error:
@@ -469,10 +473,10 @@ def _unknown_capability(
     needs = spec.needs
     has = {
         name: is_own
-        for agent in kernel.agents.values()
+        for worker in kernel.agents.values()
         for names, is_own in (
-            (agent.info.labels, False),
-            (agent.info.capabilities, True),
+            (worker.info.labels, False),
+            (worker.info.capabilities, True),
         )
         for name in names
     }

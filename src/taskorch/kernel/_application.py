@@ -53,7 +53,6 @@ from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
     LESS,
-    AgentRow,
     Awaited,
     Bucket,
     Leak,
@@ -63,6 +62,7 @@ from taskorch.kernel._rows import (
     Stop,
     TaskRow,
     Terms,
+    WorkerRow,
     beside,
     without_beside,
 )
@@ -88,7 +88,7 @@ ASKING: Final = "policies ask whether it may start: "
 #: The beginning of the reason with which rules, not people, release a task on hold.
 ALLOWED: Final = "policies allow it to start"
 #: Causes of a failure that count against the record of the worker, if the task ran.
-_AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
+_WORKERS_FAULT: Final = ("error", "timeout", "deadline", "component")
 #: Causes of a failure that say how often attempts of a type fail.
 _SAMPLED: Final = ("error", "timeout")
 #: Errors that are a result of the work and no fault of its worker, such as the failed
@@ -127,24 +127,24 @@ def tell(
 def begin(
     kernel: KernelState,
     row: TaskRow,
-    agent: AgentRow,
+    worker: WorkerRow,
     alloc: Units,
     reason: str,
     now: int,
     units: Units = (),
 ) -> None:
-    """Begin an attempt of *row*, which has left the queue, on *agent*.
+    """Begin an attempt of *row*, which has left the queue, on *worker*.
 
     It holds *alloc*, and *units* of the resources with named units.
     """
     row.state = _S.RUNNING
     row.started_ns = now
     row.attempt += 1
-    row.agent = agent
+    row.agent = worker
     row.reason = reason
-    agent.running += 1
-    if agent.watched:
-        kernel.moved.append(agent)
+    worker.running += 1
+    if worker.watched:
+        kernel.moved.append(worker)
     kernel.running += 1
     kernel.active += 1
     share = row.bucket.share
@@ -155,38 +155,38 @@ def begin(
         kernel.shares.served += 1
         share.served = kernel.shares.served
         _queue.hold(kernel, share, alloc, 1)
-    if kernel.backfill is not None:
+    if kernel.reserving is not None:
         # A reservation must know the resources of each elastic task.
         row_extra(row)
-        kernel.backfill.under_way[row] = None
+        kernel.reserving.under_way[row] = None
     for limit in row.bucket.limits:
         alloc += limit.begins(kernel, row)
     alloc += units
     if alloc:
         row.alloc = alloc
-        _limits.acquire(kernel, agent, alloc)
+        _limits.acquire(kernel, worker, alloc)
         if row.bucket.spec.elastic is not None:
             kernel.holders[row] = False
     if (
         row.extra is not None
         or row.bucket.spec.timeout_ns is not None
-        or agent.lease_ns
-        or agent.info.breaker is not None
+        or worker.lease_ns
+        or worker.info.breaker is not None
     ):
-        watch(kernel, row, agent, now)
+        watch(kernel, row, worker, now)
 
 
-def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
+def watch(kernel: KernelState, row: TaskRow, worker: WorkerRow, now: int) -> None:
     """Note the parts of a start that few tasks have: history, timeout and lease."""
     timeout = row.bucket.spec.timeout_ns
     extra = row_extra(row)
     extra.returned_ns = 0
-    if agent.lease_ns:
-        agent.seen[row] = now
-    if agent.breakers:
-        _breakers.began(kernel, agent, row)
+    if worker.lease_ns:
+        worker.seen[row] = now
+    if worker.breakers:
+        _breakers.began(kernel, worker, row)
     if extra.past is not None:
-        extra.past.append((_S.RUNNING, now, agent.name))
+        extra.past.append((_S.RUNNING, now, worker.name))
     if timeout is not None:
         extra.limit_ns = timeout
         extra.timer = now + timeout
@@ -217,7 +217,7 @@ def is_under_way(row: TaskRow) -> bool:
     return row.state is _S.RUNNING and not (row.extra and row.extra.returned_ns)
 
 
-def agent_of(row: TaskRow) -> AgentRow:
+def worker_of(row: TaskRow) -> WorkerRow:
     """Return the worker on which *row* runs or has run."""
     assert row.agent is not None  # noqa: S101 - `begin` sets it
     return row.agent
@@ -239,20 +239,20 @@ def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
     row_extra(row).held = False
     for limit in row.bucket.limits:
         limit.ends(kernel, row, alloc, cause)
-    _give_back(kernel, agent_of(row), alloc, slots, share)
+    _give_back(kernel, worker_of(row), alloc, slots, share)
 
 
 def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | None]:
     """Take from *row* all that it holds; return it, its slots and its share."""
     kernel.holders.pop(row, None)
-    if kernel.backfill is not None:
-        del kernel.backfill.under_way[row]
-    extra, agent = row_extra(row), agent_of(row)
+    if kernel.reserving is not None:
+        del kernel.reserving.under_way[row]
+    extra, worker = row_extra(row), worker_of(row)
     extra.first_ns = began_ns(row)
-    if agent.seen:
-        agent.seen.pop(row, None)
-    if agent.breakers:
-        _breakers.let_go(kernel, agent, row)
+    if worker.seen:
+        worker.seen.pop(row, None)
+    if worker.breakers:
+        _breakers.let_go(kernel, worker, row)
     # An attempt that waits for another task has given its slot back, and keeps its
     # resources.
     slots = 0 if extra.yielded else 1
@@ -266,41 +266,41 @@ def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | N
 
 def _give_back(
     kernel: KernelState,
-    agent: AgentRow,
+    worker: WorkerRow,
     alloc: Units,
     slots: int,
     share: Share | None,
 ) -> None:
     """Free the resources of an attempt, and wake the tasks that wait for them."""
     kernel.running -= slots
-    agent.running -= slots
-    if agent.watched:
-        kernel.moved.append(agent)
+    worker.running -= slots
+    if worker.watched:
+        kernel.moved.append(worker)
     if share is not None:
         _queue.hold(kernel, share, alloc, slots, -1)
-    _limits.release(kernel, agent, alloc)
-    if slots and agent.slots.heap:
-        _queue.wake(kernel, agent.slots)
-    if slots and "" in agent.short:
-        _queue.wake_some(kernel, agent.short[""])
+    _limits.release(kernel, worker, alloc)
+    if slots and worker.slots.heap:
+        _queue.wake(kernel, worker.slots)
+    if slots and "" in worker.short:
+        _queue.wake_some(kernel, worker.short[""])
     _queue.ask_again(kernel)
 
 
-def _failed_on_agent(
+def _failed_on_worker(
     kernel: KernelState, row: TaskRow, error_type: str, now: int
 ) -> None:
     """Count a failed attempt of *row*, against its worker if that may be to blame."""
-    agent = agent_of(row)
-    agent.failed += 1
-    if agent.watched:
-        kernel.moved.append(agent)
+    worker = worker_of(row)
+    worker.failed += 1
+    if worker.watched:
+        kernel.moved.append(worker)
     is_result = error_type in _RESULTS
-    if agent.info.breaker is not None:
-        _breakers.ended(agent, row, now, failed=not is_result)
+    if worker.info.breaker is not None:
+        _breakers.ended(worker, row, now, failed=not is_result)
     elif not is_result:
-        _breakers.fell(agent, row, now)
+        _breakers.fell(worker, row, now)
     if not is_result:
-        kernel.record(agent, row.bucket.spec.type).failed += 1
+        kernel.record(worker, row.bucket.spec.type).failed += 1
 
 
 def _note_failing(row: TaskRow, cause: str, now: int, *, retried: bool) -> None:
@@ -320,7 +320,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
         extra.charged += 1
         extra.last_delay_ns = event.delay_ns
         kernel.retries_scheduled += 1
-        _failed_on_agent(kernel, row, event.error_type, now)
+        _failed_on_worker(kernel, row, event.error_type, now)
         _note_failing(row, event.cause, now, retried=True)
     if event.cause == "lost":
         extra.crashes += 1
@@ -364,14 +364,14 @@ def waiting(kernel: KernelState, row: TaskRow, event: AttemptWaiting) -> None:
     """Apply that the attempt waits and gives up its slot, or all that it holds."""
     extra = row_extra(row)
     if event.returned:
-        if (agent := agent_of(row)).info.breaker is not None:
-            _breakers.ended(agent, row, event.at_ns, failed=False)
+        if (worker := worker_of(row)).info.breaker is not None:
+            _breakers.ended(worker, row, event.at_ns, failed=False)
         _free(kernel, row)
         extra.returned_ns, extra.timer = event.at_ns, 0
         return
     extra.yielded = True
     _stays(kernel, row, row.attempt)
-    _give_back(kernel, agent_of(row), (), 1, extra.share)
+    _give_back(kernel, worker_of(row), (), 1, extra.share)
 
 
 def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None:
@@ -382,18 +382,18 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
     if extra.share is not None:
         _queue.hold(kernel, extra.share, (), 1)
     kernel.running += 1
-    agent = agent_of(row)
-    agent.running += 1
-    if agent.watched:
-        kernel.moved.append(agent)
+    worker = worker_of(row)
+    worker.running += 1
+    if worker.watched:
+        kernel.moved.append(worker)
 
 
 def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     """Keep all that the attempt holds in use, apart from the row of its task."""
-    agent = agent_of(row)
-    agent.leaked += 1
+    worker = worker_of(row)
+    worker.leaked += 1
     alloc, slots, share = _take_away(kernel, row)
-    leak = Leak(agent, alloc, row, slots, event.at_ns, share)
+    leak = Leak(worker, alloc, row, slots, event.at_ns, share)
     kernel.leaked[row.id, event.attempt] = leak
     _stays(kernel, row, event.attempt)
     if kernel.config.waits_for_better:
@@ -416,7 +416,7 @@ def allocation_changed(
     kernel: KernelState, row: TaskRow, event: AllocationChanged
 ) -> None:
     """Apply that the attempt holds more or less, and wake tasks that can use it."""
-    agent, after = agent_of(row), dict(event.after)
+    worker, after = worker_of(row), dict(event.after)
     # The present amounts differ from `before` if facts of quotas are not folded.
     before = dict(without_beside(row.alloc))
     row.alloc = (*event.after, *beside(row.alloc))
@@ -429,11 +429,11 @@ def allocation_changed(
     if share is not None:
         _queue.hold(kernel, share, more, 0)
         _queue.hold(kernel, share, less, 0, -1)
-    if agent.watched:
-        kernel.moved.append(agent)
-    _limits.acquire(kernel, agent, more)
+    if worker.watched:
+        kernel.moved.append(worker)
+    _limits.acquire(kernel, worker, more)
     if less:
-        _limits.release(kernel, agent, less)
+        _limits.release(kernel, worker, less)
         _queue.ask_again(kernel)
 
 
@@ -457,15 +457,15 @@ def complete(
     """Complete *row*."""
     extra = row_extra(row)
     ran = row.state is _S.RUNNING
-    if ran and is_under_way(row) and agent_of(row).info.breaker is not None:
-        _breakers.ended(agent_of(row), row, now, failed=False)
+    if ran and is_under_way(row) and worker_of(row).info.breaker is not None:
+        _breakers.ended(worker_of(row), row, now, failed=False)
     _free(kernel, row)
     extra.stop = ""
     extra.suspending = extra.decision = False
     if ran:
-        agent = agent_of(row)
-        agent.completed += 1
-        kernel.record(agent, row.bucket.spec.type).add(latency_ns)
+        worker = worker_of(row)
+        worker.completed += 1
+        kernel.record(worker, row.bucket.spec.type).add(latency_ns)
         row.bucket.type_row.samples.append(
             (
                 row.submitted_ns,
@@ -504,8 +504,8 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
     extra = row_extra(row)
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
-    if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
-        _failed_on_agent(kernel, row, event.error_type, event.at_ns)
+    if row.state is _S.RUNNING and cause in _WORKERS_FAULT:
+        _failed_on_worker(kernel, row, event.error_type, event.at_ns)
     if event.charged:
         extra.charged += 1
         if extra.charged > 1 and cause != "component":

@@ -28,11 +28,11 @@ from taskorch.kernel import _breakers, _ends, _limits, _queue
 from taskorch.kernel._application import (
     ASKED,
     GONE,
-    agent_of,
     began_ns,
     is_stronger,
     is_under_way,
     tell,
+    worker_of,
 )
 from taskorch.kernel._deciders import Again, PolicyFault
 from taskorch.kernel._ends import describe, note_fault
@@ -96,7 +96,7 @@ def end(
     The error that it raised goes to the retry handler and is not kept; only its type
     and message, *described*, are. *usage* is the resource usage that was measured.
     """
-    extra, agent = row_extra(row), row.agent
+    extra, worker = row_extra(row), row.agent
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
         # The program was killed, or had ended by itself, before it could be held.
         why = "it ended while it was suspended"
@@ -126,7 +126,7 @@ def end(
         _gone(kernel, row, (*described, outcome), now)
     else:
         _after_failure(kernel, row, error, (*described, "error"), now, usage)
-    _breakers.judge(kernel, agent, row, now)
+    _breakers.judge(kernel, worker, row, now)
     _ends.decide(kernel, now)
     return True
 
@@ -267,7 +267,7 @@ def _again(
     measured: _ends.Measured,
 ) -> None:
     """Announce another attempt; a later fact may withdraw it."""
-    fields = row.attempt, agent_of(row).name, *error, delay, charged, reason
+    fields = row.attempt, worker_of(row).name, *error, delay, charged, reason
     tell(kernel, TaskRetrying, row, now, *fields, *measured)
 
 
@@ -288,9 +288,9 @@ def _retry_uncharged(
 def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
     """Return why *row* cannot have new resources and keeps the old; "" if it can."""
     bucket = _queue.bucket_of(kernel, spec)
-    agents = row.bucket.matching
-    shorts = [short for a in agents if (short := _limits.too_small(kernel, bucket, a))]
-    if len(shorts) < len(agents) or not shorts:
+    workers = row.bucket.matching
+    shorts = [short for a in workers if (short := _limits.too_small(kernel, bucket, a))]
+    if len(shorts) < len(workers) or not shorts:
         return ""
     most = max(short.have for short in shorts)
     if shorts[0].need <= most:
@@ -437,7 +437,7 @@ def stop(kernel: KernelState, row: TaskRow, why: Stop, reason: str, now: int) ->
 def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Leak the slot of an attempt that has not stopped within its grace."""
     extra = row_extra(row)
-    tell(kernel, SlotLeaked, row, now, row.attempt, agent_of(row).name)
+    tell(kernel, SlotLeaked, row, now, row.attempt, worker_of(row).name)
     if extra.stop == "cancel":
         _ends.cancel(kernel, row, extra.stop_reason, now)
     else:
@@ -509,11 +509,11 @@ def serve_returning(kernel: KernelState, now: int) -> None:
     kept: list[TaskRow] = []
     while kernel.returning and kernel.running < kernel.concurrency:
         row = kernel.returning.popleft()
-        extra, agent = row_extra(row), agent_of(row)
+        extra, worker = row_extra(row), worker_of(row)
         if not extra.yielded:
             # The attempt has ended meanwhile.
             continue
-        if _limits.of_slots(agent) is not None:
+        if _limits.of_slots(worker) is not None:
             kept.append(row)
             continue
         tell(kernel, AttemptReturned, row, now, row.attempt)

@@ -28,17 +28,17 @@ from operator import itemgetter
 from typing import Any, Final
 
 from taskorch.kernel import _limits, _queue, _units
-from taskorch.kernel._application import agent_of
+from taskorch.kernel._application import worker_of
 from taskorch.kernel._history import typical_ns
 from taskorch.kernel._rows import (
     IN_ORDER,
     UNIT,
-    AgentRow,
-    Backfilling,
     Reservation,
+    Reserving,
     ResourceKey,
     TaskRow,
     UnitGroup,
+    WorkerRow,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
@@ -52,41 +52,41 @@ _NEVER: Final = 1 << 100
 
 def reservation(kernel: KernelState, now: int) -> Reservation | None:
     """Return the reservation; None if there is none or the queue does not backfill."""
-    backfill = kernel.backfill
-    if backfill is None:
+    reserving = kernel.reserving
+    if reserving is None:
         return None
     moment = (kernel.seq, now)
-    if backfill.moment != moment:
-        before = backfill.reserved
-        backfill.reserved = _reserve(kernel, backfill, now)
-        backfill.moment = moment
-        if before is not None and _leaves_more(before, backfill.reserved, now):
-            backfill.is_more = True
-    return backfill.reserved
+    if reserving.moment != moment:
+        before = reserving.reserved
+        reserving.reserved = _reserve(kernel, reserving, now)
+        reserving.moment = moment
+        if before is not None and _leaves_more(before, reserving.reserved, now):
+            reserving.is_more = True
+    return reserving.reserved
 
 
-def blocked(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> None:
+def blocked(kernel: KernelState, reserving: Reserving, row: TaskRow) -> None:
     """Note that *row*, a head, cannot start, so that the reservation may change."""
-    first = backfill.reserved
+    first = reserving.reserved
     if first is None or _place(kernel, row) <= _place(kernel, first.row):
-        backfill.moment = None
+        reserving.moment = None
 
 
 def may_pass(
-    kernel: KernelState, row: TaskRow, agent: AgentRow, need: Units, now: int
+    kernel: KernelState, row: TaskRow, worker: WorkerRow, need: Units, now: int
 ) -> bool:
-    """Return whether the queued *row* may take *need* on *agent* now."""
+    """Return whether the queued *row* may take *need* on *worker* now."""
     kept = _before(kernel, row, now)
-    if kept is None or _leaves(kept, _things(kernel, agent, need)):
+    if kept is None or _leaves(kept, _things(kernel, worker, need)):
         return True
     return _ends_in_time(kept, _end_from(kernel, row, now), now)
 
 
 def within(
     kernel: KernelState,
-    backfill: Backfilling,
+    reserving: Reserving,
     row: TaskRow,
-    agent: AgentRow,
+    worker: WorkerRow,
     granted: Units,
     now: int,
     held: Units = (),
@@ -94,7 +94,7 @@ def within(
     """Return the part of *granted* that *row*, which holds *held*, may have now."""
     if row.state is _RUNNING:
         kept = reservation(kernel, now)
-        end = _end_of(kernel, backfill, row)
+        end = _end_of(kernel, reserving, row)
     else:
         kept = _before(kernel, row, now)
         end = _end_from(kernel, row, now)
@@ -105,23 +105,23 @@ def within(
     found: list[tuple[str, int]] = []
     for name, units in granted:
         most = units
-        for thing in (("", name), (agent.name, name)):
+        for thing in (("", name), (worker.name, name)):
             if thing in spare:
                 most = min(most, has.get(name, 0) + spare[thing])
         found.append((name, most))
     return tuple(found)
 
 
-def again(kernel: KernelState, backfill: Backfilling, now: int) -> bool:
+def again(kernel: KernelState, reserving: Reserving, now: int) -> bool:
     """Return whether more tasks may pass, since the reservation leaves more now."""
     if kernel.paused or kernel.running >= kernel.concurrency:
         return False
     reservation(kernel, now)
     # Once in each moment is enough: the first task may be among those looked at again.
     moment = (kernel.seq, now)
-    if not backfill.is_more or backfill.passed_at == moment:
+    if not reserving.is_more or reserving.passed_at == moment:
         return False
-    backfill.is_more, backfill.passed_at = False, moment
+    reserving.is_more, reserving.passed_at = False, moment
     _queue.reopen_all(kernel, kernel.parked_any)
     return bool(kernel.open)
 
@@ -171,23 +171,21 @@ def _ends_in_time(kept: Reservation, end: int | None, now: int) -> bool:
     return start is not None and end is not None and now < start and end <= start
 
 
-def _reserve(
-    kernel: KernelState, backfill: Backfilling, now: int
-) -> Reservation | None:
+def _reserve(kernel: KernelState, reserving: Reserving, now: int) -> Reservation | None:
     """Return the reservation of the first task that waits for held resources."""
     heads = [
         row
         for bucket in kernel.parked
         # A task that a policy has put off would have room, and nothing is reserved for
         # a task above a soft quota.
-        if (bucket.parked or bucket.at_agents)
+        if (bucket.parked or bucket.at_workers)
         and not bucket.refusal
         and _limits.exceeded(kernel, bucket) is None
         and (row := bucket.head()) is not None
     ]
     if not heads:
         return None
-    ends = _ends(kernel, backfill)
+    ends = _ends(kernel, reserving)
     for row in sorted(heads, key=IN_ORDER):
         found = _reserve_for(kernel, row, ends, now)
         if found is not None:
@@ -205,16 +203,16 @@ def _reserve_for(
     best: Reservation | None = None
     soonest = _NEVER
     unknown: dict[ResourceKey, int] = {}
-    for agent in row.bucket.agents:
-        alloc = _limits.wanted(row.bucket, agent)
+    for worker in row.bucket.agents:
+        alloc = _limits.wanted(row.bucket, worker)
         if not alloc:
             # It needs only a slot, and nobody before it in order gets one first.
             continue
         room = {
             thing: _free(kernel, thing) - units
-            for thing, units in _things(kernel, agent, alloc).items()
+            for thing, units in _things(kernel, worker, alloc).items()
         }
-        groups = _groups(kernel, agent, alloc)
+        groups = _groups(kernel, worker, alloc)
         now_room = dict(room)
         when = _when(room, ends, now, groups)
         if when is None:
@@ -227,7 +225,7 @@ def _reserve_for(
             for thing, left in now_room.items():
                 unknown[thing] = min(max(0, left), unknown.get(thing, _NEVER))
         elif (start := max(when, now)) < soonest:
-            soonest, best = start, Reservation(row, agent, start, room)
+            soonest, best = start, Reservation(row, worker, start, room)
     if best is None and unknown:
         return Reservation(row, None, None, unknown)
     return best
@@ -273,14 +271,14 @@ def _when(
 
 
 def _groups(
-    kernel: KernelState, agent: AgentRow, need: Units
+    kernel: KernelState, worker: WorkerRow, need: Units
 ) -> dict[ResourceKey, tuple[UnitGroup, int]]:
     """Return the groups of named units that *need* takes from, with each amount."""
     groups: dict[ResourceKey, tuple[UnitGroup, int]] = {}
     for name, units in need:
-        group = _units.group_of(kernel, agent, name)
+        group = _units.group_of(kernel, worker, name)
         if group is not None:
-            groups[agent.name if name in agent.units else "", name] = group, units
+            groups[worker.name if name in worker.units else "", name] = group, units
     return groups
 
 
@@ -295,29 +293,29 @@ def _fit(
 
 
 def _ends(
-    kernel: KernelState, backfill: Backfilling
+    kernel: KernelState, reserving: Reserving
 ) -> list[tuple[int, Mapping[ResourceKey, int]]]:
     """Return each attempt's expected end and the things it frees, earliest first."""
     found: list[tuple[int, int, Mapping[ResourceKey, int]]] = []
-    for row in backfill.under_way:
-        end = _end_of(kernel, backfill, row)
+    for row in reserving.under_way:
+        end = _end_of(kernel, reserving, row)
         slots = 0 if row.extra is not None and row.extra.yielded else 1
-        things = _things(kernel, agent_of(row), row.alloc, slots)
+        things = _things(kernel, worker_of(row), row.alloc, slots)
         found.append((_NEVER if end is None else end, row.seq, things))
     found.sort(key=itemgetter(0, 1))
     return [(end, things) for end, _, things in found]
 
 
-def _end_of(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> int | None:
+def _end_of(kernel: KernelState, reserving: Reserving, row: TaskRow) -> int | None:
     """Return the expected end of the attempt of *row* in ns; None if unknown."""
     if row.state is not _RUNNING:
         # The end of a stopped program is unknown until it is resumed.
         return None
-    end = backfill.under_way[row]
+    end = reserving.under_way[row]
     if end is None:
         end = _end_from(kernel, row, row.started_ns)
         if end is not None:
-            backfill.under_way[row] = end
+            reserving.under_way[row] = end
     return end
 
 
@@ -328,15 +326,15 @@ def _end_from(kernel: KernelState, row: TaskRow, start: int) -> int | None:
 
 
 def _things(
-    kernel: KernelState, agent: AgentRow, units: Units, slots: int = 1
+    kernel: KernelState, worker: WorkerRow, units: Units, slots: int = 1
 ) -> dict[ResourceKey, int]:
-    """Return what an attempt on *agent* takes of slots, pools and capacity."""
-    found: dict[ResourceKey, int] = {("", ""): slots, (agent.name, ""): slots}
+    """Return what an attempt on *worker* takes of slots, pools and capacity."""
+    found: dict[ResourceKey, int] = {("", ""): slots, (worker.name, ""): slots}
     for name, many in units:
         if name in kernel.pools:
             found["", name] = many
-        if name in agent.capacity:
-            found[agent.name, name] = many
+        if name in worker.capacity:
+            found[worker.name, name] = many
         if name.startswith(UNIT):
             found["", name] = many
     return found
@@ -349,5 +347,5 @@ def _free(kernel: KernelState, thing: ResourceKey) -> int:
             return kernel.concurrency - kernel.running
         pool = kernel.pools[resource]
         return pool.total - pool.used
-    agent = kernel.agents[name]
-    return agent.free(resource) if resource else agent.limit - agent.running
+    worker = kernel.agents[name]
+    return worker.free(resource) if resource else worker.limit - worker.running

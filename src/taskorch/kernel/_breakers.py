@@ -16,12 +16,12 @@ from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTrip
 from taskorch.kernel import _limits, _queue
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
-    AgentRow,
     AttemptEnd,
     BreakerRow,
     Bucket,
     Shortage,
     TaskRow,
+    WorkerRow,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import NS
@@ -34,94 +34,94 @@ _LONGEST: Final = 16
 _ANY: Final = Breaker()
 
 
-def shut_out(agent: AgentRow, requires: tuple[str, ...] | None) -> list[Shortage]:
-    """Return all reasons why *agent* gets no task that *requires* these."""
+def shut_out(worker: WorkerRow, requires: tuple[str, ...] | None) -> list[Shortage]:
+    """Return all reasons why *worker* gets no task that *requires* these."""
     reasons = []
-    if agent.lost:
-        reasons.append(Shortage("lost", agent=agent, is_hopeless=True))
-    if agent.draining:
-        reasons.append(Shortage("draining", agent=agent, is_hopeless=True))
-    if agent.breakers:
-        reasons += _by_breakers(agent, requires or ())
+    if worker.lost:
+        reasons.append(Shortage("lost", agent=worker, is_hopeless=True))
+    if worker.draining:
+        reasons.append(Shortage("draining", agent=worker, is_hopeless=True))
+    if worker.breakers:
+        reasons += _by_breakers(worker, requires or ())
     return reasons
 
 
-def _by_breakers(agent: AgentRow, requires: tuple[str, ...]) -> Iterator[Shortage]:
-    for name, one in agent.breakers.items():
+def _by_breakers(worker: WorkerRow, requires: tuple[str, ...]) -> Iterator[Shortage]:
+    for name, one in worker.breakers.items():
         if name and name not in requires:
             continue
         if one.state == "open":
-            yield Shortage("breaker open", name, agent=agent, until_ns=one.until_ns)
-        elif _is_full(agent, one):
-            yield Shortage("breaker half-open", name, agent=agent)
+            yield Shortage("breaker open", name, agent=worker, until_ns=one.until_ns)
+        elif _is_full(worker, one):
+            yield Shortage("breaker half-open", name, agent=worker)
 
 
-def _is_full(agent: AgentRow, one: BreakerRow) -> bool:
+def _is_full(worker: WorkerRow, one: BreakerRow) -> bool:
     """Return whether a half-open breaker has no probe left for now."""
-    breaker = agent.info.breaker
+    breaker = worker.info.breaker
     most = 1 if breaker is None else breaker.probes
     return one.state == "half-open" and len(one.probes) + one.passed >= most
 
 
-def for_now(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
+def for_now(kernel: KernelState, bucket: Bucket) -> list[WorkerRow]:
     """Return the matching workers that only a breaker keeps from tasks of *bucket*."""
     return [
-        agent
-        for agent in bucket.matching
-        if agent.breakers
-        and agent not in bucket.agents
+        worker
+        for worker in bucket.matching
+        if worker.breakers
+        and worker not in bucket.agents
         and all(
             short.kind.startswith("breaker")
-            for short in shut_out(agent, bucket.spec.requires)
+            for short in shut_out(worker, bucket.spec.requires)
         )
-        and _limits.too_small(kernel, bucket, agent) is None
+        and _limits.too_small(kernel, bucket, worker) is None
     ]
 
 
 # -- effects of attempts on a breaker ------------------------------------------------
 
 
-def began(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
-    """Note that an attempt of *row* begins on *agent*, perhaps as a probe."""
+def began(kernel: KernelState, worker: WorkerRow, row: TaskRow) -> None:
+    """Note that an attempt of *row* begins on *worker*, perhaps as a probe."""
     requires = row.bucket.spec.requires or ()
-    for name, one in agent.breakers.items():
+    for name, one in worker.breakers.items():
         if one.state == "half-open" and (not name or name in requires):
             one.probes[row] = None
-            if _is_full(agent, one):
+            if _is_full(worker, one):
                 _changed(kernel)
 
 
-def let_go(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
-    """Note that an attempt of *row* is no longer under way on *agent*."""
-    for one in agent.breakers.values():
+def let_go(kernel: KernelState, worker: WorkerRow, row: TaskRow) -> None:
+    """Note that an attempt of *row* is no longer under way on *worker*."""
+    for one in worker.breakers.values():
         if row in one.probes:
             del one.probes[row]
             _changed(kernel)
 
 
-def ended(agent: AgentRow, row: TaskRow, now: int, *, failed: bool) -> None:
-    """Note that an attempt of *row* has ended on *agent*, which has a breaker."""
+def ended(worker: WorkerRow, row: TaskRow, now: int, *, failed: bool) -> None:
+    """Note that an attempt of *row* has ended on *worker*, which has a breaker."""
     requires = row.bucket.spec.requires or ()
     if failed:
         extra = row_extra(row)
-        if agent.name not in extra.failed_on:
-            extra.failed_on = (*extra.failed_on, agent.name)
+        if worker.name not in extra.failed_on:
+            extra.failed_on = (*extra.failed_on, worker.name)
     else:
-        for one in agent.breakers.values():
+        for one in worker.breakers.values():
             if row in one.probes:
                 one.passed += 1
-    agent.ends.append((now, failed, row.id, requires))
+    worker.ends.append((now, failed, row.id, requires))
 
 
-def avoided(bucket: Bucket, row: TaskRow, agent: AgentRow, now: int) -> bool:
-    """Return whether *row*, which has failed on *agent*, waits for another one instead.
+def avoided(bucket: Bucket, row: TaskRow, worker: WorkerRow, now: int) -> bool:
+    """Return whether *row*, which failed on *worker*, waits for another one instead.
 
-    It does if most attempts on *agent* failed lately, and another worker may take it.
+    It does if most attempts on *worker* failed lately, and another worker may take it.
     """
     failed_on = () if row.extra is None else row.extra.failed_on
-    if agent.name not in failed_on or agent.info.breaker is None:
+    if worker.name not in failed_on or worker.info.breaker is None:
         return False
-    if not _mostly_fails(agent, "", now):
+    if not _mostly_fails(worker, "", now):
         return False
     return any(
         other.limit > other.leaked and other.name not in failed_on
@@ -132,102 +132,104 @@ def avoided(bucket: Bucket, row: TaskRow, agent: AgentRow, now: int) -> bool:
 # -- decisions to open or close ------------------------------------------------------
 
 
-def judge(kernel: KernelState, agent: AgentRow | None, row: TaskRow, now: int) -> None:
-    """Open or close breakers of *agent* after the end of an attempt of *row*."""
-    if agent is None or agent.info.breaker is None or not agent.ends:
+def judge(
+    kernel: KernelState, worker: WorkerRow | None, row: TaskRow, now: int
+) -> None:
+    """Open or close breakers of *worker* after the end of an attempt of *row*."""
+    if worker is None or worker.info.breaker is None or not worker.ends:
         return
-    breaker = agent.info.breaker
-    end = agent.ends[-1]
+    breaker = worker.info.breaker
+    end = worker.ends[-1]
     if end[2] != row.id or end[0] != now:
         # The end of the attempt says nothing about the worker.
         return
     began_ns = row.started_ns
-    for name in _kinds(agent, end[3]):
-        one = agent.breakers.get(name)
+    for name in _kinds(worker, end[3]):
+        one = worker.breakers.get(name)
         if one is None or one.state == "closed":
             if end[1] and (one is None or began_ns >= one.since_ns):
-                _consider(kernel, agent, name, now)
+                _consider(kernel, worker, name, now)
         elif one.state == "half-open" and began_ns >= one.since_ns:
             if end[1]:
-                _trip(kernel, agent, name, "a probe has failed", now)
+                _trip(kernel, worker, name, "a probe has failed", now)
             elif one.passed >= breaker.probes:
                 why = f"{one.passed} of {breaker.probes} probes ended well"
-                kernel.note(AgentRestored, now, agent.name, name, why)
-                closed(kernel, agent, name, now)
+                kernel.note(AgentRestored, now, worker.name, name, why)
+                closed(kernel, worker, name, now)
 
 
-def _kinds(agent: AgentRow, requires: Iterable[str]) -> list[str]:
+def _kinds(worker: WorkerRow, requires: Iterable[str]) -> list[str]:
     """Return the breakers for which an end counts: each capability, and the worker."""
-    if len(agent.info.capabilities) < 2:  # noqa: PLR2004 - there is nothing to tell apart
+    if len(worker.info.capabilities) < 2:  # noqa: PLR2004 - there is nothing to tell apart
         return [""]
-    return [*(name for name in requires if name in agent.info.capabilities), ""]
+    return [*(name for name in requires if name in worker.info.capabilities), ""]
 
 
-def _counted(agent: AgentRow, name: str, now: int) -> list[AttemptEnd]:
-    """Return the ends on *agent* that its breaker for *name* looks at."""
-    breaker = agent.info.breaker or Breaker()
-    one = agent.breakers.get(name)
+def _counted(worker: WorkerRow, name: str, now: int) -> list[AttemptEnd]:
+    """Return the ends on *worker* that its breaker for *name* looks at."""
+    breaker = worker.info.breaker or Breaker()
+    one = worker.breakers.get(name)
     since = now - int(breaker.within * NS)
     if one is not None:
         since = max(since, one.since_ns)
     return [
-        end for end in agent.ends if end[0] >= since and (not name or name in end[3])
+        end for end in worker.ends if end[0] >= since and (not name or name in end[3])
     ]
 
 
-def fell(agent: AgentRow, row: TaskRow, now: int) -> None:
-    """Note that an attempt of *row* has failed on *agent*, which has no breaker."""
-    agent.falls.append((now, agent.completed, row.bucket.spec.requires or ()))
+def fell(worker: WorkerRow, row: TaskRow, now: int) -> None:
+    """Note that an attempt of *row* has failed on *worker*, which has no breaker."""
+    worker.falls.append((now, worker.completed, row.bucket.spec.requires or ()))
 
 
-def _ended_lately(agent: AgentRow, name: str, now: int) -> tuple[int, int]:
-    """Count the attempts that failed on *agent* lately, for *name*, and all that ended.
+def _ended_lately(worker: WorkerRow, name: str, now: int) -> tuple[int, int]:
+    """Count attempts that failed on *worker* lately, for *name*, and all that ended.
 
     A worker without a breaker keeps its failures, each with the number of completed
     attempts at that time. So its completed attempts count from the first failure on, or
     all of them.
     """
-    breaker = agent.info.breaker
+    breaker = worker.info.breaker
     if breaker is not None:
-        ends = _counted(agent, name, now)
+        ends = _counted(worker, name, now)
         return sum(end[1] for end in ends), len(ends)
     since = now - int(_ANY.within * NS)
-    falls = [f for f in agent.falls if f[0] >= since and (not name or name in f[2])]
+    falls = [f for f in worker.falls if f[0] >= since and (not name or name in f[2])]
     before = falls[0][1] if falls else 0
-    return len(falls), len(falls) + agent.completed - before
+    return len(falls), len(falls) + worker.completed - before
 
 
-def _mostly_fails(agent: AgentRow, name: str, now: int) -> bool:
-    """Return whether enough recent attempts failed on *agent* to open the breaker."""
-    failed, ended = _ended_lately(agent, name, now)
-    breaker = agent.info.breaker or _ANY
+def _mostly_fails(worker: WorkerRow, name: str, now: int) -> bool:
+    """Return whether enough recent attempts failed on *worker* to open the breaker."""
+    failed, ended = _ended_lately(worker, name, now)
+    breaker = worker.info.breaker or _ANY
     return failed >= max(breaker.rate * ended, 1)
 
 
-def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
-    """Open the breaker of *agent* for *name*, if that is due."""
-    breaker = agent.info.breaker or Breaker()
-    ends = [end for end in _counted(agent, name, now) if end[1]]
+def _consider(kernel: KernelState, worker: WorkerRow, name: str, now: int) -> None:
+    """Open the breaker of *worker* for *name*, if that is due."""
+    breaker = worker.info.breaker or Breaker()
+    ends = [end for end in _counted(worker, name, now) if end[1]]
     tasks = {end[2] for end in ends}
-    if len(tasks) < breaker.failures or not _mostly_fails(agent, name, now):
+    if len(tasks) < breaker.failures or not _mostly_fails(worker, name, now):
         return
-    if not name and len(agent.info.capabilities) > 1 and len({e[3] for e in ends}) < 2:  # noqa: PLR2004
+    if not name and len(worker.info.capabilities) > 1 and len({e[3] for e in ends}) < 2:  # noqa: PLR2004
         # All failures are of one capability: the breaker of that capability is for
         # them.
         return
     peers = [
         other
         for other in kernel.agents.values()
-        if other is agent
+        if other is worker
         or (
             not (other.lost or other.draining)
-            and (name in other.info.capabilities if name else _are_alike(agent, other))
+            and (name in other.info.capabilities if name else _are_alike(worker, other))
         )
     ]
     seen = [
         other
         for other in peers
-        if other is not agent and _ended_lately(other, name, now)[1]
+        if other is not worker and _ended_lately(other, name, now)[1]
     ]
     if 2 * sum(_mostly_fails(other, name, now) for other in seen) > len(seen):
         # The task fails on most of these workers, so the tasks are at fault.
@@ -239,46 +241,48 @@ def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None
     if shut + 1 > most:
         return
     why = f"{len(tasks)} tasks have failed there in {breaker.within:g} s"
-    _trip(kernel, agent, name, why, now)
+    _trip(kernel, worker, name, why, now)
 
 
-def _are_alike(agent: AgentRow, other: AgentRow) -> bool:
-    """Return whether *other* has a capability that *agent* has."""
-    return not set(agent.info.capabilities).isdisjoint(other.info.capabilities)
+def _are_alike(worker: WorkerRow, other: WorkerRow) -> bool:
+    """Return whether *other* has a capability that *worker* has."""
+    return not set(worker.info.capabilities).isdisjoint(other.info.capabilities)
 
 
-def _is_shut(agent: AgentRow, name: str) -> bool:
-    """Return whether a breaker keeps *agent* from most or all work for *name*."""
+def _is_shut(worker: WorkerRow, name: str) -> bool:
+    """Return whether a breaker keeps *worker* from most or all work for *name*."""
     return any(
         one.state != "closed" and (not key or key == name)
-        for key, one in agent.breakers.items()
+        for key, one in worker.breakers.items()
     )
 
 
-def _trip(kernel: KernelState, agent: AgentRow, name: str, why: str, now: int) -> None:
-    breaker = agent.info.breaker or Breaker()
-    one = agent.breakers.get(name)
+def _trip(
+    kernel: KernelState, worker: WorkerRow, name: str, why: str, now: int
+) -> None:
+    breaker = worker.info.breaker or Breaker()
+    one = worker.breakers.get(name)
     times = 1 if one is None else min(_LONGEST, 1 << min(one.trips, 10))
     until = now + int(breaker.open * NS) * times
-    kernel.note(AgentTripped, now, agent.name, name, until, why)
-    opened(kernel, agent, name, until, now)
+    kernel.note(AgentTripped, now, worker.name, name, until, why)
+    opened(kernel, worker, name, until, now)
 
 
-def probe(kernel: KernelState, agent: AgentRow, now: int) -> None:
-    """Half-open the breakers of *agent* whose time is over."""
-    for name, one in list(agent.breakers.items()):
+def probe(kernel: KernelState, worker: WorkerRow, now: int) -> None:
+    """Half-open the breakers of *worker* whose time is over."""
+    for name, one in list(worker.breakers.items()):
         if one.state == "open" and one.until_ns <= now:
-            kernel.note(AgentProbed, now, agent.name, name)
-            half_opened(kernel, agent, name, now)
+            kernel.note(AgentProbed, now, worker.name, name)
+            half_opened(kernel, worker, name, now)
 
 
 def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
     """Stop new work for worker *name*, or, with *why* "", allow it; return if new."""
-    agent = kernel.agents[name]
-    before = agent.draining
+    worker = kernel.agents[name]
+    before = worker.draining
     if before != why:
         kernel.note(AgentDraining, now, name, bool(why), why)
-        drained(kernel, agent, why)
+        drained(kernel, worker, why)
     return bool(before) != bool(why)
 
 
@@ -286,32 +290,32 @@ def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
 
 
 def opened(
-    kernel: KernelState, agent: AgentRow, name: str, until_ns: int, now: int
+    kernel: KernelState, worker: WorkerRow, name: str, until_ns: int, now: int
 ) -> None:
-    """Apply that the breaker of *agent* for *name* is open."""
-    one = agent.breakers.setdefault(name, BreakerRow())
-    agent.is_plain = False
+    """Apply that the breaker of *worker* for *name* is open."""
+    one = worker.breakers.setdefault(name, BreakerRow())
+    worker.is_plain = False
     one.trips += 1
     one.until_ns = until_ns
     _turn(kernel, one, "open", now)
-    _queue.arm(kernel, until_ns, _queue.BREAKER, agent)
+    _queue.arm(kernel, until_ns, _queue.BREAKER, worker)
 
 
-def half_opened(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
-    """Apply that the breaker of *agent* for *name* lets probes through."""
-    _turn(kernel, agent.breakers[name], "half-open", now)
+def half_opened(kernel: KernelState, worker: WorkerRow, name: str, now: int) -> None:
+    """Apply that the breaker of *worker* for *name* lets probes through."""
+    _turn(kernel, worker.breakers[name], "half-open", now)
 
 
-def closed(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
-    """Apply that the breaker of *agent* for *name* is closed."""
-    one = agent.breakers[name]
+def closed(kernel: KernelState, worker: WorkerRow, name: str, now: int) -> None:
+    """Apply that the breaker of *worker* for *name* is closed."""
+    one = worker.breakers[name]
     one.trips = 0
     _turn(kernel, one, "closed", now)
 
 
-def drained(kernel: KernelState, agent: AgentRow, why: str) -> None:
-    """Apply that *agent* gets no new work because of *why*; with "", it does again."""
-    agent.draining = why
+def drained(kernel: KernelState, worker: WorkerRow, why: str) -> None:
+    """Apply that *worker* gets no new work because of *why*; with "", it does again."""
+    worker.draining = why
     _changed(kernel)
 
 
@@ -329,24 +333,24 @@ def _turn(
 
 
 def _changed(kernel: KernelState) -> None:
-    kernel.agents_version += 1
+    kernel.workers_version += 1
     _queue.unpark_all(kernel)
 
 
-def restore(kernel: KernelState, agent: AgentRow, told: Iterable[Any]) -> None:
-    """Set the breakers of *agent* from a snapshot; its attempts are known."""
+def restore(kernel: KernelState, worker: WorkerRow, told: Iterable[Any]) -> None:
+    """Set the breakers of *worker* from a snapshot; its attempts are known."""
     for name, state, since_ns, until_ns, trips, passed in told:
-        one = agent.breakers[name] = BreakerRow()
-        agent.is_plain = False
+        one = worker.breakers[name] = BreakerRow()
+        worker.is_plain = False
         one.state, one.since_ns, one.until_ns = state, since_ns, until_ns
         one.trips, one.passed = trips, passed
         if state == "open":
-            _queue.arm(kernel, until_ns, _queue.BREAKER, agent)
+            _queue.arm(kernel, until_ns, _queue.BREAKER, worker)
         elif state == "half-open":
             one.probes = {
                 row: None
                 for row in kernel.tasks.values()
-                if row.agent is agent
+                if row.agent is worker
                 and row.state is TaskState.RUNNING
                 and row.started_ns >= since_ns
                 and (not name or name in (row.bucket.spec.requires or ()))

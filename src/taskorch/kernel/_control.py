@@ -51,7 +51,6 @@ from taskorch.kernel._deciders import Again
 from taskorch.kernel._history import HoldAttempt, ReleaseAttempt, past_of, row_extra
 from taskorch.kernel._rows import (
     GOING,
-    AgentRow,
     AttemptOutcome,
     RetainedEvent,
     Spec,
@@ -59,6 +58,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     Timer,
     WindowRow,
+    WorkerRow,
 )
 from taskorch.kernel._shortages import vetoed
 from taskorch.kernel._state import GRACE, LEASE, TIMEOUT, KernelState
@@ -392,7 +392,7 @@ def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> 
 
 def add(
     kernel: KernelState, info: Agent, now: int, *, goes_on: bool = False
-) -> AgentRow:
+) -> WorkerRow:
     """Add a worker; waiting tasks may start.
 
     A known name means that the worker has restarted: its attempts are lost, unless it
@@ -400,12 +400,12 @@ def add(
     """
     row = kernel.agents.get(info.name)
     if row is None:
-        row = kernel.agents[info.name] = AgentRow(info)
+        row = kernel.agents[info.name] = WorkerRow(info)
     elif not goes_on:
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
     row.describe(info)
-    _units.of_agent(kernel, row)
+    _units.of_worker(kernel, row)
     if row.watched:
         # The worker may have more capacity than before, or less.
         kernel.moved.append(row)
@@ -416,21 +416,21 @@ def add(
     return row
 
 
-def heard(kernel: KernelState, agent: AgentRow, now: int) -> None:
-    """Note that *agent* has joined, for the first time or again."""
-    agent.lost = False
-    agent.heard_ns = now
-    agent.lease_due_ns = 0
-    kernel.agents_version += 1
-    if agent.lease_ns:
-        _check_at(kernel, agent, now + agent.lease_ns)
+def heard(kernel: KernelState, worker: WorkerRow, now: int) -> None:
+    """Note that *worker* has joined, for the first time or again."""
+    worker.lost = False
+    worker.heard_ns = now
+    worker.lease_due_ns = 0
+    kernel.workers_version += 1
+    if worker.lease_ns:
+        _check_at(kernel, worker, now + worker.lease_ns)
     _queue.unpark_all(kernel)
 
 
-def go(kernel: KernelState, agent: AgentRow) -> None:
-    """Remove *agent*, which gets no work from now on."""
-    agent.lost = True
-    kernel.agents_version += 1
+def go(kernel: KernelState, worker: WorkerRow) -> None:
+    """Remove *worker*, which gets no work from now on."""
+    worker.lost = True
+    kernel.workers_version += 1
     _queue.unpark_all(kernel)
 
 
@@ -447,23 +447,23 @@ def beat(
     are returned: the worker must stop them. *round_trip* is the time in seconds that an
     earlier sign took there and back, if known.
     """
-    agent = kernel.agents[name]
-    agent.heard_ns = now
+    worker = kernel.agents[name]
+    worker.heard_ns = now
     if round_trip is not None:
-        agent.round_trip = round_trip
-    if agent.lost:
-        kernel.note(AgentReturned, now, agent.name)
-        heard(kernel, agent, now)
+        worker.round_trip = round_trip
+    if worker.lost:
+        kernel.note(AgentReturned, now, worker.name)
+        heard(kernel, worker, now)
     abandoned = []
     for task_id, attempt in attempts:
         row = kernel.tasks.get(task_id)
         leak = kernel.leaked.get((task_id, attempt))
-        if leak is not None and leak.agent is agent:
+        if leak is not None and leak.agent is worker:
             leak.seen_ns = now
-        if row is None or row.attempt != attempt or row not in agent.seen:
+        if row is None or row.attempt != attempt or row not in worker.seen:
             abandoned.append((task_id, attempt))
         else:
-            agent.seen[row] = now
+            worker.seen[row] = now
     return abandoned
 
 
@@ -473,42 +473,42 @@ def excuse(kernel: KernelState, now: int) -> None:
     The driver calls this before `tick` when it has not run for a while: it was stopped,
     or something delayed it. Workers that are lost already stay lost.
     """
-    for agent in kernel.agents.values():
-        if agent.lease_ns and not agent.lost:
-            agent.heard_ns = now
+    for worker in kernel.agents.values():
+        if worker.lease_ns and not worker.lost:
+            worker.heard_ns = now
             # Its attempts, and leaked ones, are not checked before that time either.
-            _check_at(kernel, agent, now + agent.lease_ns)
+            _check_at(kernel, worker, now + worker.lease_ns)
 
 
-def check(kernel: KernelState, agent: AgentRow, now: int) -> None:
-    """Check the lease of *agent*, or of an attempt there."""
-    lease = agent.lease_ns
-    if now - agent.heard_ns >= lease:
-        lose(kernel, agent, now, f"no sign of life for {lease / 1e9:g} s")
+def check(kernel: KernelState, worker: WorkerRow, now: int) -> None:
+    """Check the lease of *worker*, or of an attempt there."""
+    lease = worker.lease_ns
+    if now - worker.heard_ns >= lease:
+        lose(kernel, worker, now, f"no sign of life for {lease / 1e9:g} s")
         return
-    for row, seen in list(agent.seen.items()):
+    for row, seen in list(worker.seen.items()):
         if now - seen >= lease:
-            why = f"worker {agent.name} has not named it for {lease / 1e9:g} s"
+            why = f"worker {worker.name} has not named it for {lease / 1e9:g} s"
             described = ("AttemptLostError", why)
             _attempts.end(kernel, row, row.attempt, "missing", now, None, described)
-    oldest = min([agent.heard_ns, *agent.seen.values()])
+    oldest = min([worker.heard_ns, *worker.seen.values()])
     for (_, attempt), leak in list(kernel.leaked.items()):
-        if leak.agent is agent and now - leak.seen_ns >= lease:
+        if leak.agent is worker and now - leak.seen_ns >= lease:
             _attempts.mend_leak(kernel, leak, attempt, now)
-        elif leak.agent is agent:
+        elif leak.agent is worker:
             oldest = min(oldest, leak.seen_ns)
-    _check_at(kernel, agent, oldest + lease)
+    _check_at(kernel, worker, oldest + lease)
 
 
-def _check_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
-    agent.lease_due_ns = when
-    _queue.arm(kernel, when, LEASE, agent)
+def _check_at(kernel: KernelState, worker: WorkerRow, when: int) -> None:
+    worker.lease_due_ns = when
+    _queue.arm(kernel, when, LEASE, worker)
 
 
-def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
-    """Apply that *agent* is lost: end its attempts, and give it no new work."""
-    if not agent.lost:
-        _end_all(kernel, agent, now, why, f"is lost: {why}", lambda _: "lost")
+def lose(kernel: KernelState, worker: WorkerRow, now: int, why: str) -> None:
+    """Apply that *worker* is lost: end its attempts, and give it no new work."""
+    if not worker.lost:
+        _end_all(kernel, worker, now, why, f"is lost: {why}", lambda _: "lost")
 
 
 def leave(
@@ -519,35 +519,35 @@ def leave(
     Its unfinished attempts go to other workers. It has never begun the attempts
     *unbegun* of this epoch, each a task and a number.
     """
-    agent = kernel.agents[name]
-    if agent.lost:
+    worker = kernel.agents[name]
+    if worker.lost:
         return False
 
     def how(row: TaskRow) -> AttemptOutcome:
         # It has ended what it had begun, in order, so its leave counts as no crash.
         return "returned" if (row.id, row.attempt) in unbegun else "missing"
 
-    _end_all(kernel, agent, now, "it has left", "has left", how)
+    _end_all(kernel, worker, now, "it has left", "has left", how)
     return True
 
 
 def _end_all(
     kernel: KernelState,
-    agent: AgentRow,
+    worker: WorkerRow,
     now: int,
     why: str,
     told: str,
     how: Callable[[TaskRow], AttemptOutcome],
 ) -> None:
-    """End all attempts of *agent*, which is away, in the way *how*."""
-    described = ("AttemptLostError", f"worker {agent.name} {told}")
-    kernel.note(AgentLost, now, agent.name, why)
-    go(kernel, agent)
-    there = agent.seen if agent.lease_ns else kernel.tasks.values()
-    for row in [row for row in there if row.agent is agent and is_under_way(row)]:
+    """End all attempts of *worker*, which is away, in the way *how*."""
+    described = ("AttemptLostError", f"worker {worker.name} {told}")
+    kernel.note(AgentLost, now, worker.name, why)
+    go(kernel, worker)
+    there = worker.seen if worker.lease_ns else kernel.tasks.values()
+    for row in [row for row in there if row.agent is worker and is_under_way(row)]:
         _attempts.end(kernel, row, row.attempt, how(row), now, None, described)
     for (_, attempt), leak in list(kernel.leaked.items()):
-        if leak.agent is agent:
+        if leak.agent is worker:
             _attempts.mend_leak(kernel, leak, attempt, now)
 
 
@@ -772,7 +772,7 @@ def tick(kernel: KernelState, now: int) -> None:
 
 def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
-    if isinstance(row, AgentRow):
+    if isinstance(row, WorkerRow):
         act = check if kind == LEASE else _breakers.probe
         act(kernel, row, now)
     elif isinstance(row, RetainedEvent):

@@ -12,13 +12,13 @@ from typing import Any, Final, Protocol, TypeVar
 
 from taskorch.kernel._rows import (
     UNLIMITED,
-    AgentRow,
     Bucket,
     Candidates,
     PoolRow,
     Share,
     Spec,
     TaskRow,
+    WorkerRow,
 )
 from taskorch.kit.frozen import frozen
 from taskorch.model import TASKS, Elasticity, Resources, TaskState, Units
@@ -140,7 +140,7 @@ def _room(bucket: Bucket) -> int:
     """Return how many of *bucket* its workers have slots for; or `UNLIMITED`."""
     if bucket.checked < 0:
         return UNLIMITED
-    return sum(max(0, agent.limit - agent.running) for agent in bucket.agents)
+    return sum(max(0, worker.limit - worker.running) for worker in bucket.agents)
 
 
 # -- the questions that the kernel asks ------------------------------------------------
@@ -227,14 +227,14 @@ class Deciders(Protocol):
     learns: bool
 
     def match(
-        self, row: TaskRow, agents: Sequence[AgentRow], now: int
+        self, row: TaskRow, workers: Sequence[WorkerRow], now: int
     ) -> tuple[tuple[str, ...], str, bool]:
         """Return the names of matching workers, why, and if that can be kept."""
         ...
 
     def route(
         self, row: TaskRow, candidates: Candidates, now: int
-    ) -> tuple[AgentRow, str, bool]:
+    ) -> tuple[WorkerRow, str, bool]:
         """Return the worker, why, and whether the answer can be kept."""
         ...
 
@@ -291,7 +291,7 @@ class Deciders(Protocol):
     def allocate(
         self,
         row: TaskRow,
-        agent: AgentRow,
+        worker: WorkerRow,
         request: Units,
         now: int,
         least: Units | None = None,
@@ -302,7 +302,7 @@ class Deciders(Protocol):
 
         Args:
             row: The task.
-            agent: The worker that is to run it, or does.
+            worker: The worker that is to run it, or does.
             request: The amounts that it asks for of the pools.
             now: The time in ns.
             least: The least amounts that an elastic request needs.

@@ -24,20 +24,20 @@ from taskorch.kernel._application import (
     ASKING,
     ASKS,
     DENIED,
-    agent_of,
     begin,
     tell,
+    worker_of,
 )
 from taskorch.kernel._deciders import PolicyFault, Ruling
 from taskorch.kernel._ends import note_fault
 from taskorch.kernel._history import TellAllocation, row_extra
 from taskorch.kernel._rows import (
     LESS,
-    AgentRow,
     Bucket,
     Candidates,
     Shortage,
     TaskRow,
+    WorkerRow,
     nonzero,
     without_beside,
     without_quotas,
@@ -64,7 +64,7 @@ def place(  # noqa: C901 - all who are asked, in order
     ):
         return
     try:
-        if bucket.agents_version != kernel.agents_version:
+        if bucket.workers_version != kernel.workers_version:
             _shortages.match(kernel, bucket, row, now)
         if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
             return
@@ -76,8 +76,8 @@ def place(  # noqa: C901 - all who are asked, in order
             row_extra(row).veto = veto.name
             bucket.pop(row)
             kernel.vetoed[row] = None
-            if kernel.backfill is not None:
-                _backfill.blocked(kernel, kernel.backfill, row)
+            if kernel.reserving is not None:
+                _backfill.blocked(kernel, kernel.reserving, row)
             return
         if kernel.judged and not _is_allowed(kernel, row, now):
             return
@@ -109,7 +109,7 @@ def _is_allowed(kernel: KernelState, row: TaskRow, now: int) -> bool:
         shown = f"{ASKING}{shown or ruling.denied}"
     _ends.hold(kernel, row, error, now, shown)
     _ends.decide(kernel, now)
-    if kernel.backfill is not None:
+    if kernel.reserving is not None:
         _queue.ask_again(kernel)
     return False
 
@@ -136,12 +136,12 @@ def _start_or_park(
     wait although other workers have room; then the bucket waits at the rest.
     """
     open_to_it = room
-    if kernel.backfill is not None:
+    if kernel.reserving is not None:
         open_to_it = room.without(
             [
-                agent
-                for agent in room
-                if _shortages.of_reservation(kernel, row, agent, now) is not None
+                worker
+                for worker in room
+                if _shortages.of_reservation(kernel, row, worker, now) is not None
             ]
         )
     refusal: str | None = _backfill.BEHIND if len(room) else ""
@@ -153,31 +153,31 @@ def _start_or_park(
 
 def _failing(
     kernel: KernelState, bucket: Bucket, row: TaskRow, room: Candidates, now: int
-) -> list[AgentRow]:
+) -> list[WorkerRow]:
     """Return the workers with *room* that *row* avoids while others may take it."""
     found = _limits.worse(bucket, room) if bucket.room.failing else []
     if row.extra is not None and row.extra.failed_on:
-        agents = map(kernel.agents.get, row.extra.failed_on)
+        workers = map(kernel.agents.get, row.extra.failed_on)
         found += [
-            agent
-            for agent in agents
-            if agent is not None
-            and agent in room
-            and _breakers.avoided(bucket, row, agent, now)
+            worker
+            for worker in workers
+            if worker is not None
+            and worker in room
+            and _breakers.avoided(bucket, row, worker, now)
         ]
     return found
 
 
 def _start_within_quotas(
-    kernel: KernelState, bucket: Bucket, row: TaskRow, agent: AgentRow, now: int
+    kernel: KernelState, bucket: Bucket, row: TaskRow, worker: WorkerRow, now: int
 ) -> bool:
-    """Start *row* on *agent* if its quotas, which alone bound it, leave room for it."""
-    if bucket.route_version != kernel.agents_version or agent.running >= agent.limit:
+    """Start *row* on *worker* if its quotas, which alone bound it, leave room."""
+    if bucket.route_version != kernel.workers_version or worker.running >= worker.limit:
         return False
     need, _ = bucket.charges[()]
     if _limits.pool_shortage(kernel, need) is not None:
         return False
-    start(kernel, row, agent, need, now, bucket.route_reason)
+    start(kernel, row, worker, need, now, bucket.route_reason)
     return True
 
 
@@ -192,29 +192,29 @@ def _try(
     deciders = kernel.deciders
     refusal = ""
     while len(candidates):
-        agent, reason, keep_route = deciders.route(row, candidates, now)
-        need = _limits.wanted(bucket, agent)
-        asked = bucket.need or agent.request
+        worker, reason, keep_route = deciders.route(row, candidates, now)
+        need = _limits.wanted(bucket, worker)
+        asked = bucket.need or worker.request
         pooled = _shortages.in_pools(kernel, asked)
         # This is `_shortages.ask` without the parts that a rigid request does not need.
         answer = (
-            deciders.allocate(row, agent, pooled, now)
+            deciders.allocate(row, worker, pooled, now)
             if bucket.spec.elastic is None
-            else _shortages.ask(kernel, row, agent, pooled, now)
+            else _shortages.ask(kernel, row, worker, pooled, now)
         )
         granted, refusal, keep_alloc = answer
         if granted:
-            granted, misfit = _fitting(kernel, row, agent, granted, asked)
+            granted, misfit = _fitting(kernel, row, worker, granted, asked)
             refusal = misfit or refusal
         if granted is not None:
             is_judged = kernel.judged and deciders.is_judged(bucket.spec.type)
             if bucket.is_plain and keep_route and keep_alloc and not is_judged:
                 if not bucket.bounds:
-                    bucket.route = agent
+                    bucket.route = worker
                 elif not bucket.soft:
-                    bucket.quota_route = agent
+                    bucket.quota_route = worker
                 bucket.route_reason = reason
-                bucket.route_version = kernel.agents_version
+                bucket.route_version = kernel.workers_version
             if granted != (
                 pooled
                 if bucket.spec.elastic is None
@@ -230,23 +230,23 @@ def _try(
                     if granted == asked
                     else _limits.charged(bucket.bounds, granted)
                 )
-            start(kernel, row, agent, granted, now, reason)
+            start(kernel, row, worker, granted, now, reason)
             return None
-        candidates = candidates.without((agent,))
+        candidates = candidates.without((worker,))
     return refusal or "no reason given"
 
 
 def _fitting(
-    kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, asked: Units
+    kernel: KernelState, row: TaskRow, worker: WorkerRow, granted: Units, asked: Units
 ) -> tuple[Units | None, str]:
-    """Return the part of *granted* that *agent* has room for, or None; and why."""
-    if not kernel.rigid and _limits.shortage(agent, granted) is not None:
+    """Return the part of *granted* that *worker* has room for, or None; and why."""
+    if not kernel.rigid and _limits.shortage(worker, granted) is not None:
         return None, _shortages.NO_ROOM
     if not kernel.has_units:
         return granted, ""
-    part = _shortages.of_units(kernel, row, agent, granted, asked)
+    part = _shortages.of_units(kernel, row, worker, granted, asked)
     own = tuple([pair for pair in asked if pair[0] not in kernel.pools])
-    has_units = _units.chosen(kernel, agent, (*part, *own)) is not None
+    has_units = _units.chosen(kernel, worker, (*part, *own)) is not None
     why = "" if part == granted else "no other unit has more room"
     return (part, why) if has_units else (None, _shortages.NO_UNIT)
 
@@ -254,13 +254,13 @@ def _fitting(
 def start(
     kernel: KernelState,
     row: TaskRow,
-    agent: AgentRow,
+    worker: WorkerRow,
     alloc: Units,
     now: int,
     reason: str,
 ) -> None:
     """
-    Begin an attempt of *row*, the head of its bucket, on *agent*.
+    Begin an attempt of *row*, the head of its bucket, on *worker*.
 
     Raises:
         PolicyFault: A limit that was told of the start has failed; nothing has begun.
@@ -272,9 +272,9 @@ def start(
     row.bucket.pop(row)
     kernel.queued -= 1
     kernel.seq += 1
-    units = _units.chosen(kernel, agent, alloc) if kernel.has_units and alloc else ()
+    units = _units.chosen(kernel, worker, alloc) if kernel.has_units and alloc else ()
     assert units is not None  # noqa: S101 - nothing is short
-    begin(kernel, row, agent, alloc, reason, now, units)
+    begin(kernel, row, worker, alloc, reason, now, units)
     if kernel.tell_started:
         tell_of_start(kernel, row, now)
     kernel.starts.append(row)
@@ -287,7 +287,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     choice = kernel.deciders.choice(row) if kernel.learns else None
     # The submission names the paths that it may write and its reservations of budgets.
     alloc = without_beside(row.alloc) if kernel.beside else row.alloc
-    fact = TaskStarted(
+    event = TaskStarted(
         kernel.seq,
         now,
         row.id,
@@ -299,7 +299,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
         () if kernel.ruling is None else kernel.ruling.permit,
         _units.told(kernel, row.alloc) if kernel.has_units else (),
     )
-    kernel.sink.append((fact, row.cargo))
+    kernel.sink.append((event, row.cargo))
 
 
 def component_failed(
@@ -326,12 +326,12 @@ def _park(
     beyond = _limits.places(kernel, bucket)
     above = bool(beyond)
     places = _limits.wait_at_pools(kernel, bucket, shorts, above=above) + beyond
-    at_agents = _limits.wait_at_agents(bucket, row, above=above)
+    at_workers = _limits.wait_at_workers(bucket, row, above=above)
     bucket.refusal = refusal
-    _queue.park(kernel, bucket, row, dict.fromkeys(places), at_agents)
-    if kernel.backfill is not None:
-        _backfill.blocked(kernel, kernel.backfill, row)
-    if bucket.agents_version < 0:
+    _queue.park(kernel, bucket, row, dict.fromkeys(places), at_workers)
+    if kernel.reserving is not None:
+        _backfill.blocked(kernel, kernel.reserving, row)
+    if bucket.workers_version < 0:
         kernel.parked_any[bucket] = None
     for need in _limits.needs_on(bucket, refused):
         whole = _limits.with_quotas(bucket, need)[0] if bucket.bounds else need
@@ -385,7 +385,7 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
     least = _shortages.in_pools(kernel, bucket.need)
     try:
         granted, reason, _ = kernel.deciders.allocate(
-            row, agent_of(row), request, now, least, held
+            row, worker_of(row), request, now, least, held
         )
     except PolicyFault as fault:
         # After a fault of the allocator, it keeps what it holds.
@@ -393,10 +393,10 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         return
     if granted is not None:
         granted = _limits.within_quotas(kernel, bucket.spec, granted, held)
-        if kernel.backfill is not None:
-            agent = agent_of(row)
-            given, backfill = granted, kernel.backfill
-            granted = _backfill.within(kernel, backfill, row, agent, given, now, held)
+        if kernel.reserving is not None:
+            worker = worker_of(row)
+            given, reserving = granted, kernel.reserving
+            granted = _backfill.within(kernel, reserving, row, worker, given, now, held)
     if granted is not None and kernel.has_units:
         # It keeps its named units until it ends.
         kept = dict(held)
@@ -421,7 +421,7 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
 
 
 def _is_of_units(kernel: KernelState, row: TaskRow, name: str) -> bool:
-    return _units.group_of(kernel, agent_of(row), name) is not None
+    return _units.group_of(kernel, worker_of(row), name) is not None
 
 
 def _less(before: Units, after: Units) -> bool:

@@ -119,8 +119,8 @@ def fail(
     If *charged*, the last attempt counts as a try. *roots* are the tasks where the
     failure began, if its terms end it because of its parents.
     """
-    agent = None if row.agent is None else row.agent.name
-    fields = row.attempt, agent, *error, reason, charged, roots, *measured
+    worker = None if row.agent is None else row.agent.name
+    fields = row.attempt, worker, *error, reason, charged, roots, *measured
     others = {"allowed": True} if row.bucket.spec.allow_failure else {}
     tell(kernel, TaskFailed, row, now, *fields, **others)
 

@@ -28,9 +28,9 @@ from taskorch.events import (
     BudgetChanged,
     BudgetExhausted,
     BudgetLow,
+    Event,
     EventEmitted,
     ExtensionKept,
-    Fact,
     OrchestratorStarted,
     PoolsChanged,
     QuotasChanged,
@@ -67,7 +67,6 @@ from taskorch.kernel._application import APPLY, begin, is_under_way
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
     LEFT_RUNNING,
-    AgentRow,
     Bucket,
     Links,
     LockRow,
@@ -78,6 +77,7 @@ from taskorch.kernel._rows import (
     Spec,
     TaskRow,
     TypeRow,
+    WorkerRow,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.kit.checks import check_there
@@ -94,26 +94,26 @@ from taskorch.model.ids import run_by
 # kernel decides about their tasks and announces that, as at any other time.
 
 
-def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
-    """Apply *fact* to *kernel*, which is new, paused and without listeners.
+def fold(kernel: KernelState, event: Event, cargo: Any = None) -> None:
+    """Apply *event* to *kernel*, which is new, paused and without listeners.
 
     Facts come in the order of their numbers, and all of one batch before anything else
     is done with the kernel. The *cargo* is the driver's object for a submission, or for
     an event from outside.
     """
-    cls = type(fact)
+    cls = type(event)
     kernel.deciding = True
     if cls in _WITH_CARGO:
-        _WITH_CARGO[cls](kernel, fact, cargo)
+        _WITH_CARGO[cls](kernel, event, cargo)
     elif cls in APPLY:
-        _about_task(kernel, fact)
+        _about_task(kernel, event)
     elif cls in _OTHERS:
-        _OTHERS[cls](kernel, fact, fact.at_ns)
+        _OTHERS[cls](kernel, event, event.at_ns)
     kernel.deciding = False
     if kernel.undecided:
         # The decisions are in the facts that follow.
         kernel.undecided.clear()
-    kernel.seq = fact.seq
+    kernel.seq = event.seq
     if kernel.touched:
         kernel.touched.clear()
     if kernel.dropped:
@@ -133,51 +133,51 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
     kernel.epoch = epoch
     kernel.note(OrchestratorStarted, now, epoch, kernel.config.concurrency)
     why = "the orchestrator has started anew"
-    for agent in kernel.agents.values():
-        if not agent.lost:
-            kernel.note(AgentLost, now, agent.name, why)
-            _control.go(kernel, agent)
-    _standing.begin_life(kernel, now)
+    for worker in kernel.agents.values():
+        if not worker.lost:
+            kernel.note(AgentLost, now, worker.name, why)
+            _control.go(kernel, worker)
+    _standing.begin_incarnation(kernel, now)
     for (_, attempt), leak in list(kernel.leaked.items()):
         _attempts.mend_leak(kernel, leak, attempt, now)
     described = ("AttemptLostError", LEFT_RUNNING)
     for row in list(kernel.tasks.values()):
         if row.state is TaskState.RUNNING or is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
-    for share in (kernel.shares.by_owner if kernel.shares else {}).values():
+    for share in (kernel.shares.by_tenant if kernel.shares else {}).values():
         # A snapshot does not say when a tenant was served last.
         share.served = 0
     # Timers that fell due meanwhile come before anything starts.
     _control.tick(kernel, now)
 
 
-def _emitted(kernel: KernelState, fact: EventEmitted, cargo: Any) -> None:
-    if fact.until_ns:
-        event = RetainedEvent(fact.name, fact.seq, fact.until_ns, cargo)
+def _emitted(kernel: KernelState, emitted: EventEmitted, cargo: Any) -> None:
+    if emitted.until_ns:
+        event = RetainedEvent(emitted.name, emitted.seq, emitted.until_ns, cargo)
         _ends.retain(kernel, event)
 
 
 # -- submissions -------------------------------------------------------------------
 
 
-def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
-    now, task_id, rerun_of = fact.at_ns, fact.task_id, fact.rerun_of
-    elastic: Any = fact.elastic
+def _submitted(kernel: KernelState, event: TaskSubmitted, cargo: Any) -> None:
+    now, task_id, rerun_of = event.at_ns, event.task_id, event.rerun_of
+    elastic: Any = event.elastic
     spec = Spec(
-        fact.type,
-        fact.requires,
-        fact.resources,
-        fact.timeout_ns,
-        fact.idempotent,
-        fact.owner,
+        event.type,
+        event.requires,
+        event.resources,
+        event.timeout_ns,
+        event.idempotent,
+        event.owner,
         elastic,
-        writes=fact.writes,
-        budget=fact.budget,
-        spends=fact.spends,
-        allow_failure=fact.allow_failure,
+        writes=event.writes,
+        budget=event.budget,
+        spends=event.spends,
+        allow_failure=event.allow_failure,
     )
     bucket = _queue.bucket_of(kernel, spec)
-    run = _admission.shared_run(kernel, run_by(task_id, fact.run))
+    run = _admission.shared_run(kernel, run_by(task_id, event.run))
     if kernel.workflows:
         bucket = _queue.bucket_for(kernel, run, bucket)
     row = kernel.not_folded.pop(task_id, None) if kernel.not_folded else None
@@ -186,17 +186,17 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
     else:
         row.bucket, row.cargo = bucket, cargo
         row.submitted_ns = row.ready_ns = now
-    row.named, row.run = fact.named, run
+    row.named, row.run = event.named, run
     admitted = _admission.Admitted(
         row,
-        fact.priority,
-        fact.key,
-        [parent_of(kernel, name, now) for name in fact.after],
-        fact.not_before_ns,
-        fact.deadline_ns,
-        None if fact.expires_ns is None else fact.expires_ns - now,
+        event.priority,
+        event.key,
+        [parent_of(kernel, name, now) for name in event.after],
+        event.not_before_ns,
+        event.deadline_ns,
+        None if event.expires_ns is None else event.expires_ns - now,
         None if rerun_of is None else kernel.tasks.get(rerun_of),
-        _admission.terms_of(fact),
+        _admission.terms_of(event),
     )
     _admission.enter(kernel, admitted, now)
     if rerun_of is not None:
@@ -221,35 +221,35 @@ def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
 # -- attempts ----------------------------------------------------------------------
 
 
-def _started(kernel: KernelState, fact: TaskStarted, _cargo: Any) -> None:
-    row = kernel.tasks[fact.task_id]
+def _started(kernel: KernelState, event: TaskStarted, _cargo: Any) -> None:
+    row = kernel.tasks[event.task_id]
     _queue.dequeue(kernel, row)
-    row.attempt = fact.attempt - 1
-    agent = kernel.agents[fact.agent_id]
-    units = _units.held(kernel, agent, fact.units) if fact.units else ()
-    begin(kernel, row, agent, fact.allocation, fact.reason, fact.at_ns, units)
+    row.attempt = event.attempt - 1
+    worker = kernel.agents[event.agent_id]
+    units = _units.held(kernel, worker, event.units) if event.units else ()
+    begin(kernel, row, worker, event.allocation, event.reason, event.at_ns, units)
 
 
-def _completed(kernel: KernelState, fact: TaskCompleted, _cargo: Any) -> None:
-    row = kernel.tasks[fact.task_id]
+def _completed(kernel: KernelState, event: TaskCompleted, _cargo: Any) -> None:
+    row = kernel.tasks[event.task_id]
     if row.extra is None:
-        _quick.complete(kernel, row, fact.attempt, fact.at_ns)
+        _quick.complete(kernel, row, event.attempt, event.at_ns)
     else:
-        _about_task(kernel, fact)
+        _about_task(kernel, event)
 
 
-def _about_task(kernel: KernelState, fact: Any) -> None:
+def _about_task(kernel: KernelState, event: Any) -> None:
     """Apply a fact that needs only the row of its task."""
-    if type(fact) is SlotRecovered:
+    if type(event) is SlotRecovered:
         # The task may have left memory.
-        row = kernel.leaked[fact.task_id, fact.attempt].row
-    elif type(fact) is AnswerRefused and fact.task_id not in kernel.tasks:
+        row = kernel.leaked[event.task_id, event.attempt].row
+    elif type(event) is AnswerRefused and event.task_id not in kernel.tasks:
         # This incarnation may keep fewer finished tasks than the one that recorded the
         # fact.
         return
     else:
-        row = kernel.tasks[fact.task_id]
-    APPLY[type(fact)](kernel, row, fact)
+        row = kernel.tasks[event.task_id]
+    APPLY[type(event)](kernel, row, event)
 
 
 # -- facts that name other tasks ---------------------------------------------------
@@ -296,18 +296,18 @@ def _back(kernel: KernelState, event: AgentReturned, now: int) -> None:
 
 
 def _tripped(kernel: KernelState, event: AgentTripped, now: int) -> None:
-    agent = kernel.agents[event.agent_id]
-    _breakers.opened(kernel, agent, event.capability, event.until_ns, now)
+    worker = kernel.agents[event.agent_id]
+    _breakers.opened(kernel, worker, event.capability, event.until_ns, now)
 
 
 def _probed(kernel: KernelState, event: AgentProbed, now: int) -> None:
-    agent = kernel.agents[event.agent_id]
-    _breakers.half_opened(kernel, agent, event.capability, now)
+    worker = kernel.agents[event.agent_id]
+    _breakers.half_opened(kernel, worker, event.capability, now)
 
 
 def _restored(kernel: KernelState, event: AgentRestored, now: int) -> None:
-    agent = kernel.agents[event.agent_id]
-    _breakers.closed(kernel, agent, event.capability, now)
+    worker = kernel.agents[event.agent_id]
+    _breakers.closed(kernel, worker, event.capability, now)
 
 
 def _draining(kernel: KernelState, event: AgentDraining, _: int) -> None:
@@ -319,7 +319,7 @@ def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
 
-def _of_budgets(kernel: KernelState, event: Fact, now: int) -> None:
+def _of_budgets(kernel: KernelState, event: Event, now: int) -> None:
     check_there(_BUDGETS, _WITH_BUDGETS)
     from taskorch.kernel import _budgets  # noqa: PLC0415 - few journals have any
 
@@ -483,7 +483,7 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
     )
 
 
-def has_effect(cls: type[Fact]) -> bool:
+def has_effect(cls: type[Event]) -> bool:
     """Return whether facts of a class, which are about no task, change the state."""
     return cls in _OTHERS or cls in _WITH_CARGO
 
@@ -525,28 +525,28 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         said |= _limits_out(kernel)
         for name, row in kernel.allocations.items():
             said[f"allocation {name}"] = (row.owner, row.alloc, row.since_ns)
-        for share in (kernel.shares.by_owner if kernel.shares else {}).values():
+        for share in (kernel.shares.by_tenant if kernel.shares else {}).values():
             held = {k: v for k, v in share.held.items() if v}
             if share.running or held:
                 said[f"share of {share.owner}"] = (share.running, held)
-        for name, agent in kernel.agents.items():
-            used = {k: v for k, v in agent.used.items() if v}
+        for name, worker in kernel.agents.items():
+            used = {k: v for k, v in worker.used.items() if v}
             records = {
                 kind: (r.completed, r.failed, r.latency_ns)
-                for kind, r in agent.records.items()
+                for kind, r in worker.records.items()
             }
             said[f"worker {name}"] = (
-                agent.info,
-                agent.lost,
-                agent.draining,
+                worker.info,
+                worker.lost,
+                worker.draining,
                 {
                     capability: (one.state, one.since_ns, one.until_ns, one.trips)
-                    for capability, one in agent.breakers.items()
+                    for capability, one in worker.breakers.items()
                 },
-                agent.running,
-                agent.completed,
-                agent.failed,
-                agent.leaked,
+                worker.running,
+                worker.completed,
+                worker.failed,
+                worker.leaked,
                 used,
                 records,
             )
@@ -612,7 +612,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "places": [row.seq for row in kernel.tasks.values()],
         "gone": list(gone),
         "gone_places": [row.seq for row in gone.values()],
-        "agents": [_agent_out(agent) for agent in kernel.agents.values()],
+        "agents": [_worker_out(worker) for worker in kernel.agents.values()],
         "pools": [
             [name, _units.declared(pool)[0]]
             for name, pool in kernel.pools.items()
@@ -667,8 +667,8 @@ def _limits_out(kernel: KernelState) -> dict[str, Any]:
     return {key: rows for limit in kernel.limits for key, rows in limit.out().items()}
 
 
-def _agent_out(agent: AgentRow) -> dict[str, Any]:
-    info = agent.info
+def _worker_out(worker: WorkerRow) -> dict[str, Any]:
+    info = worker.info
     return {
         "name": info.name,
         "capabilities": list(info.capabilities),
@@ -680,19 +680,19 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
         "breaker": None if info.breaker is None else attrs.asdict(info.breaker),
         "labels": list(info.labels),
         "host": info.host,
-        "lost": agent.lost,
-        "draining": agent.draining,
-        "breakers": agent.breakers_out(),
-        "completed": agent.completed,
-        "failed": agent.failed,
+        "lost": worker.lost,
+        "draining": worker.draining,
+        "breakers": worker.breakers_out(),
+        "completed": worker.completed,
+        "failed": worker.failed,
         "records": {
             name: [record.completed, record.failed, record.latency_ns]
-            for name, record in agent.records.items()
+            for name, record in worker.records.items()
         },
     }
 
 
-def _agent_in(told: dict[str, Any]) -> Agent:
+def _worker_in(told: dict[str, Any]) -> Agent:
     capacity = told["capacity"]
     if capacity is not None:
         names = tuple((name, tuple(of)) for name, of in told["units"].items())
@@ -777,11 +777,11 @@ class Restoration:
         #: missing.
         self._later: dict[str, None] = {}
         for told in state["agents"]:
-            agent = kernel.agents[told["name"]] = AgentRow(_agent_in(told))
-            agent.lost = told["lost"]
-            agent.draining = told["draining"]
-            _units.of_agent(kernel, agent)
-            kernel.agents_version += 1
+            worker = kernel.agents[told["name"]] = WorkerRow(_worker_in(told))
+            worker.lost = told["lost"]
+            worker.draining = told["draining"]
+            _units.of_worker(kernel, worker)
+            kernel.workers_version += 1
         for name in state["types"]:
             kernel.types[name] = TypeRow()
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
@@ -798,9 +798,9 @@ class Restoration:
         kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
         for who, most, reason, lasts in state["holds"]:
             _standing.restore_hold(kernel, who, (most, reason, lasts))
-        for name, owner, units, since_ns, named in state["allocations"]:
+        for name, tenant, units, since_ns, named in state["allocations"]:
             of = tuple([tuple(unit) for unit in named])
-            _limits.grant(kernel, name, owner, _units_in(units), since_ns, of)
+            _limits.grant(kernel, name, tenant, _units_in(units), since_ns, of)
 
     @property
     def seq(self) -> int:
@@ -832,58 +832,58 @@ class Restoration:
         """
         return task_id in self._places
 
-    def missing(self, facts: Iterable[Fact]) -> list[str]:
-        """Return further tasks whose facts are needed, because of *facts*.
+    def missing(self, events: Iterable[Event]) -> list[str]:
+        """Return further tasks whose facts are needed, because of *events*.
 
-        In the first call, *facts* are those about `ids` up to the snapshot, and all
+        In the first call, *events* are those about `ids` up to the snapshot, and all
         after it; in later calls, those about the missing tasks up to the snapshot. The
         returned tasks are now among `ids`.
         """
         found: dict[str, None] = {}
         seq = self.seq
-        for fact in facts:
+        for event in events:
             names: tuple[str, ...] = ()
-            if type(fact) is TaskSubmitted:
-                late = fact.seq > seq
+            if type(event) is TaskSubmitted:
+                late = event.seq > seq
                 if late:
-                    self._later[fact.task_id] = None
-                if late or fact.task_id in self._places:
+                    self._later[event.task_id] = None
+                if late or event.task_id in self._places:
                     # The parents of the task.
-                    names = fact.after
-            elif type(fact) is TaskParentsAdded and (
-                fact.seq > seq or fact.task_id in self._places
+                    names = event.after
+            elif type(event) is TaskParentsAdded and (
+                event.seq > seq or event.task_id in self._places
             ):
-                names = fact.after
-            elif type(fact) is TaskRepointed and fact.seq <= seq:
+                names = event.after
+            elif type(event) is TaskRepointed and event.seq <= seq:
                 # The re-run, which its dependents have waited for since.
-                names = (fact.rerun_id,)
+                names = (event.rerun_id,)
             for name in names:
                 if name not in self._ids and name not in self._later:
                     found[name] = None
         self._ids.update(found)
         return list(found)
 
-    def fold(self, fact: Fact, cargo: Any = None) -> None:
+    def fold(self, event: Event, cargo: Any = None) -> None:
         """
         Apply a fact up to the snapshot that is about one of `ids`, or of `events`.
 
         They come in the order of their numbers. The *cargo* is the driver's object for
         the submission of a task that `is_kept`.
         """
-        kernel, cls = self._kernel, type(fact)
-        place = self._places.get(fact[TASK_ID])
+        kernel, cls = self._kernel, type(event)
+        place = self._places.get(event[TASK_ID])
         if cls is EventEmitted:
-            fold(kernel, fact, cargo)
+            fold(kernel, event, cargo)
         elif place is not None:
             if cls is TaskSubmitted:
                 kernel.submissions = place
-            fold(kernel, fact, cargo)
+            fold(kernel, event, cargo)
         elif cls is TaskRepointed:
             # The task has no row, but its dependents may have one.
-            fold(kernel, fact)
+            fold(kernel, event)
         elif cls in _SEEN_BELOW:
-            row = parent_of(kernel, fact[TASK_ID], fact.at_ns)
-            _SEEN_BELOW[cls](kernel, row, fact)
+            row = parent_of(kernel, event[TASK_ID], event.at_ns)
+            _SEEN_BELOW[cls](kernel, row, event)
             kernel.undecided.clear()
 
     def finish(self) -> None:
@@ -910,9 +910,9 @@ class Restoration:
         for name in _SUMS:
             setattr(kernel, name, counters[name])
         for told in state["agents"]:
-            agent = kernel.agents[told["name"]]
-            _count_agent(agent, told)
-            _breakers.restore(kernel, agent, told["breakers"])
+            worker = kernel.agents[told["name"]]
+            _count_worker(worker, told)
+            _breakers.restore(kernel, worker, told["breakers"])
         for name, told in state["types"].items():
             _count_type(kernel.types[name], told)
         # No folded fact says which attempts began before there was a quota.
@@ -955,12 +955,12 @@ class Restoration:
         return wrong
 
 
-def _count_agent(agent: AgentRow, told: dict[str, Any]) -> None:
-    agent.completed = told["completed"]
-    agent.failed = told["failed"]
-    agent.records = {}
+def _count_worker(worker: WorkerRow, told: dict[str, Any]) -> None:
+    worker.completed = told["completed"]
+    worker.failed = told["failed"]
+    worker.records = {}
     for name, (completed, failed, latency_ns) in told["records"].items():
-        record = agent.records[name] = Record()
+        record = worker.records[name] = Record()
         record.completed, record.failed = completed, failed
         record.latency_ns = latency_ns
 
@@ -983,17 +983,16 @@ def _count_type(row: TypeRow, told: dict[str, Any]) -> None:
 # its own parents need not be known.
 
 
-def _blocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
-    event: Any = fact
+def _blocked(kernel: KernelState, row: TaskRow, event: Any) -> None:
     if event.cause != "dependency":
         # A task that waits for a decision may complete after all.
         return
     row.state = TaskState.BLOCKED
     row_extra(row)
-    _dependencies.broke(kernel, row, fact.at_ns)
+    _dependencies.broke(kernel, row, event.at_ns)
 
 
-def _unblocked(kernel: KernelState, row: TaskRow, _fact: Fact) -> None:
+def _unblocked(kernel: KernelState, row: TaskRow, _event: Event) -> None:
     if row.state is not TaskState.BLOCKED:
         return
     row.state = TaskState.QUEUED
@@ -1001,15 +1000,14 @@ def _unblocked(kernel: KernelState, row: TaskRow, _fact: Fact) -> None:
         _dependencies.absolve(kernel, child, row.id, "")
 
 
-def _completed_in(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
+def _completed_in(kernel: KernelState, row: TaskRow, event: Event) -> None:
     row.state = TaskState.COMPLETED
-    _dependencies.release(kernel, row, fact.at_ns)
+    _dependencies.release(kernel, row, event.at_ns)
 
 
-def _ended_badly(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
-    event: Any = fact
+def _ended_badly(kernel: KernelState, row: TaskRow, event: Any) -> None:
     extra = row_extra(row)
-    if type(fact) is TaskFailed:
+    if type(event) is TaskFailed:
         row.state = TaskState.FAILED
         if event.allowed:
             # Its dependents read this option of it.
@@ -1019,10 +1017,10 @@ def _ended_badly(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
         row.state = TaskState.CANCELLED
         extra.stop_reason = event.reason
     _application.pass_on(extra, event.root_causes)
-    _dependencies.broke(kernel, row, fact.at_ns)
+    _dependencies.broke(kernel, row, event.at_ns)
 
 
-_SEEN_BELOW: Final[dict[Any, Callable[[KernelState, TaskRow, Fact], None]]] = {
+_SEEN_BELOW: Final[dict[Any, Callable[[KernelState, TaskRow, Event], None]]] = {
     TaskBlocked: _blocked,
     TaskUnblocked: _unblocked,
     TaskCompleted: _completed_in,

@@ -117,8 +117,8 @@ def plain_past(row: TaskRow) -> list[tuple[TaskState, int, str]]:
     if row.ready_ns:
         past.append((_QUEUED, row.ready_ns, ""))
     if row.attempt:
-        agent = "" if row.agent is None else row.agent.name
-        past.append((_RUNNING, row.started_ns, agent))
+        worker = "" if row.agent is None else row.agent.name
+        past.append((_RUNNING, row.started_ns, worker))
     if row.state in TERMINAL:
         past.append((row.state, row.ended_ns, ""))
     return past

@@ -23,7 +23,6 @@ from taskorch.kernel._rows import (
     UNIT,
     UNLIMITED,
     WHOLE,
-    AgentRow,
     Bucket,
     Links,
     LockRow,
@@ -32,6 +31,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     UnitGroup,
     UnitRow,
+    WorkerRow,
 )
 from taskorch.kernel._scopes import Scopes
 from taskorch.kernel._state import KernelState
@@ -156,7 +156,7 @@ def _is_delayed(row: TaskRow) -> bool:
     )
 
 
-def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
+def _holding(kernel: KernelState) -> list[tuple[WorkerRow, TaskRow]]:
     """Return the tasks whose current attempt holds something: running, or held."""
     return [
         (row.agent, row)
@@ -190,24 +190,24 @@ def check_books(kernel: KernelState, faults: list[str]) -> None:
     pools: Counter[str] = Counter()
     used: Counter[tuple[str, str]] = Counter()
     held = [
-        (agent, row.alloc, 0 if row.extra is not None and row.extra.yielded else 1)
-        for agent, row in _holding(kernel)
+        (worker, row.alloc, 0 if row.extra is not None and row.extra.yielded else 1)
+        for worker, row in _holding(kernel)
     ]
     held += [(leak.agent, leak.alloc, leak.slots) for leak in kernel.leaked.values()]
     held += [(kernel.by_hand, row.alloc, 0) for row in kernel.allocations.values()]
-    for agent, alloc, taken in held:
-        slots[agent.name] += taken
+    for worker, alloc, taken in held:
+        slots[worker.name] += taken
         for name, units in alloc:
             pools[name] += units
-            used[agent.name, name] += units
+            used[worker.name, name] += units
     if sum(slots.values()) != kernel.running:
         faults.append(f"{sum(slots.values())} slots are taken, not {kernel.running}")
     # A hold does not bound attempts that ran before it.
     most = kernel.room if kernel.holds else kernel.concurrency
     if kernel.running > most:
         faults.append(f"{kernel.running} run, and {most} may")
-    for agent in (*kernel.agents.values(), kernel.by_hand):
-        check_agent(agent, slots[agent.name], used, faults)
+    for worker in (*kernel.agents.values(), kernel.by_hand):
+        check_worker(worker, slots[worker.name], used, faults)
     for name, pool in kernel.pools.items():
         if pool.used != pools[name]:
             faults.append(f"of {name}, {pools[name]} is held, not {pool.used}")
@@ -218,17 +218,17 @@ def check_books(kernel: KernelState, faults: list[str]) -> None:
 def check_holders(kernel: KernelState, faults: list[str]) -> None:
     """Check that the lists of holders name exactly the tasks that hold something."""
     rows = {row: None for _, row in _holding(kernel)}
-    backfill = kernel.backfill
-    if backfill is not None and backfill.under_way.keys() != rows.keys():
-        faults.append(f"under way are {[*rows]}, not {[*backfill.under_way]}")
+    reserving = kernel.reserving
+    if reserving is not None and reserving.under_way.keys() != rows.keys():
+        faults.append(f"under way are {[*rows]}, not {[*reserving.under_way]}")
     elastic = [row for row in rows if row.bucket.spec.elastic is not None and row.alloc]
     if {*elastic} - {*kernel.holders} or {*kernel.holders} - {*rows}:
         faults.append(f"{elastic} hold what is elastic, not {[*kernel.holders]}")
     leaks = Counter(leak.agent for leak in kernel.leaked.values())
     faults.extend(
-        f"{leaks[agent]} attempts have leaked on {agent.name}, not {agent.leaked}"
-        for agent in kernel.agents.values()
-        if leaks[agent] != agent.leaked
+        f"{leaks[worker]} attempts have leaked on {worker.name}, not {worker.leaked}"
+        for worker in kernel.agents.values()
+        if leaks[worker] != worker.leaked
     )
 
 
@@ -338,9 +338,9 @@ def _groups_of(kernel: KernelState) -> list[tuple[UnitGroup, int]]:
         if pool.units is not None
     ]
     return groups + [
-        (group, agent.capacity[group.resource])
-        for agent in kernel.agents.values()
-        for group in agent.units.values()
+        (group, worker.capacity[group.resource])
+        for worker in kernel.agents.values()
+        for group in worker.units.values()
     ]
 
 
@@ -363,54 +363,58 @@ def check_shares(kernel: KernelState, faults: list[str]) -> None:
     for _, row in _holding(kernel):
         extra = row.extra
         assert extra is not None  # noqa: S101 - its share stands there
-        owner = None if extra.share is None else extra.share.owner
-        slots[owner] += not extra.yielded
-        held.update({(owner, name): units for name, units in row.alloc})
+        tenant = None if extra.share is None else extra.share.owner
+        slots[tenant] += not extra.yielded
+        held.update({(tenant, name): units for name, units in row.alloc})
     for leak in kernel.leaked.values():
-        owner = None if leak.share is None else leak.share.owner
-        slots[owner] += leak.slots
-        held.update({(owner, name): units for name, units in leak.alloc})
+        tenant = None if leak.share is None else leak.share.owner
+        slots[tenant] += leak.slots
+        held.update({(tenant, name): units for name, units in leak.alloc})
     for taken in kernel.allocations.values():
         held.update({(taken.owner, name): units for name, units in taken.units})
-    for owner, share in (kernel.shares.by_owner if kernel.shares else {}).items():
-        if share.running != slots[owner]:
-            faults.append(f"{owner} has {slots[owner]} slots, not {share.running}")
+    for tenant, share in (kernel.shares.by_tenant if kernel.shares else {}).items():
+        if share.running != slots[tenant]:
+            faults.append(f"{tenant} has {slots[tenant]} slots, not {share.running}")
         for name, units in share.held.items():
-            if units != held[owner, name]:
-                faults.append(f"{owner} holds {held[owner, name]} {name}, not {units}")
+            if units != held[tenant, name]:
+                faults.append(
+                    f"{tenant} holds {held[tenant, name]} {name}, not {units}"
+                )
         known = share.entry is not None and share.entry in kernel.open
         if any(e[2].entry is e for e in share.open) and not known:
-            faults.append(f"{owner} may have something to start, and nobody looks")
+            faults.append(f"{tenant} may have something to start, and nobody looks")
 
 
 def check_leases(kernel: KernelState, faults: list[str]) -> None:
-    for agent in kernel.agents.values():
-        there = [row for owner, row in _holding(kernel) if owner is agent]
-        if agent.lease_ns and {*there} != {*agent.seen}:
-            faults.append(f"{agent.name} runs {there}, and is to name {[*agent.seen]}")
+    for worker in kernel.agents.values():
+        there = [row for owner, row in _holding(kernel) if owner is worker]
+        if worker.lease_ns and {*there} != {*worker.seen}:
+            faults.append(
+                f"{worker.name} runs {there}, and is to name {[*worker.seen]}"
+            )
 
 
-def check_agent(
-    agent: AgentRow,
+def check_worker(
+    worker: WorkerRow,
     slots: int,
     used: Counter[tuple[str, str]],
     faults: list[str],
 ) -> None:
-    if agent.running != slots:
-        faults.append(f"{agent.name} runs {slots}, not {agent.running}")
-    if agent.running > agent.limit:
-        faults.append(f"{agent.name} runs {agent.running} of {agent.limit}")
-    notes = agent.lease_ns or agent.info.breaker or agent.seen or agent.breakers
-    if agent.is_plain and notes:
-        faults.append(f"{agent.name} is not plain")
-    if agent.lost and slots:
-        faults.append(f"{agent.name} is lost, and runs {slots}")
-    for name, total in agent.capacity.items():
-        entered = agent.used.get(name, 0)
-        if entered != used[agent.name, name]:
-            faults.append(f"{agent.name}: {name} {used[agent.name, name]}≠{entered}")
+    if worker.running != slots:
+        faults.append(f"{worker.name} runs {slots}, not {worker.running}")
+    if worker.running > worker.limit:
+        faults.append(f"{worker.name} runs {worker.running} of {worker.limit}")
+    notes = worker.lease_ns or worker.info.breaker or worker.seen or worker.breakers
+    if worker.is_plain and notes:
+        faults.append(f"{worker.name} is not plain")
+    if worker.lost and slots:
+        faults.append(f"{worker.name} is lost, and runs {slots}")
+    for name, total in worker.capacity.items():
+        entered = worker.used.get(name, 0)
+        if entered != used[worker.name, name]:
+            faults.append(f"{worker.name}: {name} {used[worker.name, name]}≠{entered}")
         if entered > total:
-            faults.append(f"{agent.name} is over-committed: {entered} of {total}")
+            faults.append(f"{worker.name} is over-committed: {entered} of {total}")
 
 
 def check_queues(kernel: KernelState, faults: list[str]) -> None:
@@ -486,13 +490,15 @@ def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
     if room.read < kernel.moved_before:
         return
     unread = kernel.moved[room.read - kernel.moved_before :]
-    for agent in room.number:
-        is_free = agent in room
-        if agent not in unread and is_free != (short_on(kernel, bucket, agent) is None):
-            faults.append(f"{name}: has {agent.name} room? Not as it is taken to")
-        if is_free == (agent in room.places or agent in room.unplaced):
-            faults.append(f"{name}: {agent.name} is on both sides, or on neither")
-    if room.views != [agent.view for agent in room.agents]:
+    for worker in room.number:
+        is_free = worker in room
+        if worker not in unread and is_free != (
+            short_on(kernel, bucket, worker) is None
+        ):
+            faults.append(f"{name}: has {worker.name} room? Not as it is taken to")
+        if is_free == (worker in room.places or worker in room.unplaced):
+            faults.append(f"{name}: {worker.name} is on both sides, or on neither")
+    if room.views != [worker.view for worker in room.agents]:
         faults.append(f"{name}: a router sees other workers than those with room")
 
 

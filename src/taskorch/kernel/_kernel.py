@@ -86,7 +86,7 @@ class Kernel(KernelState):
     change_options: Final = _admission.apply
 
     # Workers, time and memory.
-    add_agent: Final = _control.add
+    add_worker: Final = _control.add
     match: Final = _shortages.match
     note_fault: Final = _ends.note_fault
     beat: Final = _control.beat
@@ -123,7 +123,7 @@ class Kernel(KernelState):
     hold_starts: Final = _standing.hold
     release_starts: Final = _standing.release
     stop_attempt: Final = _standing.stop_attempt
-    own_fact: Final = _standing.own_fact
+    own_event: Final = _standing.own_event
     keep_finished: Final = _standing.keep_finished
     remember_ended: Final = _standing.remember_ended
     forget_ended: Final = _standing.forget_ended

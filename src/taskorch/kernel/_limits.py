@@ -20,7 +20,6 @@ from typing import Any, Final
 from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
 from taskorch.kernel import _queue, _units
 from taskorch.kernel._rows import (
-    AgentRow,
     AllocationRow,
     Bucket,
     Candidates,
@@ -34,6 +33,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     UnitGroup,
     UnitRow,
+    WorkerRow,
     of_quotas,
 )
 from taskorch.kernel._state import MANY, KernelState
@@ -53,12 +53,12 @@ make: Final = Shortage._make
 ONE: Final = 1_000_000
 
 
-def wanted(bucket: Bucket, agent: AgentRow) -> Units:
-    """Return the amounts that *bucket* needs on *agent*: its request, or the default.
+def wanted(bucket: Bucket, worker: WorkerRow) -> Units:
+    """Return the amounts that *bucket* needs on *worker*: its request, or the default.
 
     An elastic request needs its least amounts; any other needs all that it will hold.
     """
-    need = bucket.need or agent.request
+    need = bucket.need or worker.request
     return with_quotas(bucket, need)[0] if bucket.bounds else need
 
 
@@ -99,9 +99,9 @@ def charged(bounds: Iterable[tuple[str, str]], alloc: Units) -> Units:
     return tuple(sorted(found))
 
 
-def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
-    """Return *units* that *owner* takes by hand, plus those of its quotas."""
-    bounds = bounds_of(kernel, (("owner", owner), (f"{SOFT}owner", owner)))
+def charged_by_hand(kernel: KernelState, tenant: str, units: Units) -> Units:
+    """Return *units* that *tenant* takes by hand, plus those of its quotas."""
+    bounds = bounds_of(kernel, (("owner", tenant), (f"{SOFT}owner", tenant)))
     return charged([bound for bound in bounds if bound[1] != TASKS], units)
 
 
@@ -123,41 +123,41 @@ def within_quotas(
     )
 
 
-def of_slots(agent: AgentRow, ahead: int = 0) -> Shortage | None:
-    """Return the shortage of slots on *agent* with *ahead* slots set aside, or None."""
-    free = agent.limit - agent.running - ahead
-    return None if free > 0 else make(("busy", "", 1, free, agent, None, 0, False))
+def of_slots(worker: WorkerRow, ahead: int = 0) -> Shortage | None:
+    """Return the shortage of slots on *worker* with *ahead* set aside, or None."""
+    free = worker.limit - worker.running - ahead
+    return None if free > 0 else make(("busy", "", 1, free, worker, None, 0, False))
 
 
 def of_capacity(
-    agent: AgentRow, need: Units, pools: Container[str] | None = None
+    worker: WorkerRow, need: Units, pools: Container[str] | None = None
 ) -> list[Shortage]:
-    """Return the shortages of *need* in the capacity of *agent*.
+    """Return the shortages of *need* in the capacity of *worker*.
 
     Resources that its capacity does not name come from *pools*; a resource that is in
     neither does not exist.
     """
     shorts: list[Shortage] = []
     for name, units in need:
-        if name in agent.capacity:
-            total, used = agent.capacity[name], agent.used.get(name, 0)
-            group = agent.units.get(name) if agent.units else None
+        if name in worker.capacity:
+            total, used = worker.capacity[name], worker.used.get(name, 0)
+            group = worker.units.get(name) if worker.units else None
             if units > total - used or (group and units > group.most(units)):
-                shorts += _of_amount(name, units, total, used, agent, None, group)
+                shorts += _of_amount(name, units, total, used, worker, None, group)
         elif pools is not None and name not in pools:
-            shorts += _of_amount(name, units, 0, 0, agent)
+            shorts += _of_amount(name, units, 0, 0, worker)
     return shorts
 
 
 def of_pools(
     kernel: KernelState,
     need: Units,
-    agent: AgentRow | None = None,
-    agents: Sequence[AgentRow] = (),
+    worker: WorkerRow | None = None,
+    workers: Sequence[WorkerRow] = (),
 ) -> list[Shortage]:
-    """Return the shortages of *need* in pools, for *agent* or for any worker.
+    """Return the shortages of *need* in pools, for *worker* or for any worker.
 
-    Some of these *agents* may have units of their own: then only amounts are compared.
+    Some of these *workers* may have units of their own: then only amounts are compared.
     """
     shorts: list[Shortage] = []
     for name, units in need:
@@ -166,11 +166,13 @@ def of_pools(
             continue
         group = pool.units
         if group is not None and any(
-            one is not None and name in one.units for one in (agent, *agents)
+            one is not None and name in one.units for one in (worker, *workers)
         ):
             group = None
         if units > pool.total - pool.used or (group and units > group.most(units)):
-            shorts += _of_amount(name, units, pool.total, pool.used, agent, pool, group)
+            shorts += _of_amount(
+                name, units, pool.total, pool.used, worker, pool, group
+            )
     return shorts
 
 
@@ -179,7 +181,7 @@ def _of_amount(
     need: int,
     total: int,
     used: int,
-    agent: AgentRow | None,
+    worker: WorkerRow | None,
     pool: PoolRow | None = None,
     group: UnitGroup | None = None,
 ) -> list[Shortage]:
@@ -190,31 +192,31 @@ def _of_amount(
     is_hopeless = need > total or (group is not None and _units.is_uneven(need))
     if pool is not None and pool.is_quota:
         free = total - used
-        return [make(("quota", name, need, free, agent, pool, 0, is_hopeless))]
+        return [make(("quota", name, need, free, worker, pool, 0, is_hopeless))]
     shorts = []
     if is_hopeless:
         shorts.append(
-            Shortage("too small", name, need, total, agent, pool, is_hopeless=True)
+            Shortage("too small", name, need, total, worker, pool, is_hopeless=True)
         )
     free = max(need, total) - used
     if group is not None and not is_hopeless:
         free = min(free, group.most(need))
     if need > free:
-        shorts.append(make(("too little", name, need, free, agent, pool, 0, False)))
+        shorts.append(make(("too little", name, need, free, worker, pool, 0, False)))
     return shorts
 
 
-def shortage(agent: AgentRow, need: Units) -> Shortage | None:
-    """Return the first resource of *need* that *agent* has too little of, or None."""
-    shorts = of_capacity(agent, need) if agent.capacity else ()
+def shortage(worker: WorkerRow, need: Units) -> Shortage | None:
+    """Return the first resource of *need* that *worker* has too little of, or None."""
+    shorts = of_capacity(worker, need) if worker.capacity else ()
     return shorts[0] if shorts else None
 
 
 def pool_shortage(
-    kernel: KernelState, need: Units, agents: Sequence[AgentRow] = ()
+    kernel: KernelState, need: Units, workers: Sequence[WorkerRow] = ()
 ) -> Shortage | None:
-    """Return the first of *need* that its pool lacks, for any of *agents*, or None."""
-    shorts = of_pools(kernel, need, None, agents)
+    """Return the first of *need* that its pool lacks, for any of *workers*, or None."""
+    shorts = of_pools(kernel, need, None, workers)
     return shorts[0] if shorts else None
 
 
@@ -233,25 +235,27 @@ def lacking(kernel: KernelState, bucket: Bucket, need: Units) -> Shortage | None
 
 
 def place_on(
-    bucket: Bucket, agent: AgentRow, short: Shortage | Place, *, above: bool
+    bucket: Bucket, worker: WorkerRow, short: Shortage | Place, *, above: bool
 ) -> Place:
-    """Return the place where *bucket* waits for the *short* resource of *agent*."""
+    """Return the place where *bucket* waits for the *short* resource of *worker*."""
     share, among = bucket.share, _queue.among
     name = short.name
     if name:
-        place = Place(agent=agent, name=name, need=short.need, above=above)
-        return among(agent.short.setdefault(name, {}), place, share)
+        place = Place(agent=worker, name=name, need=short.need, above=above)
+        return among(worker.short.setdefault(name, {}), place, share)
     if share is None:
-        return agent.slots
-    return among(agent.short.setdefault("", {}), Place(agent=agent), share)
+        return worker.slots
+    return among(worker.short.setdefault("", {}), Place(agent=worker), share)
 
 
-def too_small(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage | None:
-    """Return the resource of which *agent* never has enough for *bucket*, or None."""
+def too_small(
+    kernel: KernelState, bucket: Bucket, worker: WorkerRow
+) -> Shortage | None:
+    """Return the resource of which *worker* never has enough for *bucket*, or None."""
     # Quotas are left out: one that is too small may be raised, so its tasks wait.
-    for need in bucket.need or agent.request:
-        own = of_capacity(agent, (need,), kernel.pools)
-        for short in chain(own, of_pools(kernel, (need,), agent)):
+    for need in bucket.need or worker.request:
+        own = of_capacity(worker, (need,), kernel.pools)
+        for short in chain(own, of_pools(kernel, (need,), worker)):
             if short.is_hopeless:
                 return short
     return None
@@ -259,23 +263,25 @@ def too_small(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage 
 
 def too_small_for(kernel: KernelState, bucket: Bucket, info: Agent) -> Shortage | None:
     """Return the resource of which a worker like *info* never has enough, or None."""
-    return too_small(kernel, bucket, AgentRow(info))
+    return too_small(kernel, bucket, WorkerRow(info))
 
 
 def place_of(short: Shortage) -> str:
     """Return where a resource is short as the end of a sentence."""
     if short.pool is not None:
         return "in the pool"
-    agent = short.agent
-    assert agent is not None  # noqa: S101 - what is too small is a pool or a worker's
-    return f"on worker {agent.name}" if short.name in agent.capacity else "in any pool"
+    worker = short.agent
+    assert worker is not None  # noqa: S101 - what is too small is a pool or a worker's
+    return (
+        f"on worker {worker.name}" if short.name in worker.capacity else "in any pool"
+    )
 
 
 def of_no_pool(kernel: KernelState, name: str) -> str:
     """Return a sentence if no pool or worker has a resource *name*, else ""."""
     known = dict.fromkeys(kernel.pools)
-    for agent in kernel.agents.values():
-        known.update(dict.fromkeys(agent.capacity))
+    for worker in kernel.agents.values():
+        known.update(dict.fromkeys(worker.capacity))
     if name in known or name in kernel.config.unknown:
         return ""
     near = meant(name, known)
@@ -283,8 +289,8 @@ def of_no_pool(kernel: KernelState, name: str) -> str:
     return f"{text}: {near}" if near else text
 
 
-def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
-    """Add *alloc* to the amounts in use of the pools and of *agent*."""
+def acquire(kernel: KernelState, worker: WorkerRow, alloc: Units) -> None:
+    """Add *alloc* to the amounts in use of the pools and of *worker*."""
     for name, units in alloc:
         pool = kernel.pools.get(name)
         if pool is not None:
@@ -293,10 +299,10 @@ def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
             _units.book(kernel, beside, units)
             continue
         # The capacity may change during the attempt, so every resource is counted.
-        agent.used[name] = agent.used.get(name, 0) + units
+        worker.used[name] = worker.used.get(name, 0) + units
 
 
-def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
+def release(kernel: KernelState, worker: WorkerRow, alloc: Units) -> None:
     """Subtract *alloc* from the amounts in use, and wake the waiting buckets."""
     if kernel.holders:
         kernel.growing = True
@@ -314,9 +320,9 @@ def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
                 if places:
                     _queue.wake_some(kernel, places)
             continue
-        agent.used[name] -= units
-        if name in agent.short:
-            _queue.wake_some(kernel, agent.short[name])
+        worker.used[name] -= units
+        if name in worker.short:
+            _queue.wake_some(kernel, worker.short[name])
 
 
 def _waiting_for(row: PoolRow) -> list[dict[Any, Place]]:
@@ -397,14 +403,14 @@ def apply(
     _units.of_pools(kernel, totals, named)
     for name, _ in totals:
         pools[name].owed = max(0, pools[name].used - pools[name].total)
-    kernel.agents_version += 1
+    kernel.workers_version += 1
     _queue.unpark_all(kernel)
 
 
 def _held(kernel: KernelState, name: str) -> int:
     """Return the amount of *name* that was granted while it had no pool."""
     holders = (*kernel.agents.values(), kernel.by_hand)
-    return sum(agent.used.get(name, 0) for agent in holders)
+    return sum(worker.used.get(name, 0) for worker in holders)
 
 
 # -- allocations by hand: taken from the pools, and given back -------------------------
@@ -478,19 +484,19 @@ def released(kernel: KernelState, event: ResourcesReleased, _now: int) -> None:
 def grant(
     kernel: KernelState,
     allocation_id: str,
-    owner: str,
+    tenant: str,
     units: Units,
     now: int,
     named: HeldUnits = (),
 ) -> AllocationRow:
-    """Give *owner* the *units*, some of which are *named*."""
-    alloc = charged_by_hand(kernel, owner, units)
+    """Give *tenant* the *units*, some of which are *named*."""
+    alloc = charged_by_hand(kernel, tenant, units)
     alloc += _units.held(kernel, kernel.by_hand, named)
-    row = AllocationRow(allocation_id, owner, alloc, now)
+    row = AllocationRow(allocation_id, tenant, alloc, now)
     kernel.allocations[allocation_id] = row
     acquire(kernel, kernel.by_hand, alloc)
     if kernel.shares is not None:
-        _queue.hold(kernel, kernel.shares.of(owner), alloc, 0)
+        _queue.hold(kernel, kernel.shares.of(tenant), alloc, 0)
     return row
 
 
@@ -525,24 +531,24 @@ def _in_use(kernel: KernelState, units: Units) -> Units:
 TIMES: Final = 4
 
 
-def short_on(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage | None:
-    """Return the first shortage on *agent* itself for a task of *bucket*.
+def short_on(kernel: KernelState, bucket: Bucket, worker: WorkerRow) -> Shortage | None:
+    """Return the first shortage on *worker* itself for a task of *bucket*.
 
     An allocator may grant less of the pools than is asked for, unless it is rigid: then
     the grant must fit.
     """
-    short = of_slots(agent)
-    if short is None and agent.capacity:
-        need = wanted(bucket, agent)
+    short = of_slots(worker)
+    if short is None and worker.capacity:
+        need = wanted(bucket, worker)
         if not kernel.rigid:
             need = tuple([pair for pair in need if pair[0] not in kernel.pools])
-        short = shortage(agent, need)
+        short = shortage(worker, need)
     return short
 
 
-def success_rate(bucket: Bucket, agent: AgentRow) -> float:
-    """Return the rate at which *agent* completes tasks of *bucket*, by its record."""
-    return agent.view.performance(bucket.spec.type).success_rate
+def success_rate(bucket: Bucket, worker: WorkerRow) -> float:
+    """Return the rate at which *worker* completes tasks of *bucket*, by its record."""
+    return worker.view.performance(bucket.spec.type).success_rate
 
 
 def candidates(
@@ -560,12 +566,12 @@ def candidates(
     return room.without([a for a in room if (bucket.need or a.request) in shorts])
 
 
-def needs_on(bucket: Bucket, agents: Candidates) -> tuple[Units, ...]:
-    """Return the different needs of a task of *bucket* on *agents*."""
+def needs_on(bucket: Bucket, workers: Candidates) -> tuple[Units, ...]:
+    """Return the different needs of a task of *bucket* on *workers*."""
     if len(bucket.needs) == 1:
         # Every worker has the same need, if there are any workers.
-        return bucket.needs if len(agents) else ()
-    return tuple(dict.fromkeys([bucket.need or agent.request for agent in agents]))
+        return bucket.needs if len(workers) else ()
+    return tuple(dict.fromkeys([bucket.need or worker.request for worker in workers]))
 
 
 def look(kernel: KernelState, bucket: Bucket) -> Room:
@@ -573,15 +579,15 @@ def look(kernel: KernelState, bucket: Bucket) -> Room:
     room, moved = bucket.room, kernel.moved
     unread = room.read - kernel.moved_before
     if room.read < 0 and len(room.number) > 1:
-        for agent in room.number:
-            agent.watched = True
+        for worker in room.number:
+            worker.watched = True
     if unread < 0 or len(moved) - unread > len(room.number):
-        for agent in room.number:
-            _weigh(kernel, bucket, agent)
+        for worker in room.number:
+            _weigh(kernel, bucket, worker)
     elif unread < len(moved):
-        for agent in moved[unread:]:
-            if agent in room.number:
-                _weigh(kernel, bucket, agent)
+        for worker in moved[unread:]:
+            if worker in room.number:
+                _weigh(kernel, bucket, worker)
     # A single worker is looked at each time, so its changes need not be noted.
     if len(room.number) > 1:
         room.read = kernel.moved_before + len(moved)
@@ -596,32 +602,32 @@ def forget_moves(kernel: KernelState) -> None:
         kernel.moved.clear()
 
 
-def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
-    """Update whether *agent*, which matches *bucket*, has room now."""
+def _weigh(kernel: KernelState, bucket: Bucket, worker: WorkerRow) -> None:
+    """Update whether *worker*, which matches *bucket*, has room now."""
     room = bucket.room
-    room.places.pop(agent, None)
-    short = short_on(kernel, bucket, agent)
+    room.places.pop(worker, None)
+    short = short_on(kernel, bucket, worker)
     if short is None:
-        room.unplaced.pop(agent, None)
-        room.enter(agent)
+        room.unplaced.pop(worker, None)
+        room.enter(worker)
     else:
-        room.unplaced[agent] = short
-        room.leave(agent)
-    if kernel.config.waits_for_better and agent.failed:
-        if success_rate(bucket, agent) * TIMES < 1:
-            room.failing[agent] = None
+        room.unplaced[worker] = short
+        room.leave(worker)
+    if kernel.config.waits_for_better and worker.failed:
+        if success_rate(bucket, worker) * TIMES < 1:
+            room.failing[worker] = None
         else:
-            room.failing.pop(agent, None)
+            room.failing.pop(worker, None)
 
 
-def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
-    """Return the busy worker that a task of *bucket* waits for rather than use *agent*.
+def better_than(bucket: Bucket, worker: WorkerRow) -> WorkerRow | None:
+    """Return the busy worker that a task of *bucket* prefers to *worker* and awaits.
 
     A worker that fails at once is always free, so it would get every task for which the
     others have no room. So, if the router asks for it, a task waits for a worker that
     is four times as likely to complete it; return None if there is none.
     """
-    rate = success_rate(bucket, agent)
+    rate = success_rate(bucket, worker)
     if rate * TIMES >= 1:
         return None
     return next(
@@ -636,7 +642,7 @@ def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
     )
 
 
-def worse(bucket: Bucket, among: Candidates) -> list[AgentRow]:
+def worse(bucket: Bucket, among: Candidates) -> list[WorkerRow]:
     """Return the candidates *among* which a task of *bucket* does not go to.
 
     It waits for a busy worker instead: see `better_than`, for each of them.
@@ -647,15 +653,15 @@ def worse(bucket: Bucket, among: Candidates) -> list[AgentRow]:
         return []
     enough, best = TIMES * max(rates.values()), 0.0
     for busy in (room.places, room.unplaced):
-        for agent in busy:
-            if best <= enough and agent.limit <= agent.running > agent.leaked:
-                best = max(best, success_rate(bucket, agent))
-    return [agent for agent, rate in rates.items() if best > TIMES * rate]
+        for worker in busy:
+            if best <= enough and worker.limit <= worker.running > worker.leaked:
+                best = max(best, success_rate(bucket, worker))
+    return [worker for worker, rate in rates.items() if best > TIMES * rate]
 
 
-def wait_at_agents(
+def wait_at_workers(
     bucket: Bucket, row: TaskRow, *, above: bool
-) -> Mapping[AgentRow, Place]:
+) -> Mapping[WorkerRow, Place]:
     """Return the places where *bucket* waits at its workers without room.
 
     The bucket, whose head is *row*, is entered there; *above* says if it is above a
@@ -665,10 +671,10 @@ def wait_at_agents(
     head = (row.key, row.seq)
     if room.since is not None and (head < room.since or above != room.above):
         room.unplaced.update(room.places)
-    for agent, short in room.unplaced.items():
-        place = place_on(bucket, agent, short, above=above)
+    for worker, short in room.unplaced.items():
+        place = place_on(bucket, worker, short, above=above)
         place.add(bucket, row)
-        room.places[agent] = place
+        room.places[worker] = place
     room.unplaced.clear()
     room.since, room.above = head, above
     return room.places

@@ -18,7 +18,6 @@ from taskorch.kernel._rows import (
     FEW,
     NOWHERE,
     UNLIMITED,
-    AgentRow,
     Bucket,
     Entry,
     LockRow,
@@ -32,6 +31,7 @@ from taskorch.kernel._rows import (
     Timed,
     Timer,
     WindowRow,
+    WorkerRow,
     without_quotas,
 )
 from taskorch.kernel._state import (
@@ -84,7 +84,7 @@ def arm(
 def is_alive(timer: Timer) -> bool:
     """Return whether *timer* still has an effect."""
     when, _, kind, row, attempt = timer
-    if isinstance(row, AgentRow):
+    if isinstance(row, WorkerRow):
         breakers = row.breakers.values() if kind == BREAKER else ()
         return (kind == LEASE and row.lease_due_ns == when and not row.lost) or any(
             one.state == "open" and one.until_ns == when for one in breakers
@@ -184,15 +184,15 @@ def park(
     bucket: Bucket,
     row: TaskRow,
     places: Iterable[Place] = (),
-    at_agents: Mapping[AgentRow, Place] = NOWHERE,
+    at_workers: Mapping[WorkerRow, Place] = NOWHERE,
 ) -> None:
     """Park *bucket*, whose head is *row*, until one of *places* has room.
 
-    It also waits at the places *at_agents*, where it is entered already.
+    It also waits at the places *at_workers*, where it is entered already.
     """
     bucket.entry = None
     bucket.parked = tuple(places)
-    bucket.at_agents = at_agents
+    bucket.at_workers = at_workers
     kernel.parked[bucket] = None
     for place in bucket.parked:
         place.add(bucket, row)
@@ -205,7 +205,7 @@ def wait_at(
 ) -> None:
     """Park *bucket*, whose head is *row*, until *pool* has *need*, which it lacks."""
     park(kernel, bucket, row, (place_at(bucket, pool, need),))
-    if bucket.agents_version < 0:
+    if bucket.workers_version < 0:
         kernel.parked_any[bucket] = None
     turn_away(kernel, bucket, row)
 
@@ -322,7 +322,7 @@ def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         return
     for place in places:
         place.add(bucket, row)
-    if bucket.at_agents:
+    if bucket.at_workers:
         bucket.room.since = (row.key, row.seq)
     if bucket.above is not None:
         enter_above(kernel, bucket, row)
@@ -342,7 +342,7 @@ def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
 
 def waits_for_policy(bucket: Bucket) -> bool:
     """Return whether a policy, and no lack of room, made *bucket* wait."""
-    return bucket.agents_version < 0 or bucket.refusal != ""
+    return bucket.workers_version < 0 or bucket.refusal != ""
 
 
 # -- the queue: tasks come into their buckets and leave them ---------------------------
@@ -386,7 +386,7 @@ def add_limit(kernel: KernelState, limit: StartLimit) -> None:
     kernel.limits = tuple(limits)
     look_whom(kernel, limit)
     # The direct routes of buckets were chosen without this limit.
-    kernel.agents_version += 1
+    kernel.workers_version += 1
     unpark_all(kernel)
 
 
@@ -469,7 +469,7 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     if kernel.holders:
         # The removed task may have contended with running elastic attempts.
         kernel.growing = True
-    if kernel.backfill is not None:
+    if kernel.reserving is not None:
         # The removed task may have kept others from passing.
         ask_again(kernel)
     bucket = row.bucket
@@ -524,6 +524,6 @@ def unpark_all(kernel: KernelState) -> None:
         reopen(kernel, bucket)
     kernel.growing = bool(kernel.holders)
     if kernel.shares is not None:
-        for share in kernel.shares.by_owner.values():
+        for share in kernel.shares.by_tenant.values():
             look_again(kernel, share)
     ask_again(kernel)

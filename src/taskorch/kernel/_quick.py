@@ -24,13 +24,13 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._rows import (
-    AgentRow,
     Bucket,
     Entry,
     RowExtra,
     Share,
     SharedTime,
     TaskRow,
+    WorkerRow,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import EWMA_WEIGHT
@@ -158,7 +158,7 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
     row.named = named
     row.run = run
     known = (
-        bucket.checked == kernel.agents_version
+        bucket.checked == kernel.workers_version
         and not kernel.watched
         and not kernel.workflows
         and bucket.share is None
@@ -230,22 +230,22 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
 
     A late result, of an attempt that is not the current one, does not count.
     """
-    extra, agent = row.extra, row.agent
+    extra, worker = row.extra, row.agent
     if (
         row.attempt != attempt
         or row.state is not _RUNNING
-        or agent is None
+        or worker is None
         or row.bucket.limits
-        or (extra is not None and _changes_more(kernel, extra, agent))
+        or (extra is not None and _changes_more(kernel, extra, worker))
     ):
         return _attempts.end(kernel, row, attempt, "completed", now)
     kernel.running -= 1
     kernel.active -= 1
     kernel.completed += 1
-    agent.running -= 1
-    agent.completed += 1
-    if agent.watched:
-        kernel.moved.append(agent)
+    worker.running -= 1
+    worker.completed += 1
+    if worker.watched:
+        kernel.moved.append(worker)
     row.state = _COMPLETED
     row.ended_ns = now
     bucket = row.bucket
@@ -256,9 +256,9 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         # The extra fields were for a timeout, a date or the like: nobody asks for them
         # now.
         row.extra = None
-    record = agent.records.get(bucket.spec.type)
+    record = worker.records.get(bucket.spec.type)
     if record is None:
-        record = kernel.record(agent, bucket.spec.type)
+        record = kernel.record(worker, bucket.spec.type)
     # This is the body of `Record.add`.
     if record.completed:
         record.latency_ns += EWMA_WEIGHT * (now - started - record.latency_ns)
@@ -270,19 +270,19 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))
     if row.alloc:
         kernel.holders.pop(row, None)
-        _limits.release(kernel, agent, row.alloc)
+        _limits.release(kernel, worker, row.alloc)
         row.alloc = ()
-    if agent.slots.heap:
-        _queue.wake(kernel, agent.slots)
+    if worker.slots.heap:
+        _queue.wake(kernel, worker.slots)
     if kernel.vetoed or kernel.parked_any:
         _queue.ask_again(kernel)
     kernel.seq += 1
     if kernel.tell_completed:
         assert kernel.sink is not None  # noqa: S101 - set with tell_completed
-        fact = TaskCompleted(
-            kernel.seq, now, row.id, attempt, agent.name, now - started
+        event = TaskCompleted(
+            kernel.seq, now, row.id, attempt, worker.name, now - started
         )
-        kernel.sink.append((fact, row.cargo))
+        kernel.sink.append((event, row.cargo))
     links = row.links
     if links is not None:
         links.parents = ()
@@ -297,13 +297,13 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     return True
 
 
-def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
+def _changes_more(kernel: KernelState, extra: RowExtra, worker: WorkerRow) -> bool:
     """Return whether the end of a running attempt has more effects because of *extra*.
 
     The history of a task before its attempt is in its `past`, and any further duty of
     the attempt is a reason to `stop`: see `check_attempts`.
     """
-    if kernel.has_accounts or kernel.leaked or not agent.is_plain:
+    if kernel.has_accounts or kernel.leaked or not worker.is_plain:
         return True
     return bool(
         extra.past is not None
@@ -324,14 +324,14 @@ def complete_for_next(  # noqa: C901 - written out for speed
         The next task, which is not among the `starts`; None if this short way does not
     apply, and then nothing has been done.
     """
-    bucket, agent, heap = row.bucket, row.agent, kernel.open
+    bucket, worker, heap = row.bucket, row.agent, kernel.open
     if (
         len(heap) != 1
         or heap[0] is not bucket.entry
         or bucket.heap
         or bucket.caller is not None
-        or bucket.route is not agent
-        or bucket.route_version != kernel.agents_version
+        or bucket.route is not worker
+        or bucket.route_version != kernel.workers_version
         or bucket.spec.timeout_ns is not None
     ):
         # The short way does not apply: the start of the next task may have more
@@ -346,8 +346,8 @@ def complete_for_next(  # noqa: C901 - written out for speed
     ):
         # The end of this one has more effects, as in `complete`.
         return None
-    assert agent is not None  # noqa: S101 - it runs
-    if agent.slots.heap or agent.running > agent.limit:
+    assert worker is not None  # noqa: S101 - it runs
+    if worker.slots.heap or worker.running > worker.limit:
         return None
     if (
         kernel.running != kernel.concurrency
@@ -367,13 +367,13 @@ def complete_for_next(  # noqa: C901 - written out for speed
         return None
     # This follows `complete`.
     kernel.completed += 1
-    agent.completed += 1
+    worker.completed += 1
     row.state = _COMPLETED
     row.ended_ns = now
     started = row.started_ns
-    record = agent.records.get(bucket.spec.type)
+    record = worker.records.get(bucket.spec.type)
     if record is None:
-        record = kernel.record(agent, bucket.spec.type)
+        record = kernel.record(worker, bucket.spec.type)
     if record.completed:
         record.latency_ns += EWMA_WEIGHT * (now - started - record.latency_ns)
     else:
@@ -384,10 +384,10 @@ def complete_for_next(  # noqa: C901 - written out for speed
     type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))
     kernel.seq += 1
     if kernel.tell_completed and kernel.sink is not None:
-        fact = TaskCompleted(
-            kernel.seq, now, row.id, attempt, agent.name, now - started
+        event = TaskCompleted(
+            kernel.seq, now, row.id, attempt, worker.name, now - started
         )
-        kernel.sink.append((fact, row.cargo))
+        kernel.sink.append((event, row.cargo))
     finished = kernel.finished
     finished.append(row)
     if len(finished) > kernel.keep:
@@ -399,7 +399,7 @@ def complete_for_next(  # noqa: C901 - written out for speed
     following.state = _RUNNING
     following.started_ns = now
     following.attempt += 1
-    following.agent = agent
+    following.agent = worker
     following.reason = bucket.route_reason
     kernel.seq += 1
     if kernel.tell_started:
@@ -424,11 +424,11 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
         _attempts.serve_returning(kernel, now)
     heap = kernel.open
     concurrency = kernel.concurrency
-    backfill = kernel.backfill
+    reserving = kernel.reserving
     # (mypyc 2.4 fails to compile this as the condition of the loop.)
     while True:
         if not (
-            (backfill is not None and _backfill.again(kernel, backfill, now))
+            (reserving is not None and _backfill.again(kernel, reserving, now))
             or (heap and kernel.running < concurrency and not kernel.paused)
             or (kernel.above and _limits.turn(kernel))
         ):
@@ -456,13 +456,13 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
             if bucket.caller is not None:
                 _queue.pass_on(kernel, bucket)
             continue
-        agent = bucket.route
-        if agent is None or bucket.route_version != kernel.agents_version:
+        worker = bucket.route
+        if worker is None or bucket.route_version != kernel.workers_version:
             _dispatch.place(kernel, bucket, row, now)
             continue
-        if agent.running >= agent.limit:
-            _queue.park(kernel, bucket, row, (agent.slots,))
+        if worker.running >= worker.limit:
+            _queue.park(kernel, bucket, row, (worker.slots,))
             continue
-        _dispatch.start(kernel, row, agent, (), now, bucket.route_reason)
+        _dispatch.start(kernel, row, worker, (), now, bucket.route_reason)
     if kernel.growing and not kernel.paused:
         _dispatch.grow(kernel, now)

@@ -70,7 +70,7 @@ class Rates(TimedLimit):
         place = _queue.among(rate.short, place, bucket.share)
         # Every worker is the same here, since only the token is missing.
         _queue.park(kernel, bucket, row, (place, *beyond))
-        if bucket.agents_version < 0:
+        if bucket.workers_version < 0:
             kernel.parked_any[bucket] = None
         return True
 

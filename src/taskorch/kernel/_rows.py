@@ -177,7 +177,7 @@ class TaskRow:
         #: The number of its latest attempt; 0 before the first.
         self.attempt: int = 0
         #: The worker of its latest attempt. Checked: `check_books`.
-        self.agent: AgentRow | None = None
+        self.agent: WorkerRow | None = None
         #: The reason for this worker.
         self.reason: str = ""
         #: The units that it holds, in millionths: none while it is QUEUED, or has
@@ -511,7 +511,7 @@ class BreakerRow:
         self.passed: int = 0
 
 
-class AgentRow:
+class WorkerRow:
     """The state of one worker."""
 
     __slots__ = (
@@ -550,14 +550,14 @@ class AgentRow:
         #: Its own named units, by resource. Checked: `check_units`.
         self.units: dict[str, UnitGroup] = {}
         #: True if it has never had a lease or a breaker: then only its slots count its
-        #: attempts. Checked: `check_agent`.
+        #: attempts. Checked: `check_worker`.
         self.is_plain: bool = True
         self.describe(info)
         #: The amounts of its capacity in use, with those of leaked attempts. Checked:
-        #: `check_agent`.
+        #: `check_worker`.
         self.used: dict[str, int] = {}
         #: True if it gets no work until it joins again, and runs nothing. Checked:
-        #: `check_agent`.
+        #: `check_worker`.
         self.lost: bool = False
         #: The reason why it gets no new work though it is there, or "".
         self.draining: str = ""
@@ -577,7 +577,7 @@ class AgentRow:
         #: For a worker with a lease: its attempts, and when it last named each.
         #: Checked: `check_leases`.
         self.seen: dict[TaskRow, int] = {}
-        #: Slots taken here, those of leaked attempts too. Checked: `check_agent`.
+        #: Slots taken here, those of leaked attempts too. Checked: `check_worker`.
         self.running: int = 0
         #: How many attempts have completed here.
         self.completed: int = 0
@@ -608,12 +608,12 @@ class AgentRow:
         """Set the fields that follow from *info*, whenever the worker joins."""
         #: Its latest description.
         self.info: Agent = info
-        #: The number of its slots. Checked: `check_agent`.
+        #: The number of its slots. Checked: `check_worker`.
         self.limit: int = (
             UNLIMITED if info.max_concurrency is None else info.max_concurrency
         )
         #: Its capacity, a bound for the resources that it names only. Checked:
-        #: `check_agent`.
+        #: `check_worker`.
         self.capacity: dict[str, int] = (
             {} if info.capacity is None else dict(info.capacity.units)
         )
@@ -763,10 +763,10 @@ class UnitRow(PoolRow):
 
     __slots__ = ("agent", "group", "resource", "unit")
 
-    def __init__(self, agent: str, resource: str, unit: str) -> None:
-        super().__init__(f"{UNIT}{agent!r}:{resource!r}:{unit!r}", 0)
+    def __init__(self, worker: str, resource: str, unit: str) -> None:
+        super().__init__(f"{UNIT}{worker!r}:{resource!r}:{unit!r}", 0)
         #: The worker whose own unit it is; "" for a unit of a pool.
-        self.agent: str = agent
+        self.agent: str = worker
         #: The resource of the unit.
         self.resource: str = resource
         #: Its name.
@@ -781,9 +781,9 @@ class UnitGroup:
 
     __slots__ = ("owner", "resource", "units")
 
-    def __init__(self, owner: PoolRow | AgentRow, resource: str) -> None:
+    def __init__(self, owner: PoolRow | WorkerRow, resource: str) -> None:
         #: The pool or worker with these units.
-        self.owner: PoolRow | AgentRow = owner
+        self.owner: PoolRow | WorkerRow = owner
         #: The resource of the units.
         self.resource: str = resource
         #: The units by name, in the order in which they were named. Checked:
@@ -822,7 +822,7 @@ class UnitGroup:
 
     def enlarge(self, units: int) -> None:
         """Add *units*, which may be negative, to the total."""
-        if isinstance(self.owner, AgentRow):
+        if isinstance(self.owner, WorkerRow):
             self.owner.capacity[self.resource] += units
         else:
             self.owner.total += units
@@ -834,7 +834,7 @@ def _used(row: PoolRow) -> int:
 
 def name_units(
     beside: dict[str, PoolRow],
-    owner: PoolRow | AgentRow,
+    owner: PoolRow | WorkerRow,
     resource: str,
     names: tuple[str, ...] | None,
 ) -> None:
@@ -843,14 +843,14 @@ def name_units(
     A holder of a removed unit keeps it; until it is given back, the unit counts as in
     use. So a name that comes back is free once its holder has ended.
     """
-    agent = owner.name if isinstance(owner, AgentRow) else ""
-    before = owner.units.get(resource) if isinstance(owner, AgentRow) else owner.units
+    worker = owner.name if isinstance(owner, WorkerRow) else ""
+    before = owner.units.get(resource) if isinstance(owner, WorkerRow) else owner.units
     group = before or UnitGroup(owner, resource)
     for unit in group.units.values():
         unit.total = 0
     group.units = {}
     for name in names or ():
-        unit = UnitRow(agent, resource, name)
+        unit = UnitRow(worker, resource, name)
         row = beside.setdefault(unit.name, unit)
         assert isinstance(row, UnitRow)  # noqa: S101 - by its name
         row.total, row.group = WHOLE, group
@@ -962,7 +962,7 @@ class Shortage(NamedTuple):
     have: int = 0
     #: The worker with the shortage, of which any one is enough; None if it is the same
     #: on all.
-    agent: AgentRow | None = None
+    agent: WorkerRow | None = None
     #: The pool, if the shortage is not of a worker.
     pool: PoolRow | None = None
     #: The time in ns at which it passes by itself; 0 if unknown.
@@ -989,14 +989,14 @@ class Place:
     def __init__(
         self,
         *,
-        agent: AgentRow | None = None,
+        agent: WorkerRow | None = None,
         pool: PoolRow | None = None,
         name: str = "",
         need: int = 0,
         above: bool = False,
     ) -> None:
         #: The worker whose slots or capacity are short; excludes `pool`.
-        self.agent: AgentRow | None = agent
+        self.agent: WorkerRow | None = agent
         #: The pool that is short, if it is not a worker's capacity.
         self.pool: PoolRow | None = pool
         #: The resource, or "" for slots.
@@ -1019,11 +1019,11 @@ class Place:
             return pool.total - pool.used >= self.need and (
                 units is None or units.most(self.need) >= self.need
             )
-        agent = self.agent
-        assert agent is not None  # noqa: S101 - a place is of a worker or of a pool
+        worker = self.agent
+        assert worker is not None  # noqa: S101 - a place is of a worker or of a pool
         if not self.name:
-            return agent.running < agent.limit
-        return agent.has(self.name, self.need)
+            return worker.running < worker.limit
+        return worker.has(self.name, self.need)
 
     def add(self, bucket: Bucket, row: TaskRow) -> None:
         """Make *bucket* wait here, in the order of its head *row*."""
@@ -1070,53 +1070,53 @@ class Candidates:
 
     def __init__(
         self,
-        number: Mapping[AgentRow, int],
-        agents: list[AgentRow],
+        number: Mapping[WorkerRow, int],
+        workers: list[WorkerRow],
         views: list[AgentView],
     ) -> None:
         #: The order number of each worker that matches. Checked: `check_room`.
-        self.number: Mapping[AgentRow, int] = number
+        self.number: Mapping[WorkerRow, int] = number
         #: The workers that the task may go to, in that order. Checked: `check_room`.
-        self.agents: list[AgentRow] = agents
+        self.agents: list[WorkerRow] = workers
         #: The same workers for policies. Checked: `check_room`.
         self.views: list[AgentView] = views
 
     def __len__(self) -> int:
         return len(self.agents)
 
-    def __iter__(self) -> Iterator[AgentRow]:
+    def __iter__(self) -> Iterator[WorkerRow]:
         return iter(self.agents)
 
-    def __getitem__(self, at: int) -> AgentRow:
+    def __getitem__(self, at: int) -> WorkerRow:
         return self.agents[at]
 
-    def __contains__(self, agent: AgentRow) -> bool:
-        at = self._place(agent) if agent in self.number else len(self.agents)
-        return at < len(self.agents) and self.agents[at] is agent
+    def __contains__(self, worker: WorkerRow) -> bool:
+        at = self._place(worker) if worker in self.number else len(self.agents)
+        return at < len(self.agents) and self.agents[at] is worker
 
-    def enter(self, agent: AgentRow) -> None:
-        """Add the matching *agent*."""
-        if agent not in self:
-            at = self._place(agent)
-            self.agents.insert(at, agent)
-            self.views.insert(at, agent.view)
+    def enter(self, worker: WorkerRow) -> None:
+        """Add the matching *worker*."""
+        if worker not in self:
+            at = self._place(worker)
+            self.agents.insert(at, worker)
+            self.views.insert(at, worker.view)
 
-    def leave(self, agent: AgentRow) -> None:
-        """Remove *agent*."""
-        if agent in self:
-            at = self._place(agent)
+    def leave(self, worker: WorkerRow) -> None:
+        """Remove *worker*."""
+        if worker in self:
+            at = self._place(worker)
             del self.agents[at], self.views[at]
 
-    def without(self, agents: Iterable[AgentRow]) -> Candidates:
-        """Return all candidates but *agents*."""
+    def without(self, workers: Iterable[WorkerRow]) -> Candidates:
+        """Return all candidates but *workers*."""
         rest = Candidates(self.number, self.agents.copy(), self.views.copy())
-        for agent in agents:
-            rest.leave(agent)
+        for worker in workers:
+            rest.leave(worker)
         return rest
 
-    def _place(self, agent: AgentRow) -> int:
+    def _place(self, worker: WorkerRow) -> int:
         number = self.number
-        return bisect_left(self.agents, number[agent], key=number.__getitem__)
+        return bisect_left(self.agents, number[worker], key=number.__getitem__)
 
 
 class Room(Candidates):
@@ -1127,23 +1127,23 @@ class Room(Candidates):
 
     __slots__ = ("above", "failing", "places", "read", "since", "unplaced")
 
-    def __init__(self, agents: Iterable[AgentRow]) -> None:
-        super().__init__({agent: at for at, agent in enumerate(agents)}, [], [])
+    def __init__(self, workers: Iterable[WorkerRow]) -> None:
+        super().__init__({worker: at for at, worker in enumerate(workers)}, [], [])
         #: How much of `KernelState.moved` it has read; -1: nothing. Checked:
         #: `check_room`.
         self.read: int = -1
         #: The workers without room where the bucket waits, each with its place. None of
-        #: them is among the `agents`. Checked: `check_room`.
-        self.places: dict[AgentRow, Place] = {}
+        #: them is among the `workers`. Checked: `check_room`.
+        self.places: dict[WorkerRow, Place] = {}
         #: The workers without room where it does not wait yet, and the shortage there.
         #: Checked: `check_room`.
-        self.unplaced: dict[AgentRow, Shortage | Place] = {}
+        self.unplaced: dict[WorkerRow, Shortage | Place] = {}
         #: Key and number of the head that was last entered there: no entry is later.
         #: The last field says whether that was above a soft quota.
         self.since: tuple[Any, int] | None = None
         self.above: bool = False
         #: The workers that mostly fail at its type of task, if that matters.
-        self.failing: dict[AgentRow, None] = {}
+        self.failing: dict[WorkerRow, None] = {}
 
 
 @attrs.define(eq=False)
@@ -1151,7 +1151,7 @@ class Leak:
     """Resources that an attempt that did not stop still holds."""
 
     #: The worker of the attempt. Checked: `check_books`.
-    agent: AgentRow
+    agent: WorkerRow
     #: The units that it holds, which are not in its row any more. Checked:
     #: `check_books`.
     alloc: Units
@@ -1179,14 +1179,14 @@ class Reservation:
     row: TaskRow
     #: The worker where it is expected to start; None if the time is unknown, so on any
     #: worker.
-    agent: AgentRow | None
+    agent: WorkerRow | None
     #: The time in ns at which it is expected to start.
     start_ns: int | None
     #: The amount that the task leaves to others then, of each thing that it needs.
     spare: Mapping[ResourceKey, int]
 
 
-class Backfilling:
+class Reserving:
     """State of backfill scheduling: see `_backfill`."""
 
     __slots__ = ("is_more", "moment", "passed_at", "reserved", "under_way")
@@ -1213,14 +1213,14 @@ class AllocationRow:
     def __init__(
         self,
         id: str,  # noqa: A002 - as of a task
-        owner: str,
+        tenant: str,
         alloc: Units,
         since_ns: int,
     ) -> None:
         #: The id for its release.
         self.id: str = id
         #: The tenant that holds it. Checked: `check_shares`.
-        self.owner: str = owner
+        self.owner: str = tenant
         #: The units that it holds, with those of quotas. Checked: `check_books`.
         self.alloc: Units = alloc
         #: The time at which it was granted.
@@ -1240,14 +1240,14 @@ class Claim:
     def __init__(
         self,
         id: str,  # noqa: A002 - as of a task
-        owner: str,
+        tenant: str,
         units: Units,
         cargo: Any = None,
     ) -> None:
         #: The id of the allocation that it becomes.
         self.id: str = id
         #: The tenant that asks.
-        self.owner: str = owner
+        self.owner: str = tenant
         #: The units that are asked for.
         self.units: Units = units
         #: An object of the driver, which is told of the grant.
@@ -1383,8 +1383,7 @@ class Bucket:
     __slots__ = (
         "above",
         "agents",
-        "agents_version",
-        "at_agents",
+        "at_workers",
         "bounds",
         "caller",
         "carried",
@@ -1419,6 +1418,7 @@ class Bucket:
         "stale",
         "type_row",
         "verdict",
+        "workers_version",
     )
 
     def __init__(self, spec: Spec, type_row: TypeRow, number: int = 0) -> None:
@@ -1457,7 +1457,7 @@ class Bucket:
         self.parked: tuple[Place, ...] | None = None
         #: The places where it waits for room at its workers, while it is `parked`.
         #: Checked: `check_places`.
-        self.at_agents: Mapping[AgentRow, Place] = NOWHERE
+        self.at_workers: Mapping[WorkerRow, Place] = NOWHERE
         #: The place that woke it, and must wake the next bucket after this one; None
         #: while it is `parked`. Checked: `check_parking`, `check_places`.
         self.caller: Place | None = None
@@ -1473,15 +1473,15 @@ class Bucket:
         #: or "". Checked: `check_parking`.
         self.refusal: str = ""
         #: The workers that match.
-        self.matching: list[AgentRow] = []
+        self.matching: list[WorkerRow] = []
         #: The matching workers that are large enough.
-        self.agents: list[AgentRow] = []
+        self.agents: list[WorkerRow] = []
         #: The different needs of its tasks on these.
         self.needs: tuple[Units, ...] = ()
         #: The workers with room. Checked: `check_room`.
         self.room: Room = Room(())
         #: The version of workers that they hold for; -1 if they cannot be kept.
-        self.agents_version: int = -1
+        self.workers_version: int = -1
         #: True if nothing but slots and quotas limits its tasks, on one worker: then
         #: policies may give it a `route`.
         self.is_plain: bool = False
@@ -1500,9 +1500,9 @@ class Bucket:
         #: The version of workers for which one is known that can do its tasks.
         self.checked: int = -1
         #: The worker, if router and allocator need not be asked again.
-        self.route: AgentRow | None = None
+        self.route: WorkerRow | None = None
         #: The same worker, if tasks hold units of quotas and nothing else.
-        self.quota_route: AgentRow | None = None
+        self.quota_route: WorkerRow | None = None
         #: The version for which a route holds.
         self.route_version: int = -1
         #: The reason for that worker.
@@ -1519,7 +1519,7 @@ class Bucket:
 
     def places(self) -> list[Place]:
         """Return the places where the bucket waits for room."""
-        return [*(self.parked or ()), *self.at_agents.values()]
+        return [*(self.parked or ()), *self.at_workers.values()]
 
     def push(self, row: TaskRow) -> bool:
         """Add *row*; return whether it may be the first now."""
@@ -1588,7 +1588,7 @@ class Bucket:
 
 
 #: The places of a bucket that does not wait for its workers.
-NOWHERE: Final[Mapping[AgentRow, Place]] = MappingProxyType({})
+NOWHERE: Final[Mapping[WorkerRow, Place]] = MappingProxyType({})
 
 
 class Share:
@@ -1611,9 +1611,9 @@ class Share:
         "standing",
     )
 
-    def __init__(self, owner: str | None, number: int) -> None:
+    def __init__(self, tenant: str | None, number: int) -> None:
         #: The tenant; None for all tasks without one.
-        self.owner: str | None = owner
+        self.owner: str | None = tenant
         #: The number of the share: of two with the same standing, the older comes
         #: first.
         self.number: int = number
@@ -1650,29 +1650,29 @@ class Share:
 class Shares:
     """The shares of all tenants, with a policy that shares by tenant."""
 
-    __slots__ = ("by_owner", "made", "served")
+    __slots__ = ("by_tenant", "made", "served")
 
     def __init__(self) -> None:
         #: The shares by tenant. Checked: `check_shares`.
-        self.by_owner: dict[str | None, Share] = {}
+        self.by_tenant: dict[str | None, Share] = {}
         #: How many shares there have been.
         self.made: int = 0
         #: How many starts the shares have had.
         self.served: int = 0
 
-    def of(self, owner: str | None) -> Share:
-        """Return the share of *owner*."""
-        found = self.by_owner.get(owner)
+    def of(self, tenant: str | None) -> Share:
+        """Return the share of *tenant*."""
+        found = self.by_tenant.get(tenant)
         if found is None:
             self.made += 1
-            found = self.by_owner[owner] = Share(owner, self.made)
+            found = self.by_tenant[tenant] = Share(tenant, self.made)
         return found
 
     def forget_idle(self, many: int) -> None:
         """Drop idle shares whose tenant was not served for *many* starts."""
-        self.by_owner = {
-            owner: share
-            for owner, share in self.by_owner.items()
+        self.by_tenant = {
+            tenant: share
+            for tenant, share in self.by_tenant.items()
             if share.buckets
             or share.running
             or any(share.held.values())
@@ -1687,7 +1687,7 @@ class AgentView:
 
     __slots__ = ("_row",)
 
-    def __init__(self, row: AgentRow) -> None:
+    def __init__(self, row: WorkerRow) -> None:
         self._row = row
 
     @property
@@ -1785,7 +1785,7 @@ class PoolView:
 
 
 #: An object that a timer is for.
-Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | WindowRow
+Timed: TypeAlias = TaskRow | WorkerRow | RetainedEvent | WindowRow
 #: `(when, number, kind, row, attempt)`; the kinds are in `_queue`.
 Timer: TypeAlias = tuple[int, int, int, Timed, int]
 

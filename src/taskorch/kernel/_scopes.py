@@ -126,7 +126,7 @@ class Scopes(StartLimit):
                 return False
             places = [place_at(bucket, self.passing, 1)]
         _queue.park(kernel, bucket, row, places)
-        if bucket.agents_version < 0:
+        if bucket.workers_version < 0:
             kernel.parked_any[bucket] = None
         return True
 

@@ -12,22 +12,21 @@ from typing import Any, Final, TypeAlias
 from taskorch.events import (
     Event,
     ExtensionKept,
-    Fact,
     QuotasChanged,
     StartsHeld,
     StartsReleased,
 )
 from taskorch.kernel import _limits, _queue
-from taskorch.kernel._application import agent_of, is_under_way, replace
+from taskorch.kernel._application import is_under_way, replace, worker_of
 from taskorch.kernel._history import StopAttempt, row_extra
 from taskorch.kernel._rows import (
     QUOTA,
     UNLIMITED,
-    AgentRow,
     AllocationRow,
     Leak,
     PoolRow,
     TaskRow,
+    WorkerRow,
     beside,
     of_quotas,
     without_beside,
@@ -113,12 +112,12 @@ def act_for(kernel: KernelState, name: str) -> None:
     kernel.caller = name
 
 
-def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> Fact:
+def own_event(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> Event:
     """Take a fact that the driver announces and keeps itself, past all sinks."""
     kernel.seq += 1
     made: Any = cls
-    fact: Fact = made(kernel.seq, now, *fields)
-    return fact
+    event: Event = made(kernel.seq, now, *fields)
+    return event
 
 
 def keep_finished(kernel: KernelState) -> None:
@@ -193,7 +192,7 @@ def release(kernel: KernelState, who: str, now: int, reason: str = "") -> bool:
     return True
 
 
-def begin_life(kernel: KernelState, now: int) -> None:
+def begin_incarnation(kernel: KernelState, now: int) -> None:
     """End the holds of starts that do not outlive a run of the program."""
     for who, (_, _, lasts) in list(kernel.holds.items()):
         if not lasts:
@@ -289,7 +288,7 @@ def apply(kernel: KernelState, quotas: Sequence[Change], now: int) -> None:
     _rates.change(kernel, [((k, who), dict(limits)) for k, who, limits in quotas], now)
     _move_runs(kernel)
     _charge(kernel, held)
-    kernel.agents_version += 1
+    kernel.workers_version += 1
     _limits.forget_turns(kernel)
     _queue.unpark_all(kernel)
 
@@ -337,10 +336,10 @@ def so_many(units: int, what: str) -> str:
     return f"{amount:g} {'task' if what == TASKS and amount == 1 else what}"
 
 
-def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
+def _held(kernel: KernelState) -> list[tuple[_Holder, WorkerRow]]:
     """Return all holders of slots or resources, each with its worker."""
-    found: list[tuple[_Holder, AgentRow]] = [
-        (row, agent_of(row))
+    found: list[tuple[_Holder, WorkerRow]] = [
+        (row, worker_of(row))
         for row in kernel.tasks.values()
         if is_under_way(row) and (row.id, row.attempt) not in kernel.leaked
     ]
@@ -348,24 +347,24 @@ def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
     return found + [(row, kernel.by_hand) for row in kernel.allocations.values()]
 
 
-def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
+def _discharge(kernel: KernelState, held: list[tuple[_Holder, WorkerRow]]) -> None:
     """Remove the units of quotas from all holders."""
-    for holder, agent in held:
+    for holder, worker in held:
         others = beside(holder.alloc)
         for name, units in of_quotas(without_beside(holder.alloc)):
-            agent.used[name] -= units
+            worker.used[name] -= units
             if name in kernel.pools:
                 kernel.pools[name].used -= units
         holder.alloc = without_quotas(holder.alloc) + others
 
 
-def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
+def _charge(kernel: KernelState, held: list[tuple[_Holder, WorkerRow]]) -> None:
     """Add the units of quotas to all holders, by the resources that they hold."""
     if kernel.quotas:
-        for holder, agent in held:
+        for holder, worker in held:
             holder.alloc = _charged(kernel, holder)
             quotas = without_beside(of_quotas(holder.alloc))
-            _limits.acquire(kernel, agent, quotas)
+            _limits.acquire(kernel, worker, quotas)
     for pool in kernel.pools.values():
         if pool.is_quota:
             pool.owed = max(0, pool.used - pool.total)

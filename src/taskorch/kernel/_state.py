@@ -16,7 +16,6 @@ from taskorch.errors import InternalError
 from taskorch.events import (
     CAUSED,
     Event,
-    Fact,
     TaskCompleted,
     TaskStarted,
     TaskSubmitted,
@@ -24,9 +23,7 @@ from taskorch.events import (
 from taskorch.kernel._deciders import Deciders, Ruling, contenders
 from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
-    AgentRow,
     AllocationRow,
-    Backfilling,
     Bucket,
     BudgetRow,
     Claim,
@@ -34,6 +31,7 @@ from taskorch.kernel._rows import (
     Leak,
     PoolRow,
     Record,
+    Reserving,
     RetainedEvent,
     Share,
     Shares,
@@ -42,6 +40,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     Timer,
     TypeRow,
+    WorkerRow,
     name_units,
     nonzero,
 )
@@ -391,7 +390,7 @@ class KernelView:
 
     def agents(self) -> Sequence[AgentView]:
         """Return all workers, in the order in which they joined."""
-        return [agent.view for agent in self._kernel.agents.values()]
+        return [worker.view for worker in self._kernel.agents.values()]
 
     def pools(self) -> dict[str, PoolView]:
         """Return the pools of resources by name, without quotas."""
@@ -500,12 +499,10 @@ class KernelState:
         "active",
         "admitting",
         "agents",
-        "agents_version",
         "allocations",
         "aside_ns",
         "asked",
         "awaited",
-        "backfill",
         "beside",
         "blocked",
         "bucket_no",
@@ -561,6 +558,7 @@ class KernelState:
         "pools",
         "queued",
         "quotas",
+        "reserving",
         "retained",
         "retries_exhausted",
         "retries_recovered",
@@ -594,6 +592,7 @@ class KernelState:
         "vetoed",
         "watched",
         "whom",
+        "workers_version",
         "workflows",
     )
 
@@ -628,9 +627,7 @@ class KernelState:
         #: bucket stands in `open` itself. Checked: `check_shares`.
         self.shares: Shares | None = Shares() if deciders.ranks else None
         #: The state of backfill scheduling; None if later tasks never pass.
-        self.backfill: Backfilling | None = (
-            Backfilling() if deciders.backfills else None
-        )
+        self.reserving: Reserving | None = Reserving() if deciders.backfills else None
         #: True if the resources of each attempt are counted, for a share or for a
         #: reservation.
         self.has_accounts: bool = deciders.ranks or deciders.backfills
@@ -667,13 +664,13 @@ class KernelState:
         self.finished: deque[TaskRow] = deque()
         #: Every worker that has ever joined, by its name; one that is away is `lost`.
         #: Checked: `check_books`, `check_leases`.
-        self.agents: dict[str, AgentRow] = {}
+        self.agents: dict[str, WorkerRow] = {}
         #: A version that rises when a worker joins: older answers about workers are out
         #: of date.
-        self.agents_version: int = 0
+        self.workers_version: int = 0
         #: The watched workers whose load has changed, or that have failed, the latest
         #: last. See `_limits`. Checked: `check_room`.
-        self.moved: list[AgentRow] = []
+        self.moved: list[WorkerRow] = []
         #: How many entries were dropped before these. Checked: `check_room`.
         self.moved_before: int = 0
         #: Each pool by its name, with those of quotas. Its use exceeds its total only
@@ -718,7 +715,7 @@ class KernelState:
         self.allocations: dict[str, AllocationRow] = {}
         #: A stand-in worker without slots that holds the allocations by hand. Checked:
         #: `check_books`.
-        self.by_hand: AgentRow = AgentRow(Agent("by-hand"))
+        self.by_hand: WorkerRow = WorkerRow(Agent("by-hand"))
         #: The claims that wait for an allocation, in order.
         self.claims: dict[Claim, None] = {}
         #: The bucket that gets the next task of each spec.
@@ -850,7 +847,7 @@ class KernelState:
         #: The proved name of the caller of the present command, or "".
         self.caller: str = ""
         #: The list for facts, as `(fact, cargo)`; None if nobody listens.
-        self.sink: list[tuple[Fact, Any]] | None = None
+        self.sink: list[tuple[Event, Any]] | None = None
         #: True if `TaskSubmitted` is made, since somebody listens for it. So with the
         #: next two.
         self.tell_submitted: bool = False
@@ -883,10 +880,10 @@ class KernelState:
         if self.sink is not None:
             made: Any = cls
             if self.caller and cls in CAUSED:
-                fact = made(self.seq, now, *fields, caller=self.caller, **others)
+                event = made(self.seq, now, *fields, caller=self.caller, **others)
             else:
-                fact = made(self.seq, now, *fields, **others)
-            self.sink.append((fact, cargo))
+                event = made(self.seq, now, *fields, **others)
+            self.sink.append((event, cargo))
 
     def move(self, row: TaskRow, after: TaskState, now: int, detail: str = "") -> None:
         """
@@ -913,7 +910,7 @@ class KernelState:
 
     def listen(
         self,
-        sink: list[tuple[Fact, Any]] | None,
+        sink: list[tuple[Event, Any]] | None,
         classes: frozenset[type[Event]],
         *,
         ready: bool = False,
@@ -938,13 +935,13 @@ class KernelState:
             found = self.types.setdefault(name, TypeRow())
         return found
 
-    def record(self, agent: AgentRow, task_type: str) -> Record:
-        """Return the record of *agent* at *task_type*."""
-        found = agent.records.get(task_type)
+    def record(self, worker: WorkerRow, task_type: str) -> Record:
+        """Return the record of *worker* at *task_type*."""
+        found = worker.records.get(task_type)
         if found is None:
-            if len(agent.records) >= MANY:
+            if len(worker.records) >= MANY:
                 task_type = _OTHER
-            found = agent.records.setdefault(task_type, Record())
+            found = worker.records.setdefault(task_type, Record())
         return found
 
     def size(self, bucket: Bucket) -> None:
@@ -1008,10 +1005,10 @@ class KernelState:
             return False
         if self.open and self.running >= self.concurrency:
             return True
-        agents = {leak.agent for leak in leaks}
+        workers = {leak.agent for leak in leaks}
         names = {name for leak in leaks for name, _ in leak.alloc}
         return any(
-            place.agent in agents or (place.pool and place.pool.name in names)
+            place.agent in workers or (place.pool and place.pool.name in names)
             for bucket in self.buckets.values()
             if bucket.parked is not None
             for place in bucket.places()

@@ -66,7 +66,7 @@ After = Mapping[TaskState | None, tuple[TaskState, ...]]
 class Moves:
     """State changes that one fact about a task makes."""
 
-    fact: type[Event]
+    event: type[Event]
     function: Callable[..., Any]
     after: After
     #: True if the state is that of a dependent of the task of the fact.

@@ -20,11 +20,11 @@ from collections.abc import Iterable, Mapping
 from taskorch.kernel._rows import (
     UNIT,
     WHOLE,
-    AgentRow,
     LockRow,
     PoolRow,
     UnitGroup,
     UnitRow,
+    WorkerRow,
     name_units,
 )
 from taskorch.kernel._state import KernelState
@@ -40,17 +40,17 @@ def of_pools(kernel: KernelState, totals: Units, named: UnitNames) -> None:
             _name(kernel, pool, resource, names.get(resource))
 
 
-def of_agent(kernel: KernelState, agent: AgentRow) -> None:
-    """Name the units of *agent* as its capacity does."""
-    capacity = agent.info.capacity
+def of_worker(kernel: KernelState, worker: WorkerRow) -> None:
+    """Name the units of *worker* as its capacity does."""
+    capacity = worker.info.capacity
     names = {} if capacity is None else dict(capacity.unit_names)
-    for resource in dict.fromkeys([*agent.units, *names]):
-        _name(kernel, agent, resource, names.get(resource))
+    for resource in dict.fromkeys([*worker.units, *names]):
+        _name(kernel, worker, resource, names.get(resource))
 
 
 def _name(
     kernel: KernelState,
-    owner: PoolRow | AgentRow,
+    owner: PoolRow | WorkerRow,
     resource: str,
     names: tuple[str, ...] | None,
 ) -> None:
@@ -59,11 +59,11 @@ def _name(
 
 
 def group_of(
-    kernel: KernelState, agent: AgentRow | None, resource: str
+    kernel: KernelState, worker: WorkerRow | None, resource: str
 ) -> UnitGroup | None:
-    """Return the named units of *resource* on *agent*, or None if it has none."""
-    if agent is not None and resource in agent.units:
-        return agent.units[resource]
+    """Return the named units of *resource* on *worker*, or None if it has none."""
+    if worker is not None and resource in worker.units:
+        return worker.units[resource]
     pool = kernel.pools.get(resource)
     return None if pool is None else pool.units
 
@@ -73,11 +73,11 @@ def is_uneven(need: int) -> bool:
     return need > WHOLE and need % WHOLE != 0
 
 
-def chosen(kernel: KernelState, agent: AgentRow, alloc: Units) -> Units | None:
-    """Return the units for an attempt on *agent* with *alloc*; None if none fit."""
+def chosen(kernel: KernelState, worker: WorkerRow, alloc: Units) -> Units | None:
+    """Return the units for an attempt on *worker* with *alloc*; None if none fit."""
     named: list[tuple[str, int]] = []
     for resource, units in alloc:
-        group = group_of(kernel, agent, resource)
+        group = group_of(kernel, worker, resource)
         if group is not None:
             rows = group.choose(units)
             if not rows:
@@ -87,16 +87,16 @@ def chosen(kernel: KernelState, agent: AgentRow, alloc: Units) -> Units | None:
 
 
 def fitting(
-    kernel: KernelState, agent: AgentRow, granted: Units, least: Units, *, now: bool
+    kernel: KernelState, worker: WorkerRow, granted: Units, least: Units, *, now: bool
 ) -> Units:
-    """Return the part of an elastic grant *granted* that units on *agent* can give.
+    """Return the part of an elastic grant *granted* that units on *worker* can give.
 
     It consists of whole units, or of a part of one; if *now*, of free ones only. An
     amount below the *least* is left as it is: nobody can have that.
     """
     low, parts = dict(least), []
     for resource, units in granted:
-        group = group_of(kernel, agent, resource)
+        group = group_of(kernel, worker, resource)
         most = units
         if group is not None:
             most -= units % WHOLE if is_uneven(units) else 0
@@ -107,11 +107,11 @@ def fitting(
 
 
 def would_fit(
-    kernel: KernelState, agent: AgentRow, need: Units, taken: Mapping[str, int]
+    kernel: KernelState, worker: WorkerRow, need: Units, taken: Mapping[str, int]
 ) -> bool:
-    """Return whether the units of *agent* have *need*, with so much *taken* of each."""
+    """Return whether units of *worker* have *need*, with so much *taken* of each."""
     for resource, units in need if kernel.has_units else ():
-        group = group_of(kernel, agent, resource)
+        group = group_of(kernel, worker, resource)
         if group is not None:
             free = {
                 row.name: row.total - taken.get(row.name, 0)
@@ -134,16 +134,16 @@ def told(kernel: KernelState, alloc: Units) -> HeldUnits:
     )
 
 
-def held(kernel: KernelState, agent: AgentRow, units: HeldUnits) -> Units:
+def held(kernel: KernelState, worker: WorkerRow, units: HeldUnits) -> Units:
     """Return the units of a fact in the form in which an attempt holds them."""
     alloc: list[tuple[str, int]] = []
     for resource, name, many, is_own in units:
-        unit = UnitRow(agent.name if is_own else "", resource, name)
+        unit = UnitRow(worker.name if is_own else "", resource, name)
         row = kernel.beside.setdefault(unit.name, unit)
         if row is unit:
             # The unit has been removed since; this happens if only some facts are
             # folded.
-            group = agent.units.get(resource)
+            group = worker.units.get(resource)
             unit.group = group if is_own else group_of(kernel, None, resource)
         alloc.append((row.name, many))
     return tuple(alloc)

@@ -22,8 +22,8 @@ from taskorch.kit.visible import show
 FIRST: Final = -62_135_683_200
 LAST: Final = 253_402_387_200
 #: The range of ticks, in ns, that clocks of all zones can show.
-FIRST_SLOT: Final = (FIRST + 2 * 86_400) * NS
-LAST_SLOT: Final = (LAST - 2 * 86_400) * NS
+FIRST_TICK: Final = (FIRST + 2 * 86_400) * NS
+LAST_TICK: Final = (LAST - 2 * 86_400) * NS
 #: The most ticks that one document can list.
 _MOST: Final = 10_000_000
 
@@ -113,31 +113,31 @@ def read_progress(text: str) -> TickProgress:
     match document.get("refused"):
         case None:
             refused = None
-        case [slot, str(why)]:
-            refused = moment(slot), why
+        case [tick, str(why)]:
+            refused = moment(tick), why
         case other:
             msg = f"a refused tick has a time and a reason, and is not {show(other)}"
             raise ValueError(msg)
     return TickProgress(moment(document.get("done")), waiting, filled, refused)
 
 
-def _packed(slots: Iterable[int]) -> _Series:
+def _packed(ticks: Iterable[int]) -> _Series:
     """
     Write ticks as series of equal distances: first tick, distance, number.
 
     So many waiting ticks of a regular schedule take little space.
     """
     series: _Series = []
-    for slot in slots:
+    for tick in ticks:
         if series:
             first, distance, count = last = series[-1]
             if count == 1:
-                last[1:] = slot - first, 2
+                last[1:] = tick - first, 2
                 continue
-            if slot == first + distance * count:
+            if tick == first + distance * count:
                 last[2] = count + 1
                 continue
-        series.append([slot, 0, 1])
+        series.append([tick, 0, 1])
     return series
 
 
@@ -168,7 +168,7 @@ def moment(value: object) -> int:
     Raises:
         ValueError: It is no such time.
     """
-    if type(value) is not int or not FIRST_SLOT <= value <= LAST_SLOT:
+    if type(value) is not int or not FIRST_TICK <= value <= LAST_TICK:
         msg = f"a moment is a number of ns in the calendar, and not {show(value)}"
         raise ValueError(msg)
     return value

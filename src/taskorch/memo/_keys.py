@@ -71,8 +71,8 @@ def key_of(
         parts = _parts_of_payload(cache, fn, task.payload)
     if task.owner is not None:
         # A tenant gets no result that another tenant has made.
-        owner = task.owner.encode("utf-8", "surrogatepass")
-        parts = [*parts, ("(tenant)", owner)]
+        tenant = task.owner.encode("utf-8", "surrogatepass")
+        parts = [*parts, ("(tenant)", tenant)]
     return _key(kind, parts)
 
 

@@ -238,9 +238,9 @@ class Explanation:
         every = (*self.blockers, *self.then)
         if not every:
             return ()
-        agents = dict.fromkeys(b.agent for b in every if b.agent) or {"": None}
+        workers = dict.fromkeys(b.agent for b in every if b.agent) or {"": None}
         return tuple(
-            tuple(b for b in every if b.agent in ("", agent)) for agent in agents
+            tuple(b for b in every if b.agent in ("", worker)) for worker in workers
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -369,9 +369,9 @@ def _sentences(
         lines.append("It could run on any one of these workers:")
     #: Remedies that replace any of the others, so they are said once.
     others: dict[str, None] = {}
-    for of_agent in on.values():
+    for of_worker in on.values():
         sentences: list[str] = []
-        for blocker in of_agent:
+        for blocker in of_worker:
             sentences += _sentence(blocker, later=later, others=others)
         if many:
             sentences = [
@@ -381,8 +381,8 @@ def _sentences(
         lines += sentences
     if on and more_agents:
         verbs = ("matches", "has") if more_agents == 1 else ("match", "have")
-        agents = counted(more_agents, "more worker")
-        lines.append(f"- {agents} {verbs[0]}, and {verbs[1]} no room either.")
+        workers = counted(more_agents, "more worker")
+        lines.append(f"- {workers} {verbs[0]}, and {verbs[1]} no room either.")
     return lines + [f"  or {detail}" for detail in others]
 
 

@@ -32,16 +32,16 @@ class MadeFor:
     __slots__ = ("adder", "parameters", "schedule", "slot")
 
     SCHEDULE: Final = "taskorch.schedule"
-    SLOT: Final = "taskorch.slot"
+    TICK: Final = "taskorch.slot"
     PARAMETERS: Final = "taskorch.parameters"
     ADDED: Final = "added"
 
     def __init__(self, metadata: Mapping[str, Any] | None) -> None:
         noted = _NOTHING if metadata is None else metadata
-        name, slot = noted.get(MadeFor.SCHEDULE), noted.get(MadeFor.SLOT)
-        is_made = isinstance(name, str) and isinstance(slot, str)
+        name, tick = noted.get(MadeFor.SCHEDULE), noted.get(MadeFor.TICK)
+        is_made = isinstance(name, str) and isinstance(tick, str)
         self.schedule: str | None = name if is_made else None
-        self.slot: datetime | None = _moment(slot) if is_made else None
+        self.slot: datetime | None = _moment(tick) if is_made else None
         self.parameters: Mapping[str, Any] = noted.get(MadeFor.PARAMETERS, _NOTHING)
         adder = noted.get(MadeFor.ADDED)
         self.adder: str = adder if isinstance(adder, str) else ""
@@ -58,7 +58,7 @@ class MadeFor:
             slot: The tick, in the zone of the schedule.
             parameters: The parameters of the run.
         """
-        noted: dict[str, Any] = {cls.SCHEDULE: name, cls.SLOT: slot.isoformat()}
+        noted: dict[str, Any] = {cls.SCHEDULE: name, cls.TICK: slot.isoformat()}
         if parameters:
             noted[cls.PARAMETERS] = dict(parameters)
         return noted
@@ -69,7 +69,7 @@ def inherited(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     noted = _NOTHING if metadata is None else metadata
     return {
         key: noted[key]
-        for key in (MadeFor.SCHEDULE, MadeFor.SLOT, MadeFor.PARAMETERS)
+        for key in (MadeFor.SCHEDULE, MadeFor.TICK, MadeFor.PARAMETERS)
         if key in noted
     }
 

@@ -569,12 +569,12 @@ class Stats:
         lines += [f"  {hold}" for hold in self.holds]
         for name, pool in self.resources.items():
             lines.append(f"  {name}: {pool.used:.12g} of {pool.total:.12g} in use")
-        for name, agent in self.agents.items():
-            most = agent.max_concurrency
+        for name, worker in self.agents.items():
+            most = worker.max_concurrency
             limit = "" if most is None else f" of {most}"
             lines.append(
-                f"  worker {name}: {agent.running}{limit} running, "
-                f"{agent.completed:,} completed, {agent.failed:,} failed"
+                f"  worker {name}: {worker.running}{limit} running, "
+                f"{worker.completed:,} completed, {worker.failed:,} failed"
             )
         if self.failures:
             causes = (f"{name} {count:,}" for name, count in self.failures.items())

@@ -91,9 +91,9 @@ _ASKED: Final = (
 _SLASH: Final = "/"
 _TILDE: Final = "~"
 _FIRST: Final = "1"
-# The form of a tick in ids: see `slot_name`.
-_SLOT: Final = r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z"
-_MADE_RUN: Final = rf"(.+)-({_SLOT})"
+# The form of a tick in ids: see `tick_name`.
+_TICK: Final = r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z"
+_MADE_RUN: Final = rf"(.+)-({_TICK})"
 
 
 # -- the form of ids -------------------------------------------------------------------
@@ -334,9 +334,9 @@ def beginnings_of_ticks(schedule: str, now: datetime) -> Iterator[tuple[str, str
     """
     before = now.replace(day=1) - timedelta(days=1)
     months = f"{now:%Y-%m-}", f"{before:%Y-%m-}"
-    for slot in (*months, f"{now.year}-", f"{now.year - 1}-"):
-        of_tasks = made_id(schedule, slot, is_run=False)
-        yield of_tasks, made_id(schedule, slot, is_run=True)
+    for tick in (*months, f"{now.year}-", f"{now.year - 1}-"):
+        of_tasks = made_id(schedule, tick, is_run=False)
+        yield of_tasks, made_id(schedule, tick, is_run=True)
 
 
 def makers_of(task_id: str) -> list[tuple[str, str, str]]:
@@ -351,7 +351,7 @@ def makers_of(task_id: str) -> list[tuple[str, str, str]]:
     """
     task = stem_of(task_id)
     run_id, name = split_first(task)
-    makers = [(run_id, name, task)] if re.fullmatch(_SLOT, name) else []
+    makers = [(run_id, name, task)] if re.fullmatch(_TICK, name) else []
     of_run = re.fullmatch(_MADE_RUN, run_id) if has_segments(task) else None
     return makers if of_run is None else [*makers, (of_run[1], of_run[2], run_id)]
 

@@ -26,7 +26,7 @@ from taskorch.planning._scheduling import (
     Problem,
     Schedule,
     heft,
-    improve_agents,
+    improve_workers,
     lower_bound,
     parallel,
     tails,
@@ -218,7 +218,7 @@ def in_time(problem: Problem, limit: float, slack: int = 0) -> TimelyOrder:
         # The choice of workers decides how long the tasks take.
         schedule, bound = heft(problem), 0
         if schedule.makespan > limit:
-            schedule, bound = improve_agents(problem, IN_TIME)
+            schedule, bound = improve_workers(problem, IN_TIME)
         return _within(schedule, limit, bound > limit + slack)
     order = topological(problem.parents, RULES[DEFAULT_RULE](problem))
     schedule = _schedule(*parallel(problem, order))
@@ -248,7 +248,7 @@ def soonest(problem: Problem, limit: float, *, looks: bool) -> float:
     if not fits(problem):
         return math.inf
     if problem.lengths is not None:
-        schedule = improve_agents(problem, IN_TIME)[0] if looks else heft(problem)
+        schedule = improve_workers(problem, IN_TIME)[0] if looks else heft(problem)
         return schedule.makespan
     order = topological(problem.parents, RULES[DEFAULT_RULE](problem))
     end = max(parallel(problem, order)[1], default=0)

@@ -50,7 +50,7 @@ from taskorch.planning._scheduling import (
     Aim,
     Problem,
     Schedule,
-    improve_agents,
+    improve_workers,
     in_order,
     parallel,
     topological,
@@ -270,7 +270,7 @@ class Orders:
         bound: float
         if problem.lengths is not None:
             # Workers of different speed are chosen here, whatever the optimizer is.
-            schedule, bound = improve_agents(problem, seconds, seed, aim.value, begin)
+            schedule, bound = improve_workers(problem, seconds, seed, aim.value, begin)
         elif chosen is not None and isinstance(optimizer, SearchOptimizer):
             rule = self._chooser.rule(_context_of(problem))
             chosen.append(rule)
@@ -307,10 +307,10 @@ class Orders:
             priority = base + len(order) - 1 - place
             options[task.id] = {"priority": min(priority, 1_000_000)}
             slot = best.agents[number]
-            agent = task.agent if slot is None else problem.agents[slot]
-            if agent is not None:
-                options[task.id]["metadata"] = {**(own.metadata or {}), PINNED: agent}
-            planned.append(attrs.evolve(task, agent=agent))
+            worker = task.agent if slot is None else problem.agents[slot]
+            if worker is not None:
+                options[task.id]["metadata"] = {**(own.metadata or {}), PINNED: worker}
+            planned.append(attrs.evolve(task, agent=worker))
         reasons = {(d.task, d.needs): d.reason for d in plan.dependencies}
         reasons |= {(then, first): "the order" for first, then in edges}
         workflow = changed(plan.workflow, options, edges)
@@ -423,15 +423,15 @@ def _checked_schedule(problem: Problem, answer: object) -> tuple[Schedule, float
                 msg = "the optimizer let a task begin before what it waits for"
                 raise PlanningError(msg, hint=hint)
     slots: object = schedule.agents
-    agents: list[Any] = [*slots] if isinstance(slots, Iterable) else [slots]
-    agents = agents or [None] * count
-    named = [slot for slot in agents if slot is not None]
+    workers: list[Any] = [*slots] if isinstance(slots, Iterable) else [slots]
+    workers = workers or [None] * count
+    named = [slot for slot in workers if slot is not None]
     slots_there = range(len(problem.agents))
-    if len(agents) != count or any(slot not in slots_there for slot in named):
+    if len(workers) != count or any(slot not in slots_there for slot in named):
         msg = f"the optimizer gave the workers {show(slots)}: of each task the number "
         msg += f"of one, of {len(problem.agents)} that there are, or None"
         raise PlanningError(msg, hint=hint)
-    schedule = attrs.evolve(schedule, starts=starts, ends=ends, agents=agents)
+    schedule = attrs.evolve(schedule, starts=starts, ends=ends, agents=workers)
     span = schedule.makespan
     # A bound in floats may exceed the end by less than a time unit.
     if _numbers([bound], 1) is None or bound > span + 1:

@@ -202,8 +202,11 @@ class Planner:
     def types(self) -> tuple[str, ...]:
         """The types of requests that can be planned."""
         names = [name for domain in self.domains.values() for name in domain.tasks]
-        agents = means_of(self._rt).agents
-        names += [*self.templates, *(c for a in agents for c in sorted(a.capabilities))]
+        workers = means_of(self._rt).agents
+        names += [
+            *self.templates,
+            *(c for a in workers for c in sorted(a.capabilities)),
+        ]
         return tuple(dict.fromkeys(names))
 
     def prefer(self, task: str, methods: Sequence[str]) -> str | None:

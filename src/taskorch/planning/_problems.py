@@ -81,13 +81,13 @@ def problem_of(
         None
         if need is None
         else tuple(
-            agent
-            for agent in means.agents
-            if is_able(workflow[task.id].task, agent.capabilities, agent.labels)
+            worker
+            for worker in means.agents
+            if is_able(workflow[task.id].task, worker.capabilities, worker.labels)
         )
         for task, need in zip(tasks, needs, strict=True)
     ]
-    lengths, agents = _lengths(
+    lengths, workers = _lengths(
         tasks, durations, able, means, speeds, is_priced=bool(prices)
     )
     groups: dict[tuple[str, ...], int] = {}
@@ -114,11 +114,11 @@ def problem_of(
         lengths = None
     costs = None
     if lengths is not None and prices:
-        rates = [prices.get(name, 0.0) / _UNIT for name in agents]
+        rates = [prices.get(name, 0.0) / _UNIT for name in workers]
         costs = [{n: t * rates[n] for n, t in each.items()} for each in lengths]
     resources = ["slots", *names, *(f"worker {', '.join(group)}" for group in groups)]
     return Problem(
-        durations, parents, demands, capacities, lengths, costs, agents, resources
+        durations, parents, demands, capacities, lengths, costs, workers, resources
     )
 
 
@@ -133,17 +133,17 @@ def _lengths(
 ) -> tuple[list[dict[int, int]] | None, tuple[str, ...]]:
     """Return the durations by worker, if workers differ, and their names."""
     every = [
-        factors_of(task.type, agents or (), means, speeds)
-        for task, agents in zip(tasks, able, strict=True)
+        factors_of(task.type, workers or (), means, speeds)
+        for task, workers in zip(tasks, able, strict=True)
     ]
     # All workers are equally fast, and as fast as usual.
     alike = all({*factors.values()} <= {1.0} for factors in every)
     if alike and not (is_priced and any(every)):
         return None, ()
     slots: list[str] = []
-    for agent in means.agents:
-        most = min(agent.max_concurrency or len(tasks), means.config.concurrency)
-        slots += [agent.name] * min(most, len(tasks))
+    for worker in means.agents:
+        most = min(worker.max_concurrency or len(tasks), means.config.concurrency)
+        slots += [worker.name] * min(most, len(tasks))
     lengths = [
         {
             number: max(round(duration * factors[name]), int(duration > 0))
@@ -157,22 +157,22 @@ def _lengths(
 
 def factors_of(
     kind: str,
-    agents: Sequence[Agent],
+    workers: Sequence[Agent],
     means: Means,
     speeds: Mapping[str, float] | None,
 ) -> dict[str, float]:
     """Return the factor on the usual duration, by worker: 2 is twice as long."""
     if speeds is not None:
-        return {agent.name: 1 / speeds.get(agent.name, 1.0) for agent in agents}
+        return {worker.name: 1 / speeds.get(worker.name, 1.0) for worker in workers}
     averages = {
-        agent.name: record[2]
-        for agent in agents
-        if (record := means.records.get(agent.name, {}).get(kind)) and record[2] > 0
+        worker.name: record[2]
+        for worker in workers
+        if (record := means.records.get(worker.name, {}).get(kind)) and record[2] > 0
     }
     if not averages:
-        return {agent.name: 1.0 for agent in agents}
+        return {worker.name: 1.0 for worker in workers}
     mean = sum(averages.values()) / len(averages)
-    return {agent.name: averages.get(agent.name, mean) / mean for agent in agents}
+    return {worker.name: averages.get(worker.name, mean) / mean for worker in workers}
 
 
 # -- measures of an order ----------------------------------------------------------

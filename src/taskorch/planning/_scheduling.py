@@ -70,7 +70,7 @@ class Problem:
         if self.costs is None:
             return 0.0
         both = zip(self.costs, schedule.agents, strict=True)
-        return sum(costs[agent] for costs, agent in both if agent is not None)
+        return sum(costs[worker] for costs, worker in both if worker is not None)
 
     def __len__(self) -> int:
         return len(self.durations)
@@ -417,7 +417,7 @@ def heft(problem: Problem) -> Schedule:
     return _placed(problem, _ranks(problem), {})
 
 
-def in_order(problem: Problem, agents: Sequence[str | None]) -> Schedule:
+def in_order(problem: Problem, workers: Sequence[str | None]) -> Schedule:
     """
     Schedule each task, in the order of numbers, on the worker that is named for it.
 
@@ -426,8 +426,8 @@ def in_order(problem: Problem, agents: Sequence[str | None]) -> Schedule:
     """
     assert problem.lengths is not None  # noqa: S101 - asked if agents differ
     lengths = []
-    for own, agent in zip(problem.lengths, agents, strict=True):
-        pinned = {n: time for n, time in own.items() if problem.agents[n] == agent}
+    for own, worker in zip(problem.lengths, workers, strict=True):
+        pinned = {n: time for n, time in own.items() if problem.agents[n] == worker}
         lengths.append(pinned or own)
     ranks = [-float(number) for number in range(len(problem))]
     return _placed(attrs.evolve(problem, lengths=lengths), ranks, {})
@@ -449,7 +449,7 @@ def _placed(
     count = len(problem)
     order = topological(problem.parents, [-rank for rank in ranks])
     starts, ends = [0] * count, [0] * count
-    agents: list[int | None] = [None] * count
+    workers: list[int | None] = [None] * count
     busy: dict[int, list[tuple[int, int]]] = {}
     for number in order:
         ready = max((ends[parent] for parent in problem.parents[number]), default=0)
@@ -459,14 +459,14 @@ def _placed(
             continue
         if number in pinned:
             lengths = {pinned[number]: lengths[pinned[number]]}
-        end, start, agent = min(
-            (_gap(busy.get(agent, []), ready, length) + length, -length, agent)
-            for agent, length in lengths.items()
+        end, start, worker = min(
+            (_gap(busy.get(worker, []), ready, length) + length, -length, worker)
+            for worker, length in lengths.items()
         )
         start = end + start
-        insort(busy.setdefault(agent, []), (start, end))
-        starts[number], ends[number], agents[number] = start, end, agent
-    return Schedule(starts, ends, agents, "by the earliest end of each (HEFT)")
+        insort(busy.setdefault(worker, []), (start, end))
+        starts[number], ends[number], workers[number] = start, end, worker
+    return Schedule(starts, ends, workers, "by the earliest end of each (HEFT)")
 
 
 def _gap(busy: Sequence[tuple[int, int]], ready: int, length: int) -> int:
@@ -479,7 +479,7 @@ def _gap(busy: Sequence[tuple[int, int]], ready: int, length: int) -> int:
     return start
 
 
-def improve_agents(
+def improve_workers(
     problem: Problem,
     seconds: float,
     seed: int = 0,
@@ -511,7 +511,9 @@ def improve_agents(
     least = current_worth = worth(best)
     if value is not None and problem.costs is not None:
         cheapest = {
-            n: min((cost, lengths[n][agent], agent) for agent, cost in costs.items())[2]
+            n: min(
+                (cost, lengths[n][worker], worker) for worker, cost in costs.items()
+            )[2]
             for n, costs in enumerate(problem.costs)
             if costs
         }
@@ -522,7 +524,9 @@ def improve_agents(
             best = attrs.evolve(candidate, how="by the cheapest worker of each")
     if begin is not None and worth(begin) < least:
         current_ranks = [-float(start) for start in begin.starts]
-        pinned = {n: agent for n, agent in enumerate(begin.agents) if agent is not None}
+        pinned = {
+            n: worker for n, worker in enumerate(begin.agents) if worker is not None
+        }
         least = current_worth = worth(begin)
         best = begin
     while monotonic() < end and (value is not None or best.makespan > bound):

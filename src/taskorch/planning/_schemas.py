@@ -64,7 +64,7 @@ def agent_schema() -> Schema:
         latency=_AMOUNT_OR_NONE,
         breakers={"type": "object", "additionalProperties": _TEXT},
     )
-    agent = _object(
+    worker = _object(
         *("id", "type", "kind", "capabilities", "status", "health", "allocation"),
         *("workload", "maxConcurrency", "pid", "labels", "capacity", "units"),
         id=_NAME,
@@ -84,7 +84,7 @@ def agent_schema() -> Schema:
             "additionalProperties": {"type": "object", "additionalProperties": _AMOUNT},
         },
     )
-    return {"$schema": _DIALECT, "title": "AgentInstance", **agent}
+    return {"$schema": _DIALECT, "title": "AgentInstance", **worker}
 
 
 def workflow_schema() -> Schema:

@@ -36,7 +36,7 @@ from taskorch.planning._job_shop import best_order
 from taskorch.planning._scheduling import (
     Problem,
     Schedule,
-    improve_agents,
+    improve_workers,
 )
 from taskorch.planning._texts import limits_in
 from taskorch.planning._values import (
@@ -535,7 +535,7 @@ class SearchOptimizer:
     ) -> tuple[Schedule, int]:
         """Return the best schedule found in *seconds*, and a bound that none beats."""
         if problem.lengths is not None:
-            return improve_agents(problem, seconds, seed)
+            return improve_workers(problem, seconds, seed)
         asks = _solver.is_there() if self.solver is None else self.solver
         asks = asks and seconds * (1 - self._OWN) >= _solver.LEAST_SECONDS
         own = seconds * self._OWN if asks else seconds

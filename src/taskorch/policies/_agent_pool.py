@@ -74,9 +74,9 @@ class Spawn:
 
     def apply(self, orchestrator: Any, /) -> object:
         """Spawn the worker; in a simulation it is there at once."""
-        agents = getattr(orchestrator, "agents", None)
-        if agents is not None:
-            return agents.spawn(self.template.name, {"id": self.agent_id})
+        workers = getattr(orchestrator, "agents", None)
+        if workers is not None:
+            return workers.spawn(self.template.name, {"id": self.agent_id})
         info = self.template.agent(self.agent_id)
         return orchestrator.agent(
             info.name,
@@ -101,8 +101,8 @@ class Terminate:
 
     def apply(self, orchestrator: Any, /) -> object:
         """Terminate the worker."""
-        agents = getattr(orchestrator, "agents", None)
-        return (orchestrator if agents is None else agents).terminate(self.agent_id)
+        workers = getattr(orchestrator, "agents", None)
+        return (orchestrator if workers is None else workers).terminate(self.agent_id)
 
 
 @frozen
@@ -140,7 +140,7 @@ class _Starts:
         """Note the start times of workers that have joined."""
         if not self.spawned:
             return
-        joined = {agent.name for agent in view.agents() if not agent.is_lost}
+        joined = {worker.name for worker in view.agents() if not worker.is_lost}
         for name in joined.intersection(self.spawned):
             self.latest.append(now - self.spawned.pop(name))
 
@@ -461,12 +461,12 @@ class AgentPool:
         again = self._next_look(view, now)
         if again > now:
             return [], again
-        every = [agent for agent in view.agents() if not agent.is_lost]
-        mine = [agent for agent in every if view.is_of(agent.name, self.template)]
-        active = [agent for agent in mine if not agent.is_draining]
+        every = [worker for worker in view.agents() if not worker.is_lost]
+        mine = [worker for worker in every if view.is_of(worker.name, self.template)]
+        active = [worker for worker in mine if not worker.is_draining]
         if mine:
             labels = self._labels or frozenset()
-            self._labels = labels.union(*(agent.labels for agent in mine))
+            self._labels = labels.union(*(worker.labels for worker in mine))
         starting = view.starting(self.template.name)
         if self._is_passing:
             self._samples.pop()
@@ -490,13 +490,13 @@ class AgentPool:
                 most = self.max_agents
                 after, why = self._foresight.wish(view.wall, before, after, most, why)
         after = self._decided(view, before, after, why, now)
-        names = {agent.name for agent in every}.union(starting)
+        names = {worker.name for worker in every}.union(starting)
         commands += self._spawns(names, after - before, now)
         # The workers with the fewest attempts go first; of equals, the latest.
         active.reverse()
-        active.sort(key=lambda agent: agent.running)
+        active.sort(key=lambda worker: worker.running)
         gone = active[: max(0, before - after)]
-        return [*commands, *(Terminate(agent.name) for agent in gone)], self._due
+        return [*commands, *(Terminate(worker.name) for worker in gone)], self._due
 
     def _promised(self, sample: PoolSample, after: int, why: str) -> tuple[int, str]:
         """Return how many workers to have if the work needs *after*, and why."""
@@ -574,16 +574,16 @@ class AgentPool:
         return self._labels.issuperset(others)
 
     def _sample(
-        self, view: Any, mine: list[Any], active: list[Any], agents: int, now: float
+        self, view: Any, mine: list[Any], active: list[Any], workers: int, now: float
     ) -> PoolSample:
         waiting = self._waiting(view)
         ended, latency = view.agent_totals(self.template)
         return PoolSample(
             now,
-            agents,
-            sum(agent.running for agent in active),
+            workers,
+            sum(worker.running for worker in active),
             waiting,
-            ended + sum(agent.running for agent in mine) + waiting,
+            ended + sum(worker.running for worker in mine) + waiting,
             latency,
         )
 

@@ -185,7 +185,7 @@ class _Division:
         room = self._room()
         least = self._claim.least
         if is_all:
-            share = self._on_agent(share)
+            share = self._on_worker(share)
             if share is None or not _fit(share, room):
                 return Allocation(None, self._shortage(share or least, room, "share"))
             granted = share
@@ -260,16 +260,16 @@ class _Division:
             held + max(0, free)
             for free, held in zip(self._free, self._held, strict=True)
         ]
-        agent = self._request.agent
-        if agent.capacity is not None:
-            used = dict(agent.used.units)
+        worker = self._request.agent
+        if worker.capacity is not None:
+            used = dict(worker.used.units)
             for place, name in enumerate(self._names):
-                if name in agent.capacity:
-                    own = to_units(name, agent.capacity[name]) - used.get(name, 0)
+                if name in worker.capacity:
+                    own = to_units(name, worker.capacity[name]) - used.get(name, 0)
                     room[place] = min(room[place], own + self._held[place])
         return tuple(room)
 
-    def _on_agent(self, share: Amounts | None) -> Amounts | None:
+    def _on_worker(self, share: Amounts | None) -> Amounts | None:
         """Return *share*, as far as the worker is large enough for it."""
         capacity = self._request.agent.capacity
         if share is None or capacity is None:

@@ -275,13 +275,13 @@ def _checked_weights(weights: object) -> dict[str | None, float]:
     if not isinstance(weights, Mapping):
         msg = f"weights is a mapping of owners to numbers, not {show(weights)}"
         raise InvalidTaskError(msg)
-    for owner, weight in weights.items():
-        if owner is not None and not is_text(owner):
-            msg = f"weights: an owner is a text, or None, not {show(owner)}"
+    for tenant, weight in weights.items():
+        if tenant is not None and not is_text(tenant):
+            msg = f"weights: an owner is a text, or None, not {show(tenant)}"
             raise InvalidTaskError(msg)
-        check_exact("weights", owner or "", "name each tenant; others have weight 1")
+        check_exact("weights", tenant or "", "name each tenant; others have weight 1")
         if not is_number(weight, 1 / _LARGEST, _LARGEST):
-            msg = f"weights[{owner!r}] is a number above 0, not {show(weight)}"
+            msg = f"weights[{tenant!r}] is a number above 0, not {show(weight)}"
             raise InvalidTaskError(
                 msg, hint="a small weight, as 0.01, for whoever may wait long"
             )

@@ -46,9 +46,9 @@ class CapabilityRegistry:
         """Return the workers, of all *agents*, that have the needs of *task*."""
         needs = needs_of(task)
         names = tuple(
-            agent.name
-            for agent in agents
-            if is_able(task, agent.capabilities, agent.labels)
+            worker.name
+            for worker in agents
+            if is_able(task, worker.capabilities, worker.labels)
         )
         if names:
             total = counted(len(agents), "worker")
@@ -66,12 +66,12 @@ class CapabilityRegistry:
         return "CapabilityRegistry()"
 
 
-def _missing(task: Task, needs: Sequence[str], agents: Sequence[AgentView]) -> str:
-    if not agents:
+def _missing(task: Task, needs: Sequence[str], workers: Sequence[AgentView]) -> str:
+    if not workers:
         return "there is no worker"
     if all(map(is_label, needs)) and not isinstance(task.payload, Call | Program):
         needs = [*needs, task.type]
-    has = {agent.name: {*agent.capabilities, *agent.labels} for agent in agents}
+    has = {worker.name: {*worker.capabilities, *worker.labels} for worker in workers}
     offered = {each for names in has.values() for each in names}
     unknown = [need for need in needs if need not in offered]
     if unknown:
@@ -204,10 +204,10 @@ class SourceRegistry:
         needs = needs_of(task)
         records = snapshot.records
         names = tuple(
-            agent.name
-            for agent in agents
-            if agent.name in records
-            and is_able(task, records[agent.name], agent.labels)
+            worker.name
+            for worker in agents
+            if worker.name in records
+            and is_able(task, records[worker.name], worker.labels)
         )
         reason = _reason(needs, names, agents, records) + late
         is_fixed = self._is_fixed and not any(map(is_label, needs))
@@ -295,15 +295,15 @@ def _capabilities(listed: object) -> frozenset[str] | None:
 def _reason(
     needs: Sequence[str],
     names: Sequence[str],
-    agents: Sequence[AgentView],
+    workers: Sequence[AgentView],
     records: Mapping[str, frozenset[str]],
 ) -> str:
     abilities = named(needs)
     if names:
-        total = counted(len(agents), "worker")
+        total = counted(len(workers), "worker")
         return f"{len(names):,} of {total} can do {abilities}, says the source"
     able = sum(has.issuperset(needs) for has in records.values())
     if able:
-        agents_named = counted(able, "worker")
-        return f"the source names {agents_named} for {abilities}, and none has joined"
+        workers_named = counted(able, "worker")
+        return f"the source names {workers_named} for {abilities}, and none has joined"
     return f"the source names nobody for {abilities}"

@@ -90,27 +90,27 @@ class PerformanceRouter:
             return Route(name, "the only candidate", reusable=PerformanceRouter)
         total = counted(len(candidates), "worker")
         pinned = task.metadata.get(PINNED) if task.metadata else None
-        if pinned is not None and any(agent.name == pinned for agent in candidates):
+        if pinned is not None and any(worker.name == pinned for worker in candidates):
             return Route(str(pinned), f"the plan's choice of {total}")
         # An unneeded draw would change all later draws of the same seed.
         if self.exploration and context.random.random() < self.exploration:
-            agent = candidates[context.random.randrange(len(candidates))]
-            done = agent.performance(task.type)
+            worker = candidates[context.random.randrange(len(candidates))]
+            done = worker.performance(task.type)
             return Route(
-                agent.name,
-                f"{_describe(done, agent.running)}; drawn from {total} "
+                worker.name,
+                f"{_describe(done, worker.running)}; drawn from {total} "
                 f"(exploration {share(self.exploration)})",
             )
         if len(candidates) > _FEW:
             draw, many = context.random.random, len(candidates)
             places = dict.fromkeys([int(draw() * many) for _ in range(_DRAWN)])
             drawn = [candidates[place] for place in places]
-            agent, done = _best(task.type, drawn)
+            worker, done = _best(task.type, drawn)
             if done.success_rate >= _POOR:
                 how = f"best of {len(drawn)} drawn from {total}"
-                return Route(agent.name, f"{_describe(done, agent.running)}; {how}")
-        agent, done = _best(task.type, candidates)
-        return Route(agent.name, f"{_describe(done, agent.running)}; best of {total}")
+                return Route(worker.name, f"{_describe(done, worker.running)}; {how}")
+        worker, done = _best(task.type, candidates)
+        return Route(worker.name, f"{_describe(done, worker.running)}; best of {total}")
 
     def __repr__(self) -> str:
         return f"PerformanceRouter(exploration={self.exploration!r})"
@@ -121,23 +121,23 @@ def _best(
 ) -> tuple[AgentView, Performance]:
     records = []
     running, fastest = 0, math.inf
-    for agent in candidates:
-        done, runs = agent.performance(task_type), agent.running
+    for worker in candidates:
+        done, runs = worker.performance(task_type), worker.running
         running += runs
         if done.latency is not None and done.latency < fastest:
             fastest = done.latency
-        records.append((agent, done, runs))
+        records.append((worker, done, runs))
     best, best_score, fewest = records[0][:2], -1.0, 0
-    for agent, done, runs in records:
+    for worker, done, runs in records:
         # The attempt that is to start counts too, so that no worker is wholly busy.
-        slots = agent.max_concurrency or running + 1
+        slots = worker.max_concurrency or running + 1
         score = done.success_rate
         if done.latency is not None and done.latency > fastest:
             score *= fastest / done.latency
         score *= 1 - runs / slots
         # Of equals the first is taken, which joined first.
         if score > best_score or (score == best_score and runs < fewest):
-            best, best_score, fewest = (agent, done), score, runs
+            best, best_score, fewest = (worker, done), score, runs
     return best
 
 
@@ -191,19 +191,19 @@ class LeastLoadedRouter:
             places = context.random.sample(range(len(candidates)), self.choices)
             compared = [candidates[place] for place in places]
             how = f"least of {self.choices:,} drawn from {total}"
-        running = sum(agent.running for agent in compared)
+        running = sum(worker.running for worker in compared)
 
-        def load(agent: AgentView) -> tuple[float, int]:
+        def load(worker: AgentView) -> tuple[float, int]:
             # The attempt that is to start counts too, so that nothing divides by 0.
-            limit = agent.max_concurrency
+            limit = worker.max_concurrency
             slots = running + 1 if limit is None else limit
-            return agent.running / slots, agent.running
+            return worker.running / slots, worker.running
 
         # Of equals `min` takes the first.
-        agent = min(compared, key=load)
-        limit = agent.max_concurrency
+        worker = min(compared, key=load)
+        limit = worker.max_concurrency
         slots = "without limit" if limit is None else f"of {limit:,}"
-        return Route(agent.name, f"{agent.running:,} running {slots}; {how}")
+        return Route(worker.name, f"{worker.running:,} running {slots}; {how}")
 
     def __repr__(self) -> str:
         return f"LeastLoadedRouter(choices={self.choices!r})"

@@ -17,7 +17,7 @@ from taskorch.events import (
     CLS,
     SEQ,
     TASK_ID,
-    Fact,
+    Event,
     TaskCancelled,
     TaskCompleted,
     TaskEvent,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: A fact, and its document: the task of a submission, the result of a completion; None
 #: for most.
-Entry: TypeAlias = tuple[Fact, Any]
+Entry: TypeAlias = tuple[Event, Any]
 
 
 @runtime_checkable
@@ -124,7 +124,7 @@ class Journal(Protocol):
 class Group(Protocol):
     """A group that is filled fact by fact, and then appended."""
 
-    def keep(self, fact: Fact, text: Any, /) -> None:
+    def keep(self, fact: Event, text: Any, /) -> None:
         """Add *fact* with None or a document of `DurableJournal.text` or `document`."""
         ...
 
@@ -215,9 +215,9 @@ class DurableJournal(Journal, Protocol):
 
     # -- questions -----------------------------------------------------------------
 
-    def facts(self, after: int = 0) -> Iterator[Fact]:
+    def facts(self, after: int = 0) -> Iterator[Event]:
         """Return the facts above a number, in order, without their documents."""
-        return (fact for fact, _ in self.read(after))
+        return (event for event, _ in self.read(after))
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """
@@ -228,11 +228,11 @@ class DurableJournal(Journal, Protocol):
             until: The last number of a group: entries above it are left out.
         """
         wanted = frozenset(ids)
-        for fact, value in self.read():
-            if fact[SEQ] > until:
+        for event, value in self.read():
+            if event[SEQ] > until:
                 return
-            if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID] in wanted:
-                yield fact, value
+            if issubclass(event[CLS], TaskEvent) and event[TASK_ID] in wanted:
+                yield event, value
 
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """
@@ -244,20 +244,20 @@ class DurableJournal(Journal, Protocol):
         """
         wanted = frozenset(ids)
         return {
-            fact[TASK_ID]: fact[CLS].__name__
-            for fact, _ in self.read()
-            if fact[CLS] in _ENDS and fact[TASK_ID] in wanted
+            event[TASK_ID]: event[CLS].__name__
+            for event, _ in self.read()
+            if event[CLS] in _ENDS and event[TASK_ID] in wanted
         }
 
     def began(self, ids: Collection[str]) -> dict[str, int]:
         """Return the number of the first fact about each of *ids* that has one."""
         wanted, numbers = frozenset(ids), dict[str, int]()
-        for fact, _ in self.read():
-            if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID] in wanted:
-                numbers.setdefault(fact[TASK_ID], fact[SEQ])
+        for event, _ in self.read():
+            if issubclass(event[CLS], TaskEvent) and event[TASK_ID] in wanted:
+                numbers.setdefault(event[TASK_ID], event[SEQ])
         return numbers
 
-    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+    def ended_by(self, kind: str, until: int) -> Iterator[Event]:
         """
         Return the facts of one class that ended tasks, in order, without documents.
 
@@ -265,15 +265,15 @@ class DurableJournal(Journal, Protocol):
             kind: `TaskFailed` or `TaskCancelled`, which are few.
             until: The last number: facts above it are left out.
         """
-        ends = (fact for fact in self.facts() if fact[CLS].__name__ == kind)
-        return takewhile(lambda fact: fact[SEQ] <= until, ends)
+        ends = (event for event in self.facts() if event[CLS].__name__ == kind)
+        return takewhile(lambda event: event[SEQ] <= until, ends)
 
     def ids(self, prefix: str) -> Sequence[str]:
         """Return the ids of tasks with *prefix*, in the order of their facts."""
         ids = {
-            fact[TASK_ID]: None
-            for fact, _ in self.read()
-            if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID].startswith(prefix)
+            event[TASK_ID]: None
+            for event, _ in self.read()
+            if issubclass(event[CLS], TaskEvent) and event[TASK_ID].startswith(prefix)
         }
         return list(ids)
 
@@ -290,11 +290,11 @@ class DurableJournal(Journal, Protocol):
             The numbers of the facts, and the ids.
         """
         submissions: list[tuple[int, str]] = []
-        for fact, _ in self.read(after):
-            if fact[SEQ] > until or len(submissions) == most:
+        for event, _ in self.read(after):
+            if event[SEQ] > until or len(submissions) == most:
                 break
-            if fact[CLS] is TaskSubmitted:
-                submissions.append((fact[SEQ], fact[TASK_ID]))
+            if event[CLS] is TaskSubmitted:
+                submissions.append((event[SEQ], event[TASK_ID]))
         return submissions
 
     def candidates(
@@ -327,22 +327,22 @@ class DurableJournal(Journal, Protocol):
         # The fields of the submission, or of a later submission of the same task.
         owned, described = set[str](), set[str]()
         submissions: list[tuple[int, str]] = []
-        fact: Any
-        for fact, task in self.read():
-            if fact[CLS] is TaskStarted and fact.agent_id == fields.get("agent"):
-                ran.add(fact.task_id)
-            if fact[CLS] in {TaskSubmitted, TaskOptionsChanged}:
-                if fact.owner == fields.get("owner", fact.owner):
-                    owned.add(fact.task_id)
+        event: Any
+        for event, task in self.read():
+            if event[CLS] is TaskStarted and event.agent_id == fields.get("agent"):
+                ran.add(event.task_id)
+            if event[CLS] in {TaskSubmitted, TaskOptionsChanged}:
+                if event.owner == fields.get("owner", event.owner):
+                    owned.add(event.task_id)
                 if isinstance(task, Task) and wanted <= (task.metadata or {}).items():
-                    described.add(fact.task_id)
+                    described.add(event.task_id)
             if (
-                fact[CLS] is TaskSubmitted
-                and after < fact.seq <= until
-                and fact.type == fields.get("type", fact.type)
-                and fnmatchcase(fact.task_id, fields.get("id", "*"))
+                event[CLS] is TaskSubmitted
+                and after < event.seq <= until
+                and event.type == fields.get("type", event.type)
+                and fnmatchcase(event.task_id, fields.get("id", "*"))
             ):
-                submissions.append((fact.seq, fact.task_id))
+                submissions.append((event.seq, event.task_id))
         passing = owned & described
         if "agent" in fields:
             passing &= ran
@@ -358,18 +358,18 @@ class DurableJournal(Journal, Protocol):
     def last_until(self, at_ns: int) -> int:
         """Return the number of the last fact up to a time in ns since 1970, or 0."""
         last = 0
-        for fact in self.facts():
-            if fact.at_ns > at_ns:
+        for event in self.facts():
+            if event.at_ns > at_ns:
                 break
-            last = fact[SEQ]
+            last = event[SEQ]
         return last
 
     def id_of_key(self, key: str) -> str | None:
         """Return the id of the latest task with an idempotency key, or None."""
         task_id = None
-        for fact, task in self.read():
-            if fact[CLS] is TaskSubmitted and task.idempotency_key == key:
-                task_id = fact[TASK_ID]
+        for event, task in self.read():
+            if event[CLS] is TaskSubmitted and task.idempotency_key == key:
+                task_id = event[TASK_ID]
         return task_id
 
     # -- removal -------------------------------------------------------------------
@@ -411,7 +411,7 @@ class DurableJournal(Journal, Protocol):
         """
         del epoch
 
-    def forget_facts(self, epoch: int, numbers: Collection[int]) -> int:
+    def forget_events(self, epoch: int, numbers: Collection[int]) -> int:
         """
         Remove single facts that are about no task, for good.
 
@@ -559,8 +559,8 @@ class _Entries(list[Entry]):
 
     __slots__ = ()
 
-    def keep(self, fact: Fact, text: Any, /) -> None:
-        self.append((fact, text))
+    def keep(self, event: Event, text: Any, /) -> None:
+        self.append((event, text))
 
     @property
     def last(self) -> int:

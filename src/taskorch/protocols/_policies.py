@@ -26,12 +26,12 @@ Reuse: TypeAlias = bool | type
 def trusted(part: object, method: str) -> frozenset[Reuse]:
     """Return the values of `reusable` that count in an answer of *method* of *part*."""
     asked = getattr(getattr(part, method, None), "__func__", None)
-    owners = {
+    tenants = {
         cls
         for cls in type(part).__mro__
         if asked is not None and getattr(cls, method, None) is asked
     }
-    return frozenset({True, *owners})
+    return frozenset({True, *tenants})
 
 
 def said_of(part: object, method: str, attribute: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, cast
 
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.events import (
-    Fact,
+    Event,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -57,9 +57,9 @@ class PastJournal(DurableJournal):
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """See `DurableJournal.ends`."""
         return {
-            fact.task_id: type(fact).__name__
-            for fact, _ in self.select(ids, self.until)
-            if isinstance(fact, _ENDS)
+            event.task_id: type(event).__name__
+            for event, _ in self.select(ids, self.until)
+            if isinstance(event, _ENDS)
         }
 
     def began(self, ids: Collection[str]) -> dict[str, int]:
@@ -67,7 +67,7 @@ class PastJournal(DurableJournal):
         numbers = self._journal.began(ids)
         return {name: seq for name, seq in numbers.items() if seq <= self.until}
 
-    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+    def ended_by(self, kind: str, until: int) -> Iterator[Event]:
         """See `DurableJournal.ended_by`."""
         return self._journal.ended_by(kind, min(until, self.until))
 
@@ -128,7 +128,7 @@ class PastJournal(DurableJournal):
             if latest[0].seq <= self.until:
                 return cast("OrchestratorStarted", latest[0])
         starts = [f for f, _ in self.read() if type(f) is OrchestratorStarted]
-        return max(starts, key=lambda fact: fact.seq, default=None)
+        return max(starts, key=lambda event: event.seq, default=None)
 
     def claim(self) -> int:
         """Refuse to claim the journal."""
@@ -177,15 +177,15 @@ def past_of(journal: DurableJournal, at: object) -> PastJournal:
         raise InvalidTaskError(msg)
     now_ns = ns_of(at)
     until = journal.last_until(now_ns)
-    for fact, _ in journal.read(until):
+    for event, _ in journal.read(until):
         # The numbers are in the order of the times, too.
-        if fact.at_ns > now_ns:
+        if event.at_ns > now_ns:
             break
-        until = fact.seq
+        until = event.seq
     return PastJournal(journal, until, now_ns)
 
 
 def _last(journal: DurableJournal) -> int:
     if isinstance(journal, SqlJournal):
         return journal.last
-    return max((fact.seq for fact, _ in journal.read()), default=0)
+    return max((event.seq for event, _ in journal.read()), default=0)

@@ -288,15 +288,15 @@ class JournalReader:
         """
         with only_looking():
             name = self._latest(task_id)
-            facts = self._facts(name)
-            if not facts:
+            events = self._events(name)
+            if not events:
                 raise _unknown(name)
             before: list[Event] = []
             each = stem_of(name)
             while earlier and each != name:
-                before += [fact for fact, _ in self._facts(each)]
+                before += [event for event, _ in self._events(each)]
                 each = next_id(each)
-        return [*before, *(fact for fact, _ in facts)]
+        return [*before, *(event for event, _ in events)]
 
     def happened(self, after: int = 0) -> Iterator[Event]:
         """
@@ -346,7 +346,7 @@ class JournalReader:
         """
         with only_looking():
             name = self._latest(task_id)
-            runtime = _folded(self._journal, name, self._facts)
+            runtime = _folded(self._journal, name, self._events)
             past = Recollection(runtime, self._journal)
             past.add_roots({name: runtime.kernel.tasks[name].cargo})
             status = _reports.status(runtime, name)
@@ -376,16 +376,16 @@ class JournalReader:
     def _later(self, task_id: str) -> tuple[str, str]:
         """Return the latest run after this one, and the first completed; "": none."""
         last, good, name = "", "", next_id(task_id)
-        while facts := self._facts(name):
+        while events := self._events(name):
             last = name
-            if not good and any(type(fact) is TaskCompleted for fact, _ in facts):
+            if not good and any(type(event) is TaskCompleted for event, _ in events):
                 good = name
             name = next_id(name)
         return last, good
 
     def _cause(self, task_id: str) -> Cause | None:
         """Return why a run of a task is stale, or None."""
-        return Kept(self._facts, self._latest).cause(task_id)
+        return Kept(self._events, self._latest).cause(task_id)
 
     def _latest(self, task_id: str) -> str:
         """Return the id of the run that *task_id* means."""
@@ -395,14 +395,14 @@ class JournalReader:
         if has_number(task_id):
             return run_id_of(task_id)
         name = task_id
-        while self._facts(later := next_id(name)):
+        while self._events(later := next_id(name)):
             name = later
         return name
 
-    def _facts(self, task_id: str) -> list[Entry]:
+    def _events(self, task_id: str) -> list[Entry]:
         """Return the events of one run of a task."""
         if self._file is not None:
-            return list(self._file.task_facts(task_id))
+            return list(self._file.task_events(task_id))
         return list(self._journal.select((task_id,), sys.maxsize))
 
     def _above(self, task_id: str) -> tuple[str, ...]:
@@ -518,7 +518,7 @@ class JournalReader:
             name = self._latest(task_id)
             if name not in runtime.kernel.tasks:
                 # The task has left memory: its own events say how it ended.
-                runtime = _folded(self._journal, name, self._facts)
+                runtime = _folded(self._journal, name, self._events)
             elif lives and past.knows_limits:
                 runtime.kernel.unpause()
             else:
@@ -593,9 +593,9 @@ class JournalReader:
         if self._file is not None:
             return self._file.ends_by_time(length)
         counts: dict[tuple[int, str], int] = {}
-        for fact, _ in self._journal.read():
-            if type(fact) in (TaskCompleted, TaskFailed, TaskCancelled):
-                key = fact.at_ns // length, type(fact).__name__
+        for event, _ in self._journal.read():
+            if type(event) in (TaskCompleted, TaskFailed, TaskCancelled):
+                key = event.at_ns // length, type(event).__name__
                 counts[key] = counts.get(key, 0) + 1
         return counts
 
@@ -613,7 +613,7 @@ class JournalReader:
             return self.until
         if self._file is not None:
             return self._file.last
-        return max((fact.seq for fact, _ in self._journal.read()), default=0)
+        return max((event.seq for event, _ in self._journal.read()), default=0)
 
     @property
     def uid(self) -> str:
@@ -661,12 +661,12 @@ class JournalReader:
 
     def _current(self) -> _Past:
         """Return the state from all kept events."""
-        life = 0 if self._file is None else self._file.owner().get("epoch", 0)
+        incarnation = 0 if self._file is None else self._file.owner().get("epoch", 0)
         with only_looking():
-            if self._past is None or self._past.life != life:
+            if self._past is None or self._past.incarnation != incarnation:
                 # A task that ended long ago may have left the journal when an
                 # incarnation began.
-                self._past = _Past(self._journal, self._file, life)
+                self._past = _Past(self._journal, self._file, incarnation)
             self._past.catch_up()
             return self._past
 
@@ -676,7 +676,7 @@ def _owner_then(journal: PastJournal) -> JournalOwner:
     began = journal.latest_start()
     if began is None:
         return JournalOwner(0, None, "", "", lives=False)
-    later = (type(fact) for fact, _ in journal.read(began.seq))
+    later = (type(event) for event, _ in journal.read(began.seq))
     since = stamp(began.at_ns / NS)
     return JournalOwner(
         began.epoch, None, "", since, lives=OrchestratorStopped not in later
@@ -707,10 +707,10 @@ class _Past:
         self,
         journal: DurableJournal,
         file: SqlJournal | None,
-        life: int,
+        incarnation: int,
     ) -> None:
         #: The number of the incarnation in which it was read.
-        self.life = life
+        self.incarnation = incarnation
         began: OrchestratorStarted | None = None
         if isinstance(journal, PastJournal):
             began = journal.latest_start()
@@ -744,12 +744,12 @@ def _parents(entries: Iterable[Entry]) -> list[str]:
     """Return the parents of tasks submitted in *entries* that are not among them."""
     names: dict[str, None] = {}
     here: set[str] = set()
-    for fact, _ in entries:
-        if type(fact) is TaskSubmitted:
-            here.add(fact.task_id)
-            names.update(dict.fromkeys(fact.after))
-        elif type(fact) is TaskParentsAdded:
-            names.update(dict.fromkeys(fact.after))
+    for event, _ in entries:
+        if type(event) is TaskSubmitted:
+            here.add(event.task_id)
+            names.update(dict.fromkeys(event.after))
+        elif type(event) is TaskParentsAdded:
+            names.update(dict.fromkeys(event.after))
     return [name for name in names if name not in here]
 
 
@@ -790,15 +790,15 @@ def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
     state |= {"tasks": [task_id], "places": [1]}
     state["counters"]["seq"] = sys.maxsize
     restoration = Restoration(runtime.kernel, state)
-    missing = restoration.missing(fact for fact, _ in entries)
+    missing = restoration.missing(event for event, _ in entries)
     while missing:
         more = [entry for name in missing for entry in facts_of(name)]
         entries += more
-        missing = restoration.missing(fact for fact, _ in more)
-    for fact, _ in entries:
-        if type(fact) is TaskStarted and fact.agent_id not in runtime.kernel.agents:
+        missing = restoration.missing(event for event, _ in more)
+    for event, _ in entries:
+        if type(event) is TaskStarted and event.agent_id not in runtime.kernel.agents:
             # The rest of its state does not matter here.
-            joined = AgentJoined(0, fact.at_ns, Agent(fact.agent_id))
+            joined = AgentJoined(0, event.at_ns, Agent(event.agent_id))
             fold(runtime.kernel, joined)
     apply_in_order(Folding(runtime), restoration, entries)
     runtime.committed = sys.maxsize

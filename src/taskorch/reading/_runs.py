@@ -593,7 +593,7 @@ class RunIndex:
         firsts = self._enter_lines(noted)
         ended = {run_id: line.ended_ns for run_id, line in self.lines.items()}
         in_order: list[tuple[int, Any]] = [
-            (fact.seq, fact) for fact, _ in noted.entries
+            (event.seq, event) for event, _ in noted.entries
         ]
         in_order += ((row[0], row) for row in noted.made)
         in_order.sort(key=itemgetter(0))

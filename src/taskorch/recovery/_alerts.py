@@ -613,17 +613,17 @@ class Alerts:
             if watched.state == "firing":
                 commands += self._end(rule, subject, watched, now, "its rule is gone")
         rules = list(self._rules.values())
-        completed = sum(agent.completed for agent in stats.agents.values())
-        failed = sum(agent.failed for agent in stats.agents.values())
+        completed = sum(worker.completed for worker in stats.agents.values())
+        failed = sum(worker.failed for worker in stats.agents.values())
         self._samples.append((now, completed, failed))
         violations = {n: sum(each.values()) for n, each in stats.violations.items()}
         if violations != self._violations[-1][1]:
             self._violations.append((now, violations))
         general = self._of_system(view, stats, now)
-        agents = _of_agents(stats)
+        workers = _of_workers(stats)
         for rule in rules:
             try:
-                commands += self._look_at(rule, general, agents, view, stats, now)
+                commands += self._look_at(rule, general, workers, view, stats, now)
             except Exception as error:  # noqa: BLE001 - the user's: others are watched
                 commands += self._fault(rule, error, now)
             else:
@@ -647,7 +647,7 @@ class Alerts:
         self,
         rule: AlertRule,
         general: Mapping[str, Any],
-        agents: Mapping[str, Measured],
+        workers: Mapping[str, Measured],
         view: DriverView,
         stats: Stats,
         now: float,
@@ -655,7 +655,7 @@ class Alerts:
         """Evaluate one rule and return the commands that follow."""
         commands: list[Command] = []
         if rule.per == "agent":
-            every: Mapping[str, Measured] = agents
+            every: Mapping[str, Measured] = workers
         elif rule.per == "type":
             every = self._of_types(rule)
         elif rule.per == "task":
@@ -1030,18 +1030,18 @@ def _who(rule: AlertRule, subject: str) -> str:
     return f"alert {rule.name}{f' of {subject}' if subject else ''}"
 
 
-def _of_agents(stats: Stats) -> dict[str, Measured]:
+def _of_workers(stats: Stats) -> dict[str, Measured]:
     return {
         name: {
-            "last_heartbeat": agent.silent,
-            "error_rate": agent.failed / (agent.completed + agent.failed)
-            if agent.completed + agent.failed
+            "last_heartbeat": worker.silent,
+            "error_rate": worker.failed / (worker.completed + worker.failed)
+            if worker.completed + worker.failed
             else None,
-            "running": agent.running,
-            "failed": agent.failed,
-            "completed": agent.completed,
+            "running": worker.running,
+            "failed": worker.failed,
+            "completed": worker.completed,
         }
-        for name, agent in stats.agents.items()
+        for name, worker in stats.agents.items()
     }
 
 
@@ -1049,14 +1049,14 @@ def bottlenecks(stats: Stats) -> str:
     """Describe what slows tasks down, in a few lines, the worst first."""
     lines: list[str] = []
     slow: list[tuple[float, str]] = []
-    for agent_name, agent in stats.agents.items():
-        for name, done in agent.performance.items():
+    for worker_name, worker in stats.agents.items():
+        for name, done in worker.performance.items():
             durations = stats.types[name].running if name in stats.types else None
             if done.latency is None or durations is None or not durations.p50:
                 continue
             ratio = done.latency / durations.p50
             text = (
-                f"{name} on {agent_name} takes {done.latency:.3g} s lately, "
+                f"{name} on {worker_name} takes {done.latency:.3g} s lately, "
                 f"{ratio:.1f} times the median of {durations.p50:.3g} s"
             )
             slow.append((ratio, text))

@@ -361,19 +361,21 @@ def _bounds(
     """Yield each worker that can do the task, and its most of each resource."""
     pools = {name: pool.total for name, pool in context.view.pools().items()}
     task = failure.task
-    for agent in context.view.agents():
-        if agent.is_lost or not (agent.name == failure.agent or _can_do(task, agent)):
+    for worker in context.view.agents():
+        if worker.is_lost or not (
+            worker.name == failure.agent or _can_do(task, worker)
+        ):
             continue
         has: dict[str, float] = dict(pools)
-        for name, amount in (agent.capacity or {}).items():
+        for name, amount in (worker.capacity or {}).items():
             has[name] = min(amount, has.get(name, math.inf))
-        yield agent.name, has
+        yield worker.name, has
 
 
-def _can_do(task: Task, agent: AgentView) -> bool:
+def _can_do(task: Task, worker: AgentView) -> bool:
     if task.requires is None and isinstance(task.payload, LOCAL):
         return False
-    return is_able(task, agent.capabilities, agent.labels)
+    return is_able(task, worker.capabilities, worker.labels)
 
 
 # -- reading ------------------------------------------------------------------------

@@ -382,15 +382,15 @@ def grown(
     asked = dict(resources.items())
     wanted: dict[str, float] = {}
     words: list[str] = []
-    agents = list(bounds)
+    workers = list(bounds)
     for name, amount in asked.items():
         times = action.factors.get(name)
         if times is None:
             continue
         more = times.of(amount)
-        most = max((has.get(name, math.inf) for _, has in agents), default=math.inf)
+        most = max((has.get(name, math.inf) for _, has in workers), default=math.inf)
         if more > most:
-            largest = next(agent for agent, has in agents if has.get(name) == most)
+            largest = next(worker for worker, has in workers if has.get(name) == most)
             words.append(
                 f"{name} {amount:g} → {most:g}, all that the largest worker, "
                 f"{largest}, has"

@@ -145,11 +145,11 @@ def metrics_of(orchestrator: Any) -> dict[str, Any]:
 
 def from_stats(stats: Stats) -> dict[str, Any]:
     """Return the metrics from the statistics, by the names of `METRICS`."""
-    types, agents = stats.types, stats.agents
-    running = sum(agent.running for agent in agents.values())
+    types, workers = stats.types, stats.agents
+    running = sum(worker.running for worker in workers.values())
     return {
         "orchestrator_status": None,
-        "active_agents_count": sum(agent.is_active for agent in agents.values()),
+        "active_agents_count": sum(worker.is_active for worker in workers.values()),
         "total_memory_usage": _held(stats, "memory_mb"),
         "total_memory_usage_is": (
             None if _held(stats, "memory_mb") is None else "reserved"
@@ -181,22 +181,24 @@ def from_stats(stats: Stats) -> dict[str, Any]:
             name: one.running.p95 for name, one in types.items() if one.running
         },
         "agent_health_status": {
-            name: "lost" if agent.lost else "ok" for name, agent in agents.items()
+            name: "lost" if worker.lost else "ok" for name, worker in workers.items()
         },
-        "agent_resource_usage": {name: _used(agent) for name, agent in agents.items()},
+        "agent_resource_usage": {
+            name: _used(worker) for name, worker in workers.items()
+        },
         "agent_task_history": {
-            name: {"completed": agent.completed, "failed": agent.failed}
-            for name, agent in agents.items()
+            name: {"completed": worker.completed, "failed": worker.failed}
+            for name, worker in workers.items()
         },
         "agent_error_rate": {
-            name: agent.failed / (agent.completed + agent.failed)
-            for name, agent in agents.items()
-            if agent.completed + agent.failed
+            name: worker.failed / (worker.completed + worker.failed)
+            for name, worker in workers.items()
+            if worker.completed + worker.failed
         },
         "agent_communication_latency": {
-            name: agent.round_trip
-            for name, agent in agents.items()
-            if agent.silent is not None
+            name: worker.round_trip
+            for name, worker in workers.items()
+            if worker.silent is not None
         },
     }
 
@@ -210,15 +212,15 @@ def _held(stats: Stats, name: str) -> float | None:
     return None if pool is None or not pool.total else pool.used / pool.total
 
 
-def _used(agent: AgentStats) -> dict[str, float]:
-    """Return the shares of the capacity and the slots of *agent* that are in use."""
+def _used(worker: AgentStats) -> dict[str, float]:
+    """Return the shares of the capacity and the slots of *worker* that are in use."""
     shares = {
-        name: agent.used.get(name, 0.0) / total
-        for name, total in (agent.capacity or {}).items()
+        name: worker.used.get(name, 0.0) / total
+        for name, total in (worker.capacity or {}).items()
         if total
     }
-    if agent.max_concurrency:
-        shares["slots"] = agent.running / agent.max_concurrency
+    if worker.max_concurrency:
+        shares["slots"] = worker.running / worker.max_concurrency
     return shares
 
 

@@ -32,8 +32,8 @@ from taskorch.errors import (
     NotRunningError,
 )
 from taskorch.events import (
+    Event,
     ExtensionKept,
-    Fact,
     ScheduleFired,
     TaskCancelled,
     TaskCompleted,
@@ -73,7 +73,7 @@ _BATCH: Final = (300, 1_000)
 _SHORT: Final = 0.04
 #: Rows that leave memory at once, and single events that leave the journal at once.
 _ROWS: Final = 500
-_FACTS: Final = 1_000
+_EVENTS: Final = 1_000
 T = TypeVar("T")
 
 _LOG: Final = log_of("taskorch.pruning")
@@ -151,49 +151,49 @@ class EndedTasks:
         self._told: list[tuple[int, int]] = []
         self.count: int = 0
 
-    def take(self, facts: Iterable[Fact]) -> None:
-        """Note *facts*, which are in order."""
-        for fact in facts:
+    def take(self, events: Iterable[Event]) -> None:
+        """Note *events*, which are in order."""
+        for event in events:
             self.count += 1
-            if isinstance(fact, TaskEvent):
-                self._take_of_task(fact)
-            elif isinstance(fact, ScheduleFired):
-                stem = stem_of(fact.task_id)
-                self._schedule_of[stem] = fact.name
-                self._fired.append((fact.seq, fact.at_ns, stem))
-            elif isinstance(fact, ExtensionKept):
-                self._take_of_extension(fact)
-            elif not has_effect(type(fact)):
-                self._told.append((fact.seq, fact.at_ns))
+            if isinstance(event, TaskEvent):
+                self._take_of_task(event)
+            elif isinstance(event, ScheduleFired):
+                stem = stem_of(event.task_id)
+                self._schedule_of[stem] = event.name
+                self._fired.append((event.seq, event.at_ns, stem))
+            elif isinstance(event, ExtensionKept):
+                self._take_of_extension(event)
+            elif not has_effect(type(event)):
+                self._told.append((event.seq, event.at_ns))
 
-    def _take_of_task(self, fact: Any) -> None:
-        task_id = fact.task_id
-        if type(fact) is TaskSubmitted:
-            run = run_by(task_id, fact.run)
+    def _take_of_task(self, event: Any) -> None:
+        task_id = event.task_id
+        if type(event) is TaskSubmitted:
+            run = run_by(task_id, event.run)
             if run:
                 self._runs[task_id] = run
-            self._bound.bind(task_id, stem_of(task_id), *fact.after, *_as_name(run))
+            self._bound.bind(task_id, stem_of(task_id), *event.after, *_as_name(run))
             self._ended.pop(task_id, None)
-        elif type(fact) is TaskParentsAdded:
-            self._bound.bind(task_id, *fact.after)
-        elif type(fact) is TaskRepointed:
-            self._bound.bind(task_id, *fact.dependents)
-        elif type(fact) is TaskNoted:
-            for name in fact.needs:
+        elif type(event) is TaskParentsAdded:
+            self._bound.bind(task_id, *event.after)
+        elif type(event) is TaskRepointed:
+            self._bound.bind(task_id, *event.dependents)
+        elif type(event) is TaskNoted:
+            for name in event.needs:
                 self._bound.bind(task_id, name, *_as_name(name))
-        elif type(fact) in _ENDS:
-            self._ended[task_id] = fact.at_ns
+        elif type(event) in _ENDS:
+            self._ended[task_id] = event.at_ns
 
-    def _take_of_extension(self, fact: ExtensionKept) -> None:
-        name, this = (fact.extension, fact.key), (fact.seq, fact.at_ns)
-        if fact.extension == BACKFILLS:
-            self._backfills[fact.key] = fact.document
-        elif fact.extension == SCHEDULES:
-            self._schedules[fact.key] = fact.document
+    def _take_of_extension(self, event: ExtensionKept) -> None:
+        name, this = (event.extension, event.key), (event.seq, event.at_ns)
+        if event.extension == BACKFILLS:
+            self._backfills[event.key] = event.document
+        elif event.extension == SCHEDULES:
+            self._schedules[event.key] = event.document
         before = self._kept.pop(name, None)
         if before is not None:
             self._told.append(before)
-        if fact.document:
+        if event.document:
             self._kept[name] = this
         else:
             self._told.append(this)
@@ -352,7 +352,7 @@ def prune(
         return 0
     numbers = past.superseded(gone)
     if numbers:
-        journal.forget_facts(epoch, numbers)
+        journal.forget_events(epoch, numbers)
     journal.make_room(epoch)
     if saved is not None and journal.snapshot() is None:
         journal.save(epoch, *saved)
@@ -415,7 +415,7 @@ class Leaves(Protocol):
         ...
 
 
-class HoldsFacts(Protocol):
+class HoldsEvents(Protocol):
     """
     Protocol: the writer of the journal.
 
@@ -496,7 +496,7 @@ class Prunes(Protocol):
 class Pruner:
     """Removes tasks that ended long ago from the journal and memory, meanwhile."""
 
-    def __init__(self, rt: Prunes, committer: HoldsFacts) -> None:
+    def __init__(self, rt: Prunes, committer: HoldsEvents) -> None:
         self._rt = rt
         self._committer = committer
         #: A lock, so that one removal runs at a time.
@@ -505,7 +505,7 @@ class Pruner:
         self._named: set[str] = set()
         #: The time of the last search, and the number of events then and now.
         self._looked = -_SELDOM
-        self._facts = 0
+        self._events = 0
         self._seq = 0
         self._batch = _BATCH[0]
 
@@ -525,7 +525,9 @@ class Pruner:
         """Start a removal on its own thread, if something may go."""
         rt = self._rt
         fresh = self._committer.last - self._seq
-        is_due = monotonic() - self._looked > _SELDOM or fresh > max(_MANY, self._facts)
+        is_due = monotonic() - self._looked > _SELDOM or fresh > max(
+            _MANY, self._events
+        )
         if not is_due or rt.closed or rt.draining or not self.settings():
             return
         with suppress(RuntimeError):
@@ -576,8 +578,8 @@ class Pruner:
             try:
                 committer.wait_kept(last)
                 past = EndedTasks()
-                past.take(self._facts_now())
-                self._looked, self._facts, self._seq = monotonic(), past.count, last
+                past.take(self._events_now())
+                self._looked, self._events, self._seq = monotonic(), past.count, last
                 now = rt.now()
                 gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
                 if dry_run:
@@ -587,11 +589,11 @@ class Pruner:
                 with rt.lock:
                     committer.listen = None
 
-    def _facts_now(self) -> Iterator[Fact]:
-        for number, fact in enumerate(self._committer.journal.facts()):
-            if not number % _FACTS:
+    def _events_now(self) -> Iterator[Event]:
+        for number, event in enumerate(self._committer.journal.facts()):
+            if not number % _EVENTS:
                 self._refuse_stopped()
-            yield fact
+            yield event
 
     def _refuse_stopped(self) -> None:
         if self._rt.closed:
@@ -601,12 +603,12 @@ class Pruner:
     def _hear(self, items: Iterable[tuple[Any, Any]]) -> None:
         """Note the names in *items*, events that come meanwhile; hold the lock."""
         named = self._named
-        for fact, _ in items:
-            if isinstance(fact, TaskEvent):
-                about: Any = fact
+        for event, _ in items:
+            if isinstance(event, TaskEvent):
+                about: Any = event
                 named.add(stem_of(about.task_id))
-                if type(fact) is TaskSubmitted:
-                    named.add(run_by(about.task_id, fact.run))
+                if type(event) is TaskSubmitted:
+                    named.add(run_by(about.task_id, event.run))
                 for others in ("after", "dependents", "needs"):
                     named.update(map(stem_of, getattr(about, others, ())))
 
@@ -633,11 +635,11 @@ class Pruner:
         self._forget_versions(went)
         numbers = past.superseded(went)
         epoch, journal = self._rt.epoch, committer.journal
-        for place in range(0, len(numbers), _FACTS):
+        for place in range(0, len(numbers), _EVENTS):
             self._refuse_stopped()
-            part = numbers[place : place + _FACTS]
-            committer.apart(partial(journal.forget_facts, epoch, part))
-        self._facts -= len(numbers)
+            part = numbers[place : place + _EVENTS]
+            committer.apart(partial(journal.forget_events, epoch, part))
+        self._events -= len(numbers)
         return _pruned(went, numbers)
 
     def _batches(self, gone: Bundles) -> Iterator[Bundles]:

@@ -64,9 +64,9 @@ def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
     Returns:
         By the instant in the history, that of the last event before it, in ns.
     """
-    last_facts: dict[int, int] = {}
+    last_events: dict[int, int] = {}
     if rt.directory.recovered is None:
-        return last_facts
+        return last_events
     cut_off = {
         end: row.id
         for row in rows
@@ -74,10 +74,10 @@ def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
         if end is not None and LEFT_RUNNING in detail
     }
     for end, task_id in cut_off.items():
-        last = rt.directory.recovered.last_before_life(task_id, end)
+        last = rt.directory.recovered.last_before_incarnation(task_id, end)
         if last is not None:
-            last_facts[end] = last
-    return last_facts
+            last_events[end] = last
+    return last_events
 
 
 _S: Final = TaskState

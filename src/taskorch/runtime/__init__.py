@@ -48,8 +48,8 @@ from taskorch.runtime._asyncio import (
 )
 from taskorch.runtime._attempts import (
     ENDS_LOOPS as ENDS_LOOPS,
-    AgentRunner as AgentRunner,
     Strategies as Strategies,
+    WorkerRunner as WorkerRunner,
     machine_resources as machine_resources,
     outcome_of as outcome_of,
     tidy as tidy,

@@ -93,7 +93,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.kernel import AgentRow
+    from taskorch.kernel import WorkerRow
     from taskorch.runtime._runtime import Runtime
 
 
@@ -493,7 +493,7 @@ def outcome_of(
 
 
 @attrs.define(eq=False)
-class AgentRunner:
+class WorkerRunner:
     """Name, handler and executor of a worker."""
 
     name: str
@@ -546,15 +546,15 @@ class Attempts:
     # -- which executor ------------------------------------------------------------
 
     def executor_of(
-        self, row: TaskRow, work: Work, other: AgentRow | None = None
+        self, row: TaskRow, work: Work, other: WorkerRow | None = None
     ) -> AttemptExecutor[Any]:
         """Return the executor for the attempt of *row* on its worker, or on *other*."""
-        executor, agent = work._executor, row.agent or other
-        if executor is self.programs and agent is not None and agent.lease_ns:
+        executor, worker = work._executor, row.agent or other
+        if executor is self.programs and worker is not None and worker.lease_ns:
             # The worker is in another process, which starts the programs, too.
             executor = None
-        if executor is None and agent is not None:
-            runner = self._rt.runners.get(agent.name)
+        if executor is None and worker is not None:
+            runner = self._rt.runners.get(worker.name)
             executor = None if runner is None else runner.executor
         return self._rt.threads if executor is None else executor
 
@@ -562,7 +562,7 @@ class Attempts:
         """Return whether *executor* runs attempts on this machine (None: it does)."""
         return executor is None or any(executor is own for own in self._here)
 
-    def runner_of(self, row: TaskRow) -> AgentRunner:
+    def runner_of(self, row: TaskRow) -> WorkerRunner:
         """Return the runner of the worker on which *row* runs."""
         assert row.agent is not None  # noqa: S101 - a running task has a worker
         return self._rt.runners[row.agent.name]
@@ -1071,13 +1071,13 @@ class Strategies:
                 self.repaired += 1
         finally:
             self._called.pop((row.id, number), None)
-        rt, fact = self._rt, (number, level, kind, name, result, message)
-        known, recovery = extra_of(work).recoveries, RecoveryAttempt(*fact)
+        rt, event = self._rt, (number, level, kind, name, result, message)
+        known, recovery = extra_of(work).recoveries, RecoveryAttempt(*event)
         extra_of(work).recoveries = (*known, recovery)[-_MOST:]
         _LOG.warning("taskorch: task %s: %s", row.id, recovery)
 
         def note(now: int) -> None:
-            rt.kernel.note(RecoveryAttempted, now, row.id, *fact, cargo=work)
+            rt.kernel.note(RecoveryAttempted, now, row.id, *event, cargo=work)
 
         rt.step(note)
         return result

@@ -37,8 +37,8 @@ from taskorch.errors import (
 from taskorch.events import (
     CLS,
     SEQ,
+    Event,
     EventEmitted,
-    Fact,
     HealthReported,
     JournalDegraded,
     JournalRestored,
@@ -109,7 +109,7 @@ class BareJournal(DurableJournal):
 
     def read(self, after: int = 0) -> Iterator[Entry]:
         # A journal of the user's may return plain tuples, which are equal to events.
-        return ((make(fact), value) for fact, value in self._journal.read(after))
+        return ((make(event), value) for event, value in self._journal.read(after))
 
     def close(self) -> None:
         self._journal.close()
@@ -280,12 +280,12 @@ class HeldBack:
             # The attempt was given up before it began.
             self._end(row, attempt, "stopped", ("", ""))
 
-    def on(self, agent: str) -> list[tuple[str, int]]:
-        """Return ids and numbers of attempts that *agent* has not heard of."""
+    def on(self, worker: str) -> list[tuple[str, int]]:
+        """Return ids and numbers of attempts that *worker* has not heard of."""
         return [
             (row.id, attempt)
             for row, attempt in self.attempts
-            if row.agent is not None and row.agent.name == agent
+            if row.agent is not None and row.agent.name == worker
         ]
 
     def call_off(self) -> None:
@@ -318,7 +318,7 @@ _MOST_SHOWN: Final = 10_000
 #: Idle seconds after which the journal may do its maintenance.
 _IDLE_BEFORE_MAINTENANCE_S: Final = 0.02
 #: Events between two snapshots: at least so many, and this many per task in memory.
-_SNAPSHOT_FACTS: Final = 50_000
+_SNAPSHOT_EVENTS: Final = 50_000
 _SNAPSHOT_SHARE: Final = 4
 #: Events of the moment, which listeners hear and no journal keeps.
 _PASSING: Final = frozenset(
@@ -450,7 +450,7 @@ class Snapshots:
 
     def take_if_due(self, last: int) -> None:
         """Take one with a group up to event *last*, if due; hold the lock."""
-        many = max(_SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(self._rt.kernel.tasks))
+        many = max(_SNAPSHOT_EVENTS, _SNAPSHOT_SHARE * len(self._rt.kernel.tasks))
         if self.is_asked_for or last - self.at > many:
             self.is_asked_for = False
             self.at = last
@@ -529,8 +529,8 @@ class Committer:
         #: woken.
         self.caller_will_commit = False
         #: Events to publish once they are kept, with their cargo: pending, and in hand.
-        self._unpublished: list[tuple[Fact, Any]] = []
-        self._publishing: list[tuple[Fact, Any]] = []
+        self._unpublished: list[tuple[Event, Any]] = []
+        self._publishing: list[tuple[Event, Any]] = []
         #: Works whose end is in events on their way, for those who wait for them.
         self._unsettled: list[Work] = []
         self._settling: list[Work] = []
@@ -551,7 +551,7 @@ class Committer:
         self._is_late = False
         self._local = _Local()
         #: Hears all events at once, under the lock.
-        self.listen: Callable[[list[tuple[Fact, Any]]], object] | None = None
+        self.listen: Callable[[list[tuple[Event, Any]]], object] | None = None
         # A journal without snapshots is never due one, so the number is out of reach.
         first = 0 if self.can_be_asked else sys.maxsize
         self.snapshots: Snapshots = Snapshots(rt, self.journal, first)
@@ -559,7 +559,7 @@ class Committer:
     # -- under the lock ------------------------------------------------------------
 
     def accept(  # noqa: C901, PLR0912 - hot
-        self, items: list[tuple[Fact, Any]]
+        self, items: list[tuple[Event, Any]]
     ) -> None:
         """Take the events of a step: they are kept soon, and then published."""
         commits, documents = self.commits, self.documents
@@ -568,18 +568,18 @@ class Committer:
         unsettled = self._unsettled
         hurry = False
         last = self.last
-        for fact, work in items:
-            cls, seq = type(fact), fact[SEQ]
+        for event, work in items:
+            cls, seq = type(event), event[SEQ]
             if cls is TaskStarted:
-                keep(fact, None)
+                keep(event, None)
             elif cls is TaskCompleted:
                 work._visible_after = seq
                 unsettled.append(work)
                 hurry = hurry or work._waiters is not None
-                keep(fact, documents.pop(work, None) if documents else None)
+                keep(event, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
                 work._visible_after = NEVER + seq
-                keep(fact, documents.pop(work))
+                keep(event, documents.pop(work))
             elif cls in _PASSING:
                 continue
             else:
@@ -600,10 +600,10 @@ class Committer:
                 if cls in _DOCUMENTED and not (
                     (cls is TaskRetrying and work._row.state in TERMINAL)
                     # A change by the retry handler stands in the event as a whole.
-                    or (isinstance(fact, TaskOptionsChanged) and fact.reason)
+                    or (isinstance(event, TaskOptionsChanged) and event.reason)
                 ):
                     document = documents.pop(work, None)
-                keep(fact, document)
+                keep(event, document)
             last = seq
         is_kept = last > self.last
         self.last = last
@@ -1002,7 +1002,7 @@ class Committer:
             self._settling, self._unsettled = self._unsettled, []
             snapshots = self.snapshots
             # Most groups are far from the next snapshot.
-            if snapshots.is_asked_for or self.last - snapshots.at > _SNAPSHOT_FACTS:
+            if snapshots.is_asked_for or self.last - snapshots.at > _SNAPSHOT_EVENTS:
                 snapshots.take_if_due(self.last)
         return group
 
@@ -1065,7 +1065,7 @@ class Committer:
             evict()
         return len(finished) > keep
 
-    def _publish(self, items: list[tuple[Fact, Any]]) -> None:
+    def _publish(self, items: list[tuple[Event, Any]]) -> None:
         """Pass *items* to those who listen; hold the lock."""
         rt = self._rt
         if rt.publisher.receivers:
@@ -1102,11 +1102,11 @@ class Committer:
             if not first:
                 return
             rt.kernel.pause()
-            fact = rt.kernel.own_fact(JournalDegraded, rt.now(), why)
-            self.commits.pending.keep(fact, None)
-            self.last = fact.seq
+            event = rt.kernel.own_event(JournalDegraded, rt.now(), why)
+            self.commits.pending.keep(event, None)
+            self.last = event.seq
             # Such events are never kept, so they are published at once.
-            self._publish([(fact, None)])
+            self._publish([(event, None)])
             if rt.waiting.quiet and rt.is_quiet():
                 rt.waiting.say_quiet()
             self.poke()

@@ -39,7 +39,7 @@ from taskorch.errors import (
     NotRunningError,
     ResultGoneError,
 )
-from taskorch.events import Fact, TaskSubmitted
+from taskorch.events import Event, TaskSubmitted
 from taskorch.executors._threads import Worker
 from taskorch.executors.remote import HERE
 from taskorch.kernel import TaskRow, names_of, without_quotas
@@ -177,14 +177,14 @@ def workflow_span(rt: Runtime, name: str, run_id: str) -> AbstractContextManager
 # -- the context of a submission ---------------------------------------------------
 
 
-def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
+def signed(items: list[tuple[Event, Any]], spans: Spans) -> None:
     """Add to the submission events in *items* the trace that they belong to."""
-    for place, (fact, work) in enumerate(items):
-        if type(fact) is not TaskSubmitted or fact.trace is not None:
+    for place, (event, work) in enumerate(items):
+        if type(event) is not TaskSubmitted or event.trace is not None:
             continue
         trace = _trace_of(work, spans)
         if trace is not None:
-            items[place] = fact.__replace__(trace=trace), work
+            items[place] = event.__replace__(trace=trace), work
 
 
 def _trace_of(work: Work, spans: Spans) -> str | None:
@@ -238,13 +238,13 @@ def units_there(rt: Runtime, row: TaskRow) -> dict[str, tuple[str, ...]]:
 
     The pools have units of this machine, which no worker elsewhere has.
     """
-    agent = row.agent
-    if not rt.kernel.has_units or agent is None:
+    worker = row.agent
+    if not rt.kernel.has_units or worker is None:
         return {}
     return {
         resource: units
         for resource, units in names_of(rt.kernel, row.alloc).items()
-        if resource in agent.units or not agent.lease_ns
+        if resource in worker.units or not worker.lease_ns
     }
 
 

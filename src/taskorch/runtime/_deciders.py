@@ -30,7 +30,6 @@ from taskorch.kernel import (
     LESS,
     LOCAL,
     Again,
-    AgentRow,
     Candidates,
     DecisionContext,
     Kernel,
@@ -41,6 +40,7 @@ from taskorch.kernel import (
     ShareView,
     Spec,
     TaskRow,
+    WorkerRow,
     row_extra,
     shortage,
 )
@@ -556,22 +556,22 @@ class PolicyDeciders:
 
     @_guarded("registry")
     def match(
-        self, row: TaskRow, agents: Sequence[AgentRow], now: int
+        self, row: TaskRow, workers: Sequence[WorkerRow], now: int
     ) -> tuple[tuple[str, ...], str, bool]:
         """See `Deciders.match`."""
         # The built-in worker has no handler: it does tasks that need none, unasked.
-        local = [agent for agent in agents if agent.name == LOCAL]
-        agents = [agent for agent in agents if agent.name != LOCAL]
-        views = [agent.view for agent in agents]
+        local = [worker for worker in workers if worker.name == LOCAL]
+        workers = [worker for worker in workers if worker.name != LOCAL]
+        views = [worker.view for worker in workers]
         task = self._task_for("registry", row)
-        if local and _is_for_here(task, local[0], agents) and self.is_here(row):
+        if local and _is_for_here(task, local[0], workers) and self.is_here(row):
             return (LOCAL,), "the machine of the local worker is as it requires", False
         answer = self._ask("matches", self.parts.registry.matches, now, task, views)
         named: object = answer.agents
         if not isinstance(named, tuple | list):
             _refuse("registry", f"its workers are {show(named)}, not a tuple of names")
         names = tuple(dict.fromkeys(answer.agents))
-        known = {agent.name: None for agent in agents}
+        known = {worker.name: None for worker in workers}
         for name in names:
             if name not in known:
                 _refuse("registry", f"it named {name!r}, which is no worker")
@@ -579,7 +579,7 @@ class PolicyDeciders:
 
     def route(
         self, row: TaskRow, candidates: Candidates, now: int
-    ) -> tuple[AgentRow, str, bool]:
+    ) -> tuple[WorkerRow, str, bool]:
         """See `Deciders.route`."""
         task = self._task_for("router", row)
         # Our routers neither keep the views nor change them.
@@ -590,12 +590,12 @@ class PolicyDeciders:
             answer = self._ask("route", self.parts.router.route, now, task, views)
             chosen: object = answer.agent
             said = answer.reusable
-            agents = self.kernel.agents
-            agent = agents.get(chosen) if isinstance(chosen, str) else None
-            if agent is not None and agent in candidates:
+            workers = self.kernel.agents
+            worker = workers.get(chosen) if isinstance(chosen, str) else None
+            if worker is not None and worker in candidates:
                 reusable = said is not False and self._is_trusted("route", said)
-                return agent, answer.reason, reusable
-            names = ", ".join(agent.name for agent in candidates)
+                return worker, answer.reason, reusable
+            names = ", ".join(worker.name for worker in candidates)
             _refuse("router", f"it chose {show(chosen)}, not one of {names}")
         except BaseException as error:
             # The error is the router's.
@@ -868,7 +868,7 @@ class PolicyDeciders:
     def allocate(
         self,
         row: TaskRow,
-        agent: AgentRow,
+        worker: WorkerRow,
         request: Units,
         now: int,
         least: Units | None = None,
@@ -877,7 +877,7 @@ class PolicyDeciders:
         """See `Deciders.allocate`."""
         question = _Request()
         question.task = self._task_for("allocator", row)
-        question.agent = agent.view
+        question.agent = worker.view
         question.resources = Resources.from_units(request) if request else NO_RESOURCES
         question.least = question.held = None
         question.attempt = row.attempt + 1
@@ -907,7 +907,7 @@ class PolicyDeciders:
                 own = dict(held) if held else _NOTHING_HELD
                 self._check_grant(granted.units, dict(request), own)
             if least is not None:
-                _check_part(dict(granted.units), agent, least, dict(held or ()))
+                _check_part(dict(granted.units), worker, least, dict(held or ()))
             said = answer.reusable
             reusable = said is not False and self._is_trusted("allocate", said)
         except BaseException as error:
@@ -978,20 +978,20 @@ def check_chunks(allocator: ResourceAllocator, pools: Units) -> None:
 
 def _check_part(
     granted: Mapping[str, int],
-    agent: AgentRow,
+    worker: WorkerRow,
     least: Units,
     own: Mapping[str, int],
 ) -> None:
-    """Refuse a granted part that is too small, or too large for *agent*."""
+    """Refuse a granted part that is too small, or too large for *worker*."""
     for name, units in least:
         if granted.get(name, 0) < units:
             _refuse("allocator", f"it granted less {name} than its least")
-    if shortage(agent, tuple([(n, units - own.get(n, 0)) for n, units in least])):
+    if shortage(worker, tuple([(n, units - own.get(n, 0)) for n, units in least])):
         # The task could not start there, and `explain` asks why.
         return
     for name, units in granted.items():
-        if name in agent.capacity and units > agent.free(name) + own.get(name, 0):
-            _refuse("allocator", f"it granted more {name} than {agent.name} has free")
+        if name in worker.capacity and units > worker.free(name) + own.get(name, 0):
+            _refuse("allocator", f"it granted more {name} than {worker.name} has free")
 
 
 def _shape(key: object) -> object:
@@ -1011,7 +1011,7 @@ def _shape(key: object) -> object:
     return None
 
 
-def _is_for_here(task: Task, local: AgentRow, agents: Iterable[AgentRow]) -> bool:
+def _is_for_here(task: Task, local: WorkerRow, workers: Iterable[WorkerRow]) -> bool:
     """
     Return whether *task*, for which no worker is named, is to run on *local*.
 
@@ -1024,7 +1024,7 @@ def _is_for_here(task: Task, local: AgentRow, agents: Iterable[AgentRow]) -> boo
     return (
         bool(needs)
         and needs.issubset(local.info.labels)
-        and all(needs.isdisjoint(agent.info.capabilities) for agent in agents)
+        and all(needs.isdisjoint(worker.info.capabilities) for worker in workers)
     )
 
 
@@ -1054,11 +1054,11 @@ def changed_by(
 ) -> tuple[Spec | None, Task | None]:
     """Return *spec* and *task* as *answer* changes them; None for what it does not."""
     resources, timeout = answer.resources, answer.timeout
-    agents: Any = answer.avoid
-    agents = () if agents is None else agents
-    if isinstance(agents, str) or not isinstance(agents, Iterable):
-        _refuse("retry_handler", f"avoid is a list of workers, not {show(agents)}")
-    avoid = [*agents]
+    workers: Any = answer.avoid
+    workers = () if workers is None else workers
+    if isinstance(workers, str) or not isinstance(workers, Iterable):
+        _refuse("retry_handler", f"avoid is a list of workers, not {show(workers)}")
+    avoid = [*workers]
     for name in avoid:
         _check_text("retry_handler", "worker to avoid", name)
     if resources is None and timeout is None and not avoid:

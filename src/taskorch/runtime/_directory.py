@@ -32,7 +32,6 @@ from taskorch.events import (
     TASK_ID,
     BudgetSpent,
     Event,
-    Fact,
     LateResultIgnored,
     OrchestratorStarted,
     ResultsUsed,
@@ -50,13 +49,13 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.kernel import (
-    AgentRow,
     Bucket,
     Kernel,
     PolicyFault,
     Spec,
     TaskRow,
     TypeRow,
+    WorkerRow,
     is_unresolvable,
     remember,
     row_extra,
@@ -102,14 +101,14 @@ def hold_orphans(rt: Runtime, now: int) -> None:
     kernel, orphans = rt.kernel, rt.orphans
     for bucket in [each for each in kernel.parked if each.spec in orphans]:
         for row in bucket.rows():
-            why = no_agent(kernel, row, now)
+            why = no_worker(kernel, row, now)
             if not why:
                 orphans.pop(bucket.spec, None)
                 break
             kernel.miss(row, why, now)
 
 
-def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
+def no_worker(kernel: Kernel, row: TaskRow, now: int) -> str:
     """Return why no worker will be able to do *row*, as far as is known; or ""."""
     bucket = row.bucket
     if bucket.spec.requires is None or not kernel.config.refuse_unknown:
@@ -118,15 +117,15 @@ def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
         kernel.match(bucket, row, now)
     except PolicyFault:
         return ""
-    if any(_may_come(agent) for agent in bucket.matching):
+    if any(_may_come(worker) for worker in bucket.matching):
         return ""
     needs = ", ".join(bucket.spec.requires)
     return f"no worker can do {needs} any more"
 
 
-def _may_come(agent: AgentRow) -> bool:
+def _may_come(worker: WorkerRow) -> bool:
     # A worker in another process, which has a lease, may register again.
-    return not agent.lost or agent.info.lease is not None
+    return not worker.lost or worker.info.lease is not None
 
 
 # -- the works of tasks that were submitted in an earlier incarnation ------------------
@@ -226,7 +225,7 @@ class Recollection:
 
     def of_classes(
         self, classes: Collection[type[Event]], until_ns: int, most: int
-    ) -> list[Fact]:
+    ) -> list[Event]:
         """
         Return the latest events of classes of which there are few, until a time.
 
@@ -237,20 +236,20 @@ class Recollection:
         if isinstance(self.journal, SqlJournal):
             names = [each.__name__ for each in classes]
             entries = self.journal.of_kinds(names, until_ns, most)
-            return [fact for fact, _ in entries]
-        latest = {each: deque[Fact](maxlen=most) for each in classes}
-        for fact, _ in self.journal.read():
-            if fact.at_ns > until_ns:
+            return [event for event, _ in entries]
+        latest = {each: deque[Event](maxlen=most) for each in classes}
+        for event, _ in self.journal.read():
+            if event.at_ns > until_ns:
                 break
-            if type(fact) in latest:
-                latest[type(fact)].append(fact)
+            if type(event) in latest:
+                latest[type(event)].append(event)
         return sorted(chain.from_iterable(latest.values()), key=attrgetter("seq"))
 
     def id_of_key(self, key: str) -> str | None:
         """Return the task that was submitted with an idempotency key."""
         return self.journal.id_of_key(key)
 
-    def last_before_life(self, task_id: str, began: int) -> int | None:
+    def last_before_incarnation(self, task_id: str, began: int) -> int | None:
         """
         Return the time of the last event before the incarnation of time *began*.
 
@@ -262,17 +261,17 @@ class Recollection:
             The time, in ns; None if no incarnation began then.
         """
         about = self.journal.select((task_id,), self._rt.committed)
-        number = next((fact.seq for fact, _ in about if fact.at_ns == began), 0)
+        number = next((event.seq for event, _ in about if event.at_ns == began), 0)
         # An incarnation begins with one event for each task that was left, all at the
         # same time.
         for many in (100, 100_000):
             first = max(0, number - many)
-            facts = [fact for fact, _ in islice(self.journal.read(first), many)]
-            for last, fact in pairwise(facts):
-                if type(fact) is OrchestratorStarted and fact.at_ns == began:
+            events = [event for event, _ in islice(self.journal.read(first), many)]
+            for last, event in pairwise(events):
+                if type(event) is OrchestratorStarted and event.at_ns == began:
                     at: int = last.at_ns
                     return at
-            if not facts or facts[0].at_ns < began:
+            if not events or events[0].at_ns < began:
                 # All events of that time have been seen.
                 break
         return None
@@ -312,9 +311,9 @@ class Recollection:
         """Return the tasks that *entries* are about, each with its entries in order."""
         rt = self._rt
         works: dict[str, Work] = {}
-        for fact, document in entries:
-            if type(fact) is TaskSubmitted:
-                event = fact
+        for kept, document in entries:
+            if type(kept) is TaskSubmitted:
+                event = kept
                 work = works[event.task_id] = work_of(rt, document)
                 work._after = event.after
                 if event.trace is not None:
@@ -335,12 +334,12 @@ class Recollection:
                 extra = row_extra(row)
                 extra.priority = event.priority
                 extra.past = [(TaskState.QUEUED, event.at_ns, "")]
-            elif (known := works.get(fact[TASK_ID])) is not None:
-                if known._row.bucket.spec.budget and type(fact) in _SPENDING:
+            elif (known := works.get(kept[TASK_ID])) is not None:
+                if known._row.bucket.spec.budget and type(kept) in _SPENDING:
                     from taskorch.kernel import recall_spent  # noqa: PLC0415 - drawn on by few
 
-                    recall_spent(known._row, fact)
-                _recollect(known, fact, document)
+                    recall_spent(known._row, kept)
+                _recollect(known, kept, document)
         self.add_roots(works)
         return works
 
@@ -368,7 +367,7 @@ def _recollect(work: Work, event: Any, document: Any) -> None:
     state = _ENDED.get(cls.__name__)
     if cls is TaskStarted:
         row.started_ns, row.attempt = now, event.attempt
-        row.agent = AgentRow(Agent(event.agent_id))
+        row.agent = WorkerRow(Agent(event.agent_id))
         remember(row, TaskState.RUNNING, now, event.agent_id)
     elif cls is TaskRetrying:
         remember(row, TaskState.RETRYING, now, f"{event.error_type}: {event.message}")
@@ -617,7 +616,7 @@ class Directory:
             return
         self.bring_back(row.cargo)
         kernel = self._rt.kernel
-        if not why_unresolvable(row.cargo) and not no_agent(kernel, row, now):
+        if not why_unresolvable(row.cargo) and not no_worker(kernel, row, now):
             # A veto of the user's StateMachine leaves it where it is.
             with suppress(InvalidTransitionError, PolicyFault):
                 kernel.decide(row, "retry", now)

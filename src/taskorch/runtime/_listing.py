@@ -113,7 +113,7 @@ class _Wanted:
             return False
         if self.type is not None and row.bucket.spec.type != self.type:
             return False
-        if self.agent is not None and _agent_of(row) != self.agent:
+        if self.agent is not None and _worker_of(row) != self.agent:
             return False
         if self.owner is not None and row.bucket.spec.owner != self.owner:
             return False
@@ -160,7 +160,7 @@ def _option(name: str) -> Callable[[Work], Any]:
     return take
 
 
-def _agent_of(row: TaskRow) -> str | None:
+def _worker_of(row: TaskRow) -> str | None:
     return None if row.agent is None else row.agent.name
 
 
@@ -168,7 +168,7 @@ def _agent_of(row: TaskRow) -> str | None:
 _VALUE_OF: Final[dict[str, Callable[[Work], Any]]] = {
     "type": lambda work: work._row.bucket.spec.type,
     "id": lambda work: work._row.id,
-    "agent": lambda work: _agent_of(work._row),
+    "agent": lambda work: _worker_of(work._row),
 }
 
 
@@ -278,14 +278,14 @@ class _Listing:
             early = self._run_again(recovered)
             here = [name for name in here if name in early or name in self._failed]
             failed = self._ended_by(recovered, _RARE[TaskState.FAILED])
-            gone = [*early, *(fact.task_id for fact in failed if fact.allowed)]
+            gone = [*early, *(event.task_id for event in failed if event.allowed)]
             return iter(self._in_order(recovered, [*gone, *here], after))
         kind = None if which.state is None else _RARE.get(which.state)
         if kind is not None:
-            facts = self._ended_by(recovered, kind)
+            events = self._ended_by(recovered, kind)
             if which.mended is False and which.state is TaskState.FAILED:
-                facts = (fact for fact in facts if not fact.allowed)
-            gone = [fact.task_id for fact in facts]
+                events = (event for event in events if not event.allowed)
+            gone = [event.task_id for event in events]
             if len(gone) <= _MANY:
                 gone = self._sifted(recovered, gone)
                 return iter(self._in_order(recovered, [*gone, *here], after))
@@ -506,11 +506,11 @@ def failures(runtime: Runtime) -> tuple[FailureCause, ...]:
     here = {row.id for row in rows}
     recovered, gone = runtime.directory.recovered, list[FailedRun]()
     if recovered is not None and runtime.kernel.failed:
-        facts = recovered.journal.ended_by("TaskFailed", runtime.committed)
-        for fact in cast("Iterator[TaskFailed]", facts):
-            name, error = fact.task_id, (fact.error_type, fact.message)
-            if name not in here and not fact.allowed:
-                gone.append(FailedRun(name, *error, fact.at_ns))
+        events = recovered.journal.ended_by("TaskFailed", runtime.committed)
+        for event in cast("Iterator[TaskFailed]", events):
+            name, error = event.task_id, (event.error_type, event.message)
+            if name not in here and not event.allowed:
+                gone.append(FailedRun(name, *error, event.at_ns))
         failed = [row.id for row in rows if row.state is TaskState.FAILED]
         names = [*(each.task_id for each in gone), *failed]
         runtime.directory.recall_later(names, runtime.lock)

@@ -87,9 +87,9 @@ class Noted:
         ids = (*earlier_ids(task_id), task_id)
         until = committer.commits.committed
         return [
-            (fact, value)
-            for fact, value in committer.journal.select(ids, until)
-            if isinstance(fact, TaskNoted) and fact.extension == self.extension
+            (event, value)
+            for event, value in committer.journal.select(ids, until)
+            if isinstance(event, TaskNoted) and event.extension == self.extension
         ]
 
     def works(self, task_id: str) -> list[Work]:
@@ -324,9 +324,9 @@ class Inside:
 
     def begin(self, task: Task[Any]) -> Work:
         """Submit *task*, which has an id; it gets the tenant of the attempt's task."""
-        owner = self._context._row.bucket.spec.owner
-        if task.owner is None and owner is not None:
-            task = attrs.evolve(task, owner=owner)
+        tenant = self._context._row.bucket.spec.owner
+        if task.owner is None and tenant is not None:
+            task = attrs.evolve(task, owner=tenant)
         return self._rt.submit_tasks((task,))[0]
 
     def begin_run(

@@ -10,8 +10,8 @@ from taskorch.errors import InternalError, InvalidTaskError, JournalError
 from taskorch.events import (
     CATALOGUE,
     TASK_ID,
+    Event,
     EventEmitted,
-    Fact,
     LateResultIgnored,
     RecoveryAttempted,
     ResultsUsed,
@@ -41,7 +41,7 @@ from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import (
     Recollection,
-    no_agent,
+    no_worker,
     work_of,
 )
 from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late
@@ -60,7 +60,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.runtime._attempts import AgentRunner
+    from taskorch.runtime._attempts import WorkerRunner
     from taskorch.runtime._runtime import Runtime, TaskEngine
 
 # -- folding: what the events of earlier incarnations lead to --------------------------
@@ -102,72 +102,74 @@ class Folding:
         It is about a task that gets a row, or an event from outside. *apply* gives it
         with its cargo to the kernel; None folds it.
         """
-        fact: Any
-        fact, document = entry
-        kernel, cls = self._kernel, type(fact)
+        event: Any
+        event, document = entry
+        kernel, cls = self._kernel, type(event)
         cargo: Work | None = None
         if cls is TaskSubmitted:
-            cargo = self._submitted(fact, document)
+            cargo = self._submitted(event, document)
         elif cls is TaskCompleted:
-            set_result(kernel.tasks[fact.task_id].cargo, document)
+            set_result(kernel.tasks[event.task_id].cargo, document)
         elif cls is TaskFailed:
-            kernel.tasks[fact.task_id].cargo._error = error_of_document(fact, document)
+            kernel.tasks[event.task_id].cargo._error = error_of_document(
+                event, document
+            )
         elif cls is TaskOptionsChanged:
-            work = kernel.tasks[fact.task_id].cargo
-            work._task = changed_task(work._task, fact, document)
+            work = kernel.tasks[event.task_id].cargo
+            work._task = changed_task(work._task, event, document)
         elif cls is TaskParentsAdded:
-            note_bonds(kernel.tasks[fact.task_id].cargo, fact)
+            note_bonds(kernel.tasks[event.task_id].cargo, event)
         elif cls is TaskRepointed:
-            self.note_turned(fact)
+            self.note_turned(event)
         elif cls in _BESIDE:
-            self._keep_beside(fact, document)
+            self._keep_beside(event, document)
         given: Any = Emitted(document) if cls is EventEmitted else cargo
         if apply is None:
-            fold(kernel, fact, given)
+            fold(kernel, event, given)
         else:
-            apply(fact, given)
+            apply(event, given)
         if cargo is not None:
-            cargo._row = kernel.tasks[fact.task_id]
+            cargo._row = kernel.tasks[event.task_id]
 
-    def note_turned(self, fact: Fact) -> None:
-        """Let tasks wait for the next run of their parent, if *fact* says so."""
-        if type(fact) is not TaskRepointed:
+    def note_turned(self, event: Event) -> None:
+        """Let tasks wait for the next run of their parent, if *event* says so."""
+        if type(event) is not TaskRepointed:
             return
-        for name in fact.dependents:
+        for name in event.dependents:
             if name in self._kernel.tasks:
-                turn(self._kernel.tasks[name].cargo, fact.task_id, fact.rerun_id)
+                turn(self._kernel.tasks[name].cargo, event.task_id, event.rerun_id)
 
-    def _keep_beside(self, fact: Any, document: Any) -> None:
+    def _keep_beside(self, event: Any, document: Any) -> None:
         """Keep data for the task and its user that the kernel does not need."""
-        row = self._kernel.tasks.get(fact.task_id)
+        row = self._kernel.tasks.get(event.task_id)
         if row is None:
             return
-        if type(fact) is LateResultIgnored:
-            recall_late(row.cargo, fact, document)
-        elif type(fact) is RecoveryAttempted:
+        if type(event) is LateResultIgnored:
+            recall_late(row.cargo, event, document)
+        elif type(event) is RecoveryAttempted:
             extra = extra_of(row.cargo)
-            extra.recoveries = (*extra.recoveries, tried(fact))
-        elif type(fact) in (ResultsUsed, TaskRenewed):
-            note_bonds(row.cargo, fact)
-        elif type(fact) is TaskRetrying:
+            extra.recoveries = (*extra.recoveries, tried(event))
+        elif type(event) in (ResultsUsed, TaskRenewed):
+            note_bonds(row.cargo, event)
+        elif type(event) is TaskRetrying:
             if document is not None:
-                recall_earlier(row.cargo, fact, document)
+                recall_earlier(row.cargo, event, document)
         else:
             extra_of(row.cargo).checkpoint = document
 
-    def _submitted(self, fact: TaskSubmitted, task: Task) -> Work:
+    def _submitted(self, event: TaskSubmitted, task: Task) -> Work:
         work = work_of(self._rt, task)
-        work._after = fact.after
-        if fact.trace is not None:
-            extra_of(work).trace = fact.trace
-        self._rt.directory.reruns.note(fact.task_id)
+        work._after = event.after
+        if event.trace is not None:
+            extra_of(work).trace = event.trace
+        self._rt.directory.reruns.note(event.task_id)
         if adder := added_by(work):
             self._rt.directory.reruns.adders.add(stem_of(adder))
         if task.idempotency_key is not None:
-            self._rt.directory.keys[task.idempotency_key] = fact.task_id
+            self._rt.directory.keys[task.idempotency_key] = event.task_id
         rt = self._rt
         can_be_asked = rt.committer is not None or rt.directory.recovered
-        if fact.named and not can_be_asked:
+        if event.named and not can_be_asked:
             self._named.append(work)
         return work
 
@@ -256,16 +258,18 @@ class Rereading:
         """
         fold = self.folding.fold
         for entry in entries:
-            fact = entry[0]
+            event = entry[0]
             try:
                 fold(entry)
             except _MISFITS as error:
-                where, kind = self._journal.description(), type(fact).__name__
-                msg = f"{where} is damaged: fact {fact.seq}, {kind}, does not fit what "
+                where, kind = self._journal.description(), type(event).__name__
+                msg = (
+                    f"{where} is damaged: fact {event.seq}, {kind}, does not fit what "
+                )
                 msg += f"came before it ({type(error).__name__}: {error})"
                 hint = "restore it from a copy: facts before it may be missing"
                 raise JournalError(msg, hint=hint) from error
-            self.last, self.at_ns = fact.seq, max(self.at_ns, fact.at_ns)
+            self.last, self.at_ns = event.seq, max(self.at_ns, event.at_ns)
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Begin with a snapshot; return whether that worked."""
@@ -282,11 +286,11 @@ class Rereading:
         others = [name for name in restoration.ids if name not in read]
         entries += journal.select(others, until)
         later = journal.facts(until)
-        missing = restoration.missing(chain((fact for fact, _ in entries), later))
+        missing = restoration.missing(chain((event for event, _ in entries), later))
         while missing:
             more = list(journal.select(missing, until))
             entries += more
-            missing = restoration.missing(fact for fact, _ in more)
+            missing = restoration.missing(event for event, _ in more)
         apply_in_order(self.folding, restoration, entries)
         self._keep_events(restoration)
         try:
@@ -314,15 +318,15 @@ class Rereading:
             The snapshot, and the events about its open tasks.
         """
         ended, until = {*self._journal.ends(state["tasks"])}, state["counters"]["seq"]
-        for fact in self._journal.facts(until):
-            if isinstance(fact, TaskEvent):
-                ended.discard(fact.task_id)
+        for event in self._journal.facts(until):
+            if isinstance(event, TaskEvent):
+                ended.discard(event.task_id)
         names = [name for name in state["tasks"] if name not in ended]
         entries = list(self._journal.select(names, until))
         above: set[str] = set()
-        for fact, _ in entries:
-            if isinstance(fact, TaskSubmitted | TaskParentsAdded):
-                above.update(map(stem_of, fact.after))
+        for event, _ in entries:
+            if isinstance(event, TaskSubmitted | TaskParentsAdded):
+                above.update(map(stem_of, event.after))
         places = zip(state["tasks"], state["places"], strict=True)
         kept = {
             name: place
@@ -387,7 +391,7 @@ class Recovery:
         """
         rt, journal = self._rt, self._journal
         rt.epoch = journal.claim()
-        rt.name_life()
+        rt.name_incarnation()
         self._prune()
         if self._committer.can_be_asked:
             rt.directory.recovered = Recollection(rt, journal)
@@ -447,7 +451,7 @@ class Recovery:
         kernel.change_pools(rt.pools, now_ns(), named=rt.named)
         joining, rt.joining = rt.joining, []
         for info in joining:
-            kernel.add_agent(info, now_ns())
+            kernel.add_worker(info, now_ns())
         for row in list(kernel.tasks.values()):
             self._check_needs(row, now_ns())
         rows = kernel.tasks.values()
@@ -459,7 +463,7 @@ class Recovery:
         }
         kinds = {row.bucket.spec: row for row in rows if row.state not in TERMINAL}
         for spec, row in kinds.items():
-            if no_agent(kernel, row, now_ns()):
+            if no_worker(kernel, row, now_ns()):
                 rt.orphans[spec] = None
 
     def _sweep(self) -> None:
@@ -488,7 +492,7 @@ class Recovery:
         """Put *row* on hold if what it needs is gone; release it if that is back."""
         kernel = self._rt.kernel
         if row.state is TaskState.QUEUED:
-            why = why_unresolvable(row.cargo) or no_agent(kernel, row, now)
+            why = why_unresolvable(row.cargo) or no_worker(kernel, row, now)
             if why:
                 kernel.miss(row, why, now)
         else:
@@ -614,8 +618,8 @@ def recall(rt: Runtime, names: Iterable[str]) -> None:
 # -- workers ---------------------------------------------------------------------------
 
 
-def add_agent(
-    rt: Runtime, info: Agent, runner: AgentRunner, *, again: bool = False
+def add_worker(
+    rt: Runtime, info: Agent, runner: WorkerRunner, *, again: bool = False
 ) -> None:
     """
     Let a worker join; *again*: it reports its abilities anew, and keeps its tasks.
@@ -637,7 +641,7 @@ def add_agent(
         known = rt.kernel.agents.get(info.name)
         # A worker of another process may come back once it counts as lost.
         join(is_back=again or (known is not None and known.lost))
-        rt.kernel.add_agent(info, now, goes_on=again)
+        rt.kernel.add_worker(info, now, goes_on=again)
         if rt.kernel.blocked and rt.committer is not None:
             for row in list(rt.kernel.tasks.values()):
                 rt.directory.release_if_back(row, now)

@@ -209,11 +209,11 @@ class Following(Receiver):
         if committer is None:
             return
         last = committer.commits.committed
-        for fact, value in committer.journal.read(self._position):
-            if fact.seq > last:
+        for event, value in committer.journal.read(self._position):
+            if event.seq > last:
                 break
-            if type(fact) in self.classes:
-                self._give(*_as_told(fact, value))
+            if type(event) in self.classes:
+                self._give(*_as_told(event, value))
         self._moved(last)
 
     def _give(self, event: Event, document: Any) -> None:
@@ -266,15 +266,15 @@ def begin_all(rt: Runtime) -> None:
         following.begin()
 
 
-def _as_told(fact: Any, value: Any) -> tuple[Event, Any]:
+def _as_told(event: Any, value: Any) -> tuple[Event, Any]:
     """Return an entry of a journal as it would be published."""
-    if type(fact) is TaskCompleted:
-        return fact.with_result(lambda: value), None
-    if type(fact) is TaskSubmitted:
-        if isinstance(value, Task) and value.id != fact.task_id:
-            value = attrs.evolve(value, id=fact.task_id)
-        return fact, value if isinstance(value, Task) else None
-    return fact, value if type(fact) is EventEmitted else None
+    if type(event) is TaskCompleted:
+        return event.with_result(lambda: value), None
+    if type(event) is TaskSubmitted:
+        if isinstance(value, Task) and value.id != event.task_id:
+            value = attrs.evolve(value, id=event.task_id)
+        return event, value if isinstance(value, Task) else None
+    return event, value if type(event) is EventEmitted else None
 
 
 def _wanted(projection: Projection) -> frozenset[type[Event]]:

@@ -23,7 +23,6 @@ from taskorch.events import (
     VIEWS,
     Event,
     EventsLost,
-    Fact,
     ReceiverFailed,
     TaskCompleted,
     signal_name,
@@ -243,14 +242,14 @@ class Publisher:
         """Drop the newest events for slow listeners, and count them."""
         kept = []
         for item in items:
-            fact = item[0]
-            if not isinstance(fact, Event):
+            event = item[0]
+            if not isinstance(event, Event):
                 # A done-callback must be called.
                 kept.append(item)
                 continue
-            for cls in VIEWS[type(fact)]:
+            for cls in VIEWS[type(event)]:
                 for receiver in self.receivers.get(cls, ()):
-                    if receiver.miss(fact.seq):
+                    if receiver.miss(event.seq):
                         kept.append((receiver, None))
                     self.lost += not receiver.can_read_again
         return kept
@@ -331,17 +330,17 @@ class Publisher:
                         EventsLost, receiver.signal, receiver.name, lost
                     )
 
-    def _expand(self, fact: Any, cargo: Any) -> None:
+    def _expand(self, item: Any, cargo: Any) -> None:
         """Turn one item of the queue into calls."""
-        if not isinstance(fact, Event):
-            receiver = fact if isinstance(fact, Receiver) else Receiver("done", fact)
+        if not isinstance(item, Event):
+            receiver = item if isinstance(item, Receiver) else Receiver("done", item)
             self._todo.append((receiver, cargo))
             return
-        for cls in VIEWS[type(fact)]:
+        for cls in VIEWS[type(item)]:
             receivers = self.receivers.get(cls)
             if not receivers:
                 continue
-            event = _event(cls, fact, cargo)
+            event = _event(cls, item, cargo)
             if event is not None:
                 for receiver in receivers:
                     arg = event
@@ -595,7 +594,7 @@ class Publisher:
         return self._thread
 
 
-def _event(cls: type[Event], fact: Fact, cargo: Any) -> Event | None:
-    if type(fact) is TaskCompleted:
-        return fact.with_result(cargo._kept_value)
-    return view_of(cls, fact)
+def _event(cls: type[Event], event: Event, cargo: Any) -> Event | None:
+    if type(event) is TaskCompleted:
+        return event.with_result(cargo._kept_value)
+    return view_of(cls, event)

@@ -21,10 +21,10 @@ from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import (
     GOING,
     NOT_STARTED,
-    AgentRow,
     Kernel,
     Search,
     TaskRow,
+    WorkerRow,
     awaits,
     call_of_answer,
     explain as explain_row,
@@ -452,8 +452,8 @@ def _totals(runtime: Runtime) -> Stats:
         resources=ReadOnly(kernel.pool_stats()),
         agents=ReadOnly(
             {
-                name: _agent(agent, now, stands_by=name in waiting)
-                for name, agent in kernel.agents.items()
+                name: _worker(worker, now, stands_by=name in waiting)
+                for name, worker in kernel.agents.items()
             }
         ),
         types=ReadOnly({}),
@@ -481,38 +481,38 @@ def _standing_by(runtime: Runtime) -> list[str]:
         return []
     others = {
         capability
-        for name, agent in runtime.kernel.agents.items()
-        if name not in runtime.stand_ins and not agent.lost
-        for capability in agent.info.capabilities
+        for name, worker in runtime.kernel.agents.items()
+        if name not in runtime.stand_ins and not worker.lost
+        for capability in worker.info.capabilities
     }
     return [
         name
         for name in runtime.stand_ins
-        if (agent := runtime.kernel.agents.get(name)) is not None
+        if (worker := runtime.kernel.agents.get(name)) is not None
         # A worker without capabilities only runs tasks that hold others together.
-        and not (agent.running and agent.info.capabilities)
-        and others.issuperset(agent.info.capabilities)
+        and not (worker.running and worker.info.capabilities)
+        and others.issuperset(worker.info.capabilities)
     ]
 
 
-def _agent(agent: AgentRow, now: int, *, stands_by: bool) -> AgentStats:
+def _worker(worker: WorkerRow, now: int, *, stands_by: bool) -> AgentStats:
     # A worker that left in order owes no sign of life.
-    is_awaited = agent.lease_ns and not (agent.lost and agent.draining == GOING)
-    silent = max(0, now - agent.heard_ns) / NS if is_awaited else None
+    is_awaited = worker.lease_ns and not (worker.lost and worker.draining == GOING)
+    silent = max(0, now - worker.heard_ns) / NS if is_awaited else None
     return AgentStats(
-        running=agent.running,
-        max_concurrency=agent.info.max_concurrency,
-        completed=agent.completed,
-        failed=agent.failed,
-        used=agent.view.used,
-        capacity=agent.info.capacity,
+        running=worker.running,
+        max_concurrency=worker.info.max_concurrency,
+        completed=worker.completed,
+        failed=worker.failed,
+        used=worker.view.used,
+        capacity=worker.info.capacity,
         performance=ReadOnly(
-            {name: record.performance() for name, record in agent.records.items()}
+            {name: record.performance() for name, record in worker.records.items()}
         ),
-        leaked=agent.leaked,
-        lost=agent.lost,
+        leaked=worker.leaked,
+        lost=worker.lost,
         silent=silent,
-        round_trip=None if agent.lost else agent.round_trip,
+        round_trip=None if worker.lost else worker.round_trip,
         stands_by=stands_by,
     )
 
@@ -558,28 +558,30 @@ def _queue(runtime: Runtime) -> HealthCheck:
     return HealthCheck("queue", "ok", counts)
 
 
-def _is_missed(runtime: Runtime, agent: AgentRow) -> bool:
+def _is_missed(runtime: Runtime, worker: WorkerRow) -> bool:
     """Return whether a worker that is lost should be there."""
-    if agent.draining == GOING:
+    if worker.draining == GOING:
         return False
     # Their pool decides how many of these there are in this incarnation.
     fleet = runtime.fleet
-    return fleet is None or not fleet.is_of_earlier_life(agent.name)
+    return fleet is None or not fleet.is_of_earlier_incarnation(worker.name)
 
 
-def _agents(runtime: Runtime) -> HealthCheck:
+def _workers(runtime: Runtime) -> HealthCheck:
     """Check whether all known workers are there and get work."""
     every = list(runtime.kernel.agents.values())
-    agents = [agent for agent in every if not agent.lost or _is_missed(runtime, agent)]
-    lost = [agent.name for agent in agents if agent.lost]
+    workers = [
+        worker for worker in every if not worker.lost or _is_missed(runtime, worker)
+    ]
+    lost = [worker.name for worker in workers if worker.lost]
     shut = [
-        agent.name
-        for agent in agents
-        if any(one.state != "closed" for one in list(agent.breakers.values()))
+        worker.name
+        for worker in workers
+        if any(one.state != "closed" for one in list(worker.breakers.values()))
     ]
     said = []
     if lost:
-        said.append(f"{len(lost)} of {len(agents)} are not there: {some(lost)}")
+        said.append(f"{len(lost)} of {len(workers)} are not there: {some(lost)}")
     if shut:
         said.append(f"breakers are open of {some(shut)}")
     return HealthCheck("agents", "degraded" if said else "ok", "; ".join(said))
@@ -611,7 +613,7 @@ def health(runtime: Runtime) -> Health:
         why = f"stopped: {cut_short}" if cut_short else "stopped"
     if fault is not None:
         why = fault.message
-    own = (_slots, _receivers, _queue, _agents, _journal, _policies)
+    own = (_slots, _receivers, _queue, _workers, _journal, _policies)
     asked = [
         *(partial(each, runtime) for each in (*own, blocked, held_for_long)),
         runtime.notices.checks,

@@ -62,9 +62,9 @@ from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _committer, _end, _notices, _opening, _passage
 from taskorch.runtime._attempts import (
-    AgentRunner,
     Attempts,
     Strategies,
+    WorkerRunner,
     tidy,
     usage_of,
 )
@@ -445,7 +445,7 @@ class Runtime(TaskEngine):
     durable: ClassVar[Callable[..., Committer | None]] = _opening.durable
     look_up: Final = _opening.look_up
     recall: ClassVar[Callable[..., None]] = _opening.recall
-    add_agent: Final = _opening.add_agent
+    add_worker: Final = _opening.add_worker
 
     # Other ways in.
     rerun_below: Final = _passage.rerun_below
@@ -521,7 +521,7 @@ class Runtime(TaskEngine):
         else:
             self.committer = Committer(self, journal)
             self.opened = False
-        self.runners: dict[str, AgentRunner] = {}
+        self.runners: dict[str, WorkerRunner] = {}
         #: Workers that join when the journal has been read.
         self.joining: list[Agent] = [Agent(LOCAL, labels=machine_labels(), host=host())]
         #: The classes of events that have listeners.
@@ -568,7 +568,7 @@ class Runtime(TaskEngine):
         self.metrics: Metrics | None = None
 
         self._seed = seed
-        self.name_life()
+        self.name_incarnation()
         self._numbers: Iterator[int] = count(1)
         #: Bucket and executor of calls, by the names of their functions.
         self.known_calls: dict[Any, _passage.KnownCall] = {}
@@ -601,7 +601,7 @@ class Runtime(TaskEngine):
         self._changing = threading.Lock()
         self.receivers_changed()
         if self.opened:
-            self.kernel.add_agent(self.joining.pop(), self.now())
+            self.kernel.add_worker(self.joining.pop(), self.now())
 
     # Methods that parts call through a protocol.
 
@@ -631,7 +631,7 @@ class Runtime(TaskEngine):
         """
         _end.refuse_submission(self)
 
-    def name_life(self) -> None:
+    def name_incarnation(self) -> None:
         """Choose ids that no other incarnation has used."""
         seed: int | str | None = self._seed
         if seed is not None and self.epoch > 1:
@@ -913,7 +913,7 @@ class Runtime(TaskEngine):
         if self.memory is not None and self.memory.keep_events:
             # The cargo would keep tasks in memory. A TaskReady shares its number with
             # another event, and no journal has it.
-            kept = [(fact, None) for fact, _ in items if type(fact) is not TaskReady]
+            kept = [(event, None) for event, _ in items if type(event) is not TaskReady]
             self.memory.append(self.epoch, kept)
         if self.publisher.receivers:
             self.publisher.put(items)

@@ -22,7 +22,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from taskorch.events import (
-    Fact,
+    Event,
     ResultsUsed,
     TaskCancelled,
     TaskCompleted,
@@ -454,9 +454,9 @@ def named_above(rt: Known, work: Work) -> Collection[str]:
 def _since(entries: Iterable[Entry]) -> str:
     """Return the `since` of the last `TaskRenewed` in the events about a task."""
     since = ""
-    for fact, _ in entries:
-        if type(fact) is TaskRenewed:
-            since = fact.since
+    for event, _ in entries:
+        if type(event) is TaskRenewed:
+            since = event.since
     return since
 
 
@@ -535,12 +535,12 @@ class Kept:
         """Return a parent that was blocked and went on: see `_late`."""
         submitted: TaskSubmitted | None = None
         start = 0
-        for fact in self._facts(task_id):
-            if type(fact) is TaskSubmitted:
-                submitted = fact
-            elif type(fact) is TaskStarted:
-                start = fact.seq
-            elif type(fact) is TaskCancelled:
+        for event in self._events(task_id):
+            if type(event) is TaskSubmitted:
+                submitted = event
+            elif type(event) is TaskStarted:
+                start = event.seq
+            elif type(event) is TaskCancelled:
                 return ""
         if submitted is None or not start or not _may_lack(submitted):
             return ""
@@ -555,27 +555,27 @@ class Kept:
     def _opened(self, task_id: str) -> int:
         """Return the number of its last end of a blockade, or completion; or 0."""
         seqs = [
-            fact.seq
-            for fact in self._facts(task_id)
-            if type(fact) in (TaskUnblocked, TaskCompleted)
+            event.seq
+            for event in self._events(task_id)
+            if type(event) in (TaskUnblocked, TaskCompleted)
         ]
         return max(seqs, default=0)
 
     def _has_completed(self, task_id: str) -> bool:
-        return any(type(fact) is TaskCompleted for fact in self._facts(task_id))
+        return any(type(event) is TaskCompleted for event in self._events(task_id))
 
     def _parents(self, task_id: str) -> list[str]:
         """Return the runs that *task_id* depended on in the end: see `parents_of`."""
         names: list[str] = []
-        for fact in self._facts(task_id):
-            if isinstance(fact, TaskSubmitted | TaskParentsAdded):
-                names += fact.after
+        for event in self._events(task_id):
+            if isinstance(event, TaskSubmitted | TaskParentsAdded):
+                names += event.after
         return _newest([self._turned(name, task_id) for name in names])
 
     def _added_by(self, task_id: str) -> str:
         """Return the id of the task that has added it: see `added_by`."""
-        for fact, task in self._entries(task_id):
-            if type(fact) is TaskSubmitted and isinstance(task, Task):
+        for event, task in self._entries(task_id):
+            if type(event) is TaskSubmitted and isinstance(task, Task):
                 adder = (task.metadata or {}).get(ADDED)
                 return adder if isinstance(adder, str) else ""
         return ""
@@ -590,8 +590,8 @@ class Kept:
             found = self._known[task_id] = list(self._entries_of(task_id))
         return found
 
-    def _facts(self, task_id: str) -> list[Fact]:
-        return [fact for fact, _ in self._entries(task_id)]
+    def _events(self, task_id: str) -> list[Event]:
+        return [event for event, _ in self._entries(task_id)]
 
     def began(self, task_id: str) -> int:
         """Return the number of the submission; 0 if none is known."""
@@ -602,13 +602,13 @@ class Kept:
         """Return runs that *task_id* waited for, or asked for: see `runs_above`."""
         used: list[str] = []
         join: str | int = "all"
-        for fact in self._facts(task_id):
-            if type(fact) is TaskSubmitted:
-                submitted: TaskSubmitted = fact
+        for event in self._events(task_id):
+            if type(event) is TaskSubmitted:
+                submitted: TaskSubmitted = event
                 join = submitted.join
-            elif type(fact) is ResultsUsed and with_used:
-                used += fact.of
-            elif type(fact) is TaskCancelled and not fact.reason.startswith(SKIPPED):
+            elif type(event) is ResultsUsed and with_used:
+                used += event.of
+            elif type(event) is TaskCancelled and not event.reason.startswith(SKIPPED):
                 return []
         parents = self._parents(task_id)
         if join not in _ALL:
@@ -619,18 +619,18 @@ class Kept:
     def named_above(self, task_id: str) -> list[str]:
         """Return all tasks that *task_id* waited or asked for, by their ids then."""
         names: list[str] = []
-        for fact in self._facts(task_id):
-            if isinstance(fact, TaskSubmitted | TaskParentsAdded):
-                names += fact.after
-            elif isinstance(fact, ResultsUsed):
-                names += fact.of
+        for event in self._events(task_id):
+            if isinstance(event, TaskSubmitted | TaskParentsAdded):
+                names += event.after
+            elif isinstance(event, ResultsUsed):
+                names += event.of
         return names
 
     def _turned(self, name: str, task_id: str) -> str:
         """Return the run whose result *task_id* got, after it had waited for *name*."""
-        for fact in self._facts(name):
-            if type(fact) is TaskRepointed and task_id in fact.dependents:
-                return self._turned(fact.rerun_id, task_id)
+        for event in self._events(name):
+            if type(event) is TaskRepointed and task_id in event.dependents:
+                return self._turned(event.rerun_id, task_id)
         return name
 
 

@@ -257,7 +257,7 @@ class Submission:
         for bucket, work in kinds.items():
             if bucket.forgotten:
                 return False
-            if kernel.plain and bucket.checked == kernel.agents_version:
+            if kernel.plain and bucket.checked == kernel.workers_version:
                 continue
             if not self._rt.deciders.is_standard:
                 return False
@@ -273,7 +273,7 @@ class Submission:
             except (UsageError, PolicyFault):
                 # The usual way asks about it, and refuses it by its name.
                 return False
-        version = kernel.agents_version
+        version = kernel.workers_version
         return kernel.plain and all(bucket.checked == version for bucket in kinds)
 
     def _order_of(self, batch: Batch) -> Sequence[int] | None:
@@ -742,9 +742,9 @@ def _refuse_others(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.existing is None:
             continue
-        owner = entry.existing._row.bucket.spec.owner
+        tenant = entry.existing._row.bucket.spec.owner
         # A question in a run of the caller's tenant may have no tenant itself.
-        if not (who.sees(owner) or (owner is None and entry.run)):
+        if not (who.sees(tenant) or (tenant is None and entry.run)):
             msg = f"id: {entry.existing._row.id} is taken"
             raise InvalidTaskError(msg)
 

@@ -247,9 +247,9 @@ class TimerThread:
         """
         kernel = self._rt.kernel
         leases = [
-            agent.lease_ns
-            for agent in kernel.agents.values()
-            if agent.lease_ns and not agent.lost
+            worker.lease_ns
+            for worker in kernel.agents.values()
+            if worker.lease_ns and not worker.lost
         ]
         if not leases:
             return NEVER

@@ -58,7 +58,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.kernel import AgentRow, Kernel
+    from taskorch.kernel import Kernel, WorkerRow
     from taskorch.model import Units
     from taskorch.runtime._runtime import Runtime
 
@@ -923,9 +923,9 @@ class _Free:
         self._left: dict[str | tuple[str, str], int] = {
             name: pool.total for name, pool in kernel.pools.items()
         }
-        for agent in kernel.agents.values():
-            for name, units in agent.capacity.items():
-                self._left[agent.name, name] = units
+        for worker in kernel.agents.values():
+            for name, units in worker.capacity.items():
+                self._left[worker.name, name] = units
         #: The units that waiting tasks hold, by name: there are too many locks to list,
         #: and the rest of a budget changes with spending.
         self._taken: Counter[str] = Counter()
@@ -956,8 +956,8 @@ class _Free:
 
     def has_thread(self, row: TaskRow) -> bool:
         """Return whether *row* has, or may get, a thread that no other waits on."""
-        agents: Sequence[AgentRow | None] = row.bucket.agents or [None]
-        places = [_room_of(row, agent) for agent in agents]
+        workers: Sequence[WorkerRow | None] = row.bucket.agents or [None]
+        places = [_room_of(row, worker) for worker in workers]
         return any(not room or self._threads[own] < room for own, room in places)
 
     def holds(self, row: TaskRow) -> bool:
@@ -966,20 +966,20 @@ class _Free:
         for limit in bucket.limits:
             if not limit.leaves(self._kernel, bucket, self._taken):
                 return False
-        agents = bucket.agents
-        if 0 <= bucket.agents_version != self._kernel.agents_version:
+        workers = bucket.agents
+        if 0 <= bucket.workers_version != self._kernel.workers_version:
             # A worker that has joined since may be able to.
-            agents = list(self._kernel.agents.values())
-        return not agents or any(
-            self._leaves(agent, wanted(bucket, agent)) for agent in agents
+            workers = list(self._kernel.agents.values())
+        return not workers or any(
+            self._leaves(worker, wanted(bucket, worker)) for worker in workers
         )
 
-    def _leaves(self, agent: AgentRow, need: Units) -> bool:
-        """Return whether *agent* has *need* free: the amounts, and named units."""
+    def _leaves(self, worker: WorkerRow, need: Units) -> bool:
+        """Return whether *worker* has *need* free: the amounts, and named units."""
         left = self._left
-        return would_fit(self._kernel, agent, need, self._taken) and all(
+        return would_fit(self._kernel, worker, need, self._taken) and all(
             units <= left.get(name, units)
-            and units <= left.get((agent.name, name), units)
+            and units <= left.get((worker.name, name), units)
             for name, units in need
         )
 
@@ -996,10 +996,10 @@ def _needed(row: TaskRow) -> Sequence[TaskRow]:
     return links.parents if is_of_all else ()
 
 
-def _room_of(row: TaskRow, agent: AgentRow | None = None) -> tuple[object, int]:
-    """Return the executor of *row*, perhaps on *agent*, and its room; 0: any."""
+def _room_of(row: TaskRow, worker: WorkerRow | None = None) -> tuple[object, int]:
+    """Return the executor of *row*, perhaps on *worker*, and its room; 0: any."""
     work = row.cargo
-    executor = work._rt.attempts.executor_of(row, work, agent)
+    executor = work._rt.attempts.executor_of(row, work, worker)
     return executor, getattr(executor, "room", 0)
 
 

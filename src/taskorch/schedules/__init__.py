@@ -29,7 +29,7 @@ from taskorch.schedules._definition import (
     Importable as Importable,
     read_definition as read_definition,
 )
-from taskorch.schedules._times import SlotTimes as SlotTimes, slot_name as slot_name
+from taskorch.schedules._times import TickTimes as TickTimes, tick_name as tick_name
 
 if TYPE_CHECKING:
     from taskorch.schedules._host import SimulationHost as SimulationHost

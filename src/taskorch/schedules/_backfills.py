@@ -38,17 +38,17 @@ from taskorch.schedules._backfill import (
 from taskorch.schedules._book import ScheduleBook
 from taskorch.schedules._entry import (
     LiveSchedule,
-    SlotOrder,
+    TickOrder,
     as_plain,
     id_with,
     plain_parameters,
     ticks_between,
     values_of,
 )
-from taskorch.schedules._host import DRIVER, ScheduleHost, is_run
+from taskorch.schedules._host import CONTROLLER, ScheduleHost, is_run
 from taskorch.schedules._ticks import AGAIN, BATCH, Ticks
 from taskorch.schedules._times import moment_ns
-from taskorch.workflows._parameters import DIGESTS, SLOT, as_text
+from taskorch.workflows._parameters import DIGESTS, TICK, as_text
 
 #: The largest number of ticks of one backfill.
 _MOST: Final = 100_000
@@ -74,14 +74,14 @@ class BackfillRuns:
         **options: Any,
     ) -> Backfilled:
         """Begin a backfill: see `ScheduleManager.backfill`."""
-        slots = self._slots_between(name, since, until)
+        ticks = self._ticks_between(name, since, until)
         ids: list[str] = []
         already: list[str] = []
         with self._book.making:
             entry = self._book.entry(name, makes=True)
-            values = plain_parameters(entry, parameters, slots)
-            for place in range(0, len(slots), BATCH):
-                part = self._ids_with(entry, slots[place : place + BATCH], values)
+            values = plain_parameters(entry, parameters, ticks)
+            for place in range(0, len(ticks), BATCH):
+                part = self._ids_with(entry, ticks[place : place + BATCH], values)
                 existing = self._host.known(part)
                 open_ids = (
                     existing - self._host.ended([*existing]) if again else existing
@@ -101,7 +101,7 @@ class BackfillRuns:
                 again=again,
                 begun_ns=now,
                 asked_ns=self._host.now(),
-                ticks=len(slots),
+                ticks=len(ticks),
                 **options,
             )
             self._book.add_backfill(backfill)
@@ -118,7 +118,7 @@ class BackfillRuns:
                     self._book.drop_backfills([backfill.backfill_id])
                     raise
                 self._is_refused(backfill.backfill_id, error, now)
-        self._host.orch.drivers.wake(DRIVER)
+        self._host.orch.drivers.wake(CONTROLLER)
         return Backfilled(ids, already, backfill.backfill_id)
 
     def call_off(self, backfill_id: str, reason: str, *, running: bool) -> bool:
@@ -135,7 +135,7 @@ class BackfillRuns:
                 self._book.plan(entry)
             if running:
                 self._ticks.cancel([*changed.runs], reason)
-        self._host.orch.drivers.wake(DRIVER)
+        self._host.orch.drivers.wake(CONTROLLER)
         return True
 
     def pause(self, backfill_id: str, reason: str) -> bool:
@@ -156,10 +156,10 @@ class BackfillRuns:
             self._book.keep_backfill(
                 attrs.evolve(backfill, paused="", trouble="", look_ns=0)
             )
-        self._host.orch.drivers.wake(DRIVER)
+        self._host.orch.drivers.wake(CONTROLLER)
         return True
 
-    def _slots_between(
+    def _ticks_between(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> list[int]:
         """Return the ticks of a backfill."""
@@ -170,19 +170,19 @@ class BackfillRuns:
             msg = "backfill goes from a moment to a later one"
             raise InvalidTaskError(msg)
         coming = ticks_between(entry.definition, first, min(last, self._host.wall()))
-        slots = [*islice(coming, _MOST + 1)]
-        if len(slots) > _MOST:
+        ticks = [*islice(coming, _MOST + 1)]
+        if len(ticks) > _MOST:
             msg = f"more than {_MOST:,} ticks are between the two"
             raise InvalidTaskError(msg, hint="backfill in parts")
-        return slots
+        return ticks
 
     def foreseen(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> tuple[list[str], set[str]]:
         """Return the ids of all ticks of a backfill, and the ids that exist."""
-        slots = self._slots_between(name, since, until)
+        ticks = self._ticks_between(name, since, until)
         definition = self._book.entry(name).definition
-        names = [definition.slot_id(slot) for slot in slots]
+        names = [definition.tick_id(tick) for tick in ticks]
         return names, self._host.known(names)
 
     def say_unended(self) -> None:
@@ -282,17 +282,17 @@ class BackfillRuns:
 
     def _with_next(self, entry: LiveSchedule, backfill: Backfill) -> Backfill:
         """Return a backfill with its next ticks, as far as they may begin."""
-        slots = self._book.slots_of(backfill)
+        ticks = self._book.ticks_of_backfill(backfill)
         place, already = backfill.place, backfill.already
         runs, free, looked = dict(backfill.runs), backfill.free, 0
         now = self._host.now()
-        while free > 0 and place < len(slots) and looked < BATCH:
+        while free > 0 and place < len(ticks) and looked < BATCH:
             # Usually no tick has its run already, or all have.
-            part = slots[place : place + (BATCH if looked else free)]
+            part = ticks[place : place + (BATCH if looked else free)]
             names = self._ids_with(entry, part, backfill.parameters)
             existing = self._host.known(names)
             ended = self._host.ended([*existing]) if backfill.again else set[str]()
-            for slot, made_id in zip(part, names, strict=True):
+            for tick, made_id in zip(part, names, strict=True):
                 if free == 0:
                     break
                 place, looked = place + 1, looked + 1
@@ -303,7 +303,7 @@ class BackfillRuns:
                     already += 1
                     continue
                 before = self._host.latest(made_id) if made_id in existing else ""
-                runs[made_id] = TickRun(slot, before, now)
+                runs[made_id] = TickRun(tick, before, now)
                 free -= 1
         return attrs.evolve(backfill, runs=runs, place=place, already=already)
 
@@ -335,7 +335,7 @@ class BackfillRuns:
         Raises:
             UsageError: One was refused.
         """
-        begun: list[SlotOrder] = []
+        begun: list[TickOrder] = []
         try:
             for made_id, run in backfill.runs.items():
                 if not run.is_begun:
@@ -350,12 +350,12 @@ class BackfillRuns:
 
     def _begin_one(
         self, entry: LiveSchedule, backfill: Backfill, made_id: str, run: TickRun
-    ) -> SlotOrder:
+    ) -> TickOrder:
         """Make the run of one tick, unless a killed incarnation has made it."""
         # With other parameters, the tick itself stays undecided.
-        is_own = made_id == entry.definition.slot_id(run.slot_ns)
+        is_own = made_id == entry.definition.tick_id(run.slot_ns)
         by = "backfill" if is_own else "trigger"
-        order = SlotOrder(entry, run.slot_ns, made_id, by, (), backfill.parameters)
+        order = TickOrder(entry, run.slot_ns, made_id, by, (), backfill.parameters)
         if run.before:
             deployed: Deployed | None = None
             if backfill.which != AS_IT_WAS:
@@ -382,7 +382,7 @@ class BackfillRuns:
         return order
 
     def _ids_with(
-        self, entry: LiveSchedule, slots: list[int], parameters: Mapping[str, Any]
+        self, entry: LiveSchedule, ticks: list[int], parameters: Mapping[str, Any]
     ) -> list[str]:
         """
         Return the ids of the runs of ticks with these parameters besides the own ones.
@@ -390,16 +390,16 @@ class BackfillRuns:
         Raises:
             InvalidTaskError: The work has no such parameters, or no id can hold them.
         """
-        values = [values_of(entry, slot, parameters) for slot in slots]
-        ids = [id_with(entry, *each) for each in zip(slots, values, strict=True)]
+        values = [values_of(entry, tick, parameters) for tick in ticks]
+        ids = [id_with(entry, *each) for each in zip(ticks, values, strict=True)]
         taken = self._host.known(ids) if any(values) else set[str]()
         for number, made_id in enumerate(ids):
             if values[number] and made_id in taken:
-                ids[number] = self._id_that_is_for(entry, slots[number], values[number])
+                ids[number] = self._id_that_is_for(entry, ticks[number], values[number])
         return ids
 
     def _id_that_is_for(
-        self, entry: LiveSchedule, slot: int, values: Mapping[str, Any]
+        self, entry: LiveSchedule, tick: int, values: Mapping[str, Any]
     ) -> str:
         """
         Return an id that is free or has these parameters, as hashes may collide.
@@ -409,12 +409,12 @@ class BackfillRuns:
         """
         made_id = ""
         for length in DIGESTS:
-            made_id = id_with(entry, slot, values, length)
+            made_id = id_with(entry, tick, values, length)
             try:
                 noted = self._host.parameters_of(made_id)
             except UnknownTaskError:
                 return made_id
-            if as_text(as_plain(noted, has_slot=SLOT in values)) == as_text(values):
+            if as_text(as_plain(noted, has_tick=TICK in values)) == as_text(values):
                 return made_id
         msg = f"{made_id} has other parameters"
         hint = "orch.schedules.trigger(name, parameters) makes an id of its own"
@@ -456,7 +456,7 @@ class BackfillRuns:
             each.look_ns = 0
         if not backfills:
             return False
-        self._host.orch.drivers.wake(DRIVER)
+        self._host.orch.drivers.wake(CONTROLLER)
         with self._book.lock:
             if any(each.look_ns == 0 for each in backfills):
                 self._book.came_further.wait(timeout)

@@ -85,7 +85,7 @@ class ScheduleBook:
         self._entries: dict[str, LiveSchedule] | None = None
         self._backfills: dict[str, Backfill] = {}
         #: The ticks of backfills, each computed once.
-        self._backfill_slots: dict[str, list[int]] = {}
+        self._backfill_ticks: dict[str, list[int]] = {}
         #: The times at which schedules are due.
         self._heap: list[tuple[int, int, str]] = []
         self._number = 0
@@ -103,7 +103,7 @@ class ScheduleBook:
         """Read what earlier incarnations have left, under the lock."""
         entries = self._entries = dict[str, LiveSchedule]()
         self._heap.clear()
-        self._backfill_slots.clear()
+        self._backfill_ticks.clear()
         with self._host.kernel() as kernel:
             schedules = dict(kernel.kept.get(SCHEDULES, {}))
             texts = dict(kernel.kept.get(BACKFILLS, {}))
@@ -323,9 +323,9 @@ class ScheduleBook:
     def plan(self, entry: LiveSchedule, not_before: int = 0) -> None:
         """Note when the next tick is due."""
         with self.lock:
-            entry.slot_ns = slot = next(entry.slots(entry.done_ns, None), None)
-            if slot is not None:
-                due = max(slot + entry.definition.put_off_ns(slot), not_before)
+            entry.slot_ns = tick = next(entry.slots(entry.done_ns, None), None)
+            if tick is not None:
+                due = max(tick + entry.definition.put_off_ns(tick), not_before)
                 entry.due_ns = due
                 self._number += 1
                 heappush(self._heap, (due, self._number, entry.definition.name))
@@ -351,20 +351,20 @@ class ScheduleBook:
             for made_id in self._host.ended([*entry.made]):
                 entry.made.pop(made_id, None)
 
-    def slots_of(self, backfill: Backfill) -> list[int]:
+    def ticks_of_backfill(self, backfill: Backfill) -> list[int]:
         """Return all ticks of a backfill, in its order."""
         with self.lock:
-            slots = self._backfill_slots.get(backfill.backfill_id)
-        if slots is None:
+            ticks = self._backfill_ticks.get(backfill.backfill_id)
+        if ticks is None:
             coming = ticks_between(
                 backfill.definition(), backfill.since_ns, backfill.until_ns
             )
-            slots = [*islice(coming, backfill.ticks)]
+            ticks = [*islice(coming, backfill.ticks)]
             if backfill.order == "newest":
-                slots.reverse()
+                ticks.reverse()
             with self.lock:
-                self._backfill_slots[backfill.backfill_id] = slots
-        return slots
+                self._backfill_ticks[backfill.backfill_id] = ticks
+        return ticks
 
     def claim(self, entry: LiveSchedule) -> None:
         """Note which coming ticks belong to a backfill."""
@@ -373,16 +373,16 @@ class ScheduleBook:
             is_own = backfill.schedule == entry.definition.name
             if not is_own or backfill.cancelled or backfill.until_ns <= entry.done_ns:
                 continue
-            slots = self.slots_of(backfill)
-            if backfill.parameters and values_of(entry, slots[0], backfill.parameters):
+            ticks = self.ticks_of_backfill(backfill)
+            if backfill.parameters and values_of(entry, ticks[0], backfill.parameters):
                 # This backfill has parameters of its own, so that the ticks stay
                 # undecided.
                 continue
-            claimed.update(slots[backfill.place :])
+            claimed.update(ticks[backfill.place :])
             claimed.update(
                 run.slot_ns for run in backfill.runs.values() if not run.is_begun
             )
-        entry.claimed = frozenset(slot for slot in claimed if slot > entry.done_ns)
+        entry.claimed = frozenset(tick for tick in claimed if tick > entry.done_ns)
 
     def declared(self, new: Definition) -> None:
         """

@@ -35,7 +35,7 @@ from taskorch.kit.ticks import moment
 from taskorch.kit.visible import show
 from taskorch.model import Call, Task
 from taskorch.model.ids import has_segments, id_problem, made_id
-from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of
+from taskorch.schedules._times import TickTimes, moment_ns, text_of, tick_name
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing
 from taskorch.workflows._functions import checked
@@ -111,9 +111,9 @@ class Definition:
     keep_for: float | None = None
     keep_latest: int | None = None
 
-    def times(self) -> SlotTimes:
+    def times(self) -> TickTimes:
         """Return its ticks."""
-        return SlotTimes(self.when, self.zone, self.start_ns or 0)
+        return TickTimes(self.when, self.zone, self.start_ns or 0)
 
     def put_off_ns(self, slot_ns: int) -> int:
         """Return by how many ns jitter delays a tick."""
@@ -122,10 +122,10 @@ class Definition:
         drawn = zlib.crc32(f"{self.name}/{slot_ns}".encode()) / 2**32
         return int(drawn * self.jitter * NS)
 
-    def slot_id(self, slot_ns: int, apart: str = "") -> str:
+    def tick_id(self, slot_ns: int, apart: str = "") -> str:
         """Return the id for a tick; with *apart*, an id beside the ticks."""
         is_run = self.is_run or "workflow" in self.work
-        return made_id(self.name, slot_name(slot_ns) + apart, is_run=is_run)
+        return made_id(self.name, tick_name(slot_ns) + apart, is_run=is_run)
 
     def timing(self) -> tuple[str, str, int | None, int | None]:
         """Return all fields that determine its ticks."""

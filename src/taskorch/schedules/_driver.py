@@ -23,7 +23,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.model.ids import first_of, stem_of
 from taskorch.schedules._backfill import NOT_YET
-from taskorch.schedules._host import DRIVER, ScheduleHost
+from taskorch.schedules._host import CONTROLLER, ScheduleHost
 
 if TYPE_CHECKING:
     from taskorch.protocols import DriverView
@@ -81,7 +81,7 @@ class AwaitedRuns:
             changed = [each for each in (stem, first_of(stem)) if each in self._ids]
         if changed:
             self._changed += changed
-            self._host.orch.drivers.wake(DRIVER)
+            self._host.orch.drivers.wake(CONTROLLER)
 
 
 @frozen
@@ -101,10 +101,10 @@ class _CarryOut:
         self.backfills.work_off(self.backfill_ids, self.wall_ns)
 
 
-class ScheduleDriver:
+class ScheduleController:
     """The controller of schedules: see `taskorch.protocols.Driver`."""
 
-    name: str = DRIVER
+    name: str = CONTROLLER
     watches: tuple[Any, ...] = ()
 
     def __init__(
@@ -120,10 +120,10 @@ class ScheduleDriver:
         #: The latest time of the system's clock, since it was set back.
         self._latest = 0
 
-    def __deepcopy__(self, _memo: object) -> ScheduleDriver:
+    def __deepcopy__(self, _memo: object) -> ScheduleController:
         _, _, book, *_ = self._parts
         book.reset()
-        return ScheduleDriver(*self._parts)
+        return ScheduleController(*self._parts)
 
     def tick(
         self, view: DriverView, now: float

@@ -20,12 +20,12 @@ from taskorch.kit.ticks import TickProgress
 from taskorch.kit.visible import said, show
 from taskorch.model import MadeFor, Task
 from taskorch.schedules._definition import Definition, Work
-from taskorch.schedules._times import SlotTimes
+from taskorch.schedules._times import TickTimes
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import checked, written
 from taskorch.workflows._parameters import (
     DIGESTS,
-    SLOT,
+    TICK,
     as_json,
     as_text,
     digest_of,
@@ -46,7 +46,7 @@ class LiveSchedule:
     definition: Definition
     #: The work; None: nobody has declared it yet, or it cannot be read.
     work: Work | None
-    times: SlotTimes
+    times: TickTimes
     #: The progress of its ticks, which is replaced once a new one is kept.
     progress: TickProgress
     #: The next tick, and when it is due; None: there is none.
@@ -123,21 +123,21 @@ class LiveSchedule:
         filled, waiting = self.progress.filled, self.waiting
         if definition.start_ns is not None:
             after_ns = max(after_ns, definition.start_ns - 1)
-        slot = self.times.after(after_ns)
-        while slot is not None:
-            if until_ns is not None and slot > until_ns:
+        tick = self.times.after(after_ns)
+        while tick is not None:
+            if until_ns is not None and tick > until_ns:
                 return
-            if definition.end_ns is not None and slot > definition.end_ns:
+            if definition.end_ns is not None and tick > definition.end_ns:
                 return
-            if slot not in filled and slot not in waiting and slot not in claimed:
-                yield slot
-            slot = self.times.after(slot)
+            if tick not in filled and tick not in waiting and tick not in claimed:
+                yield tick
+            tick = self.times.after(tick)
 
     def due(self, now: int) -> Iterator[int]:
         """Return the ticks that are due and not done."""
         put_off = self.definition.put_off_ns
         return takewhile(
-            lambda slot: slot + put_off(slot) <= now, self.slots(self.done_ns, now)
+            lambda tick: tick + put_off(tick) <= now, self.slots(self.done_ns, now)
         )
 
     def missed(self, now: int, *, put_off: bool = True) -> tuple[int, int, list[int]]:
@@ -156,9 +156,9 @@ class LiveSchedule:
         before, last, limit = since, list[int](), count + _MOST
         if count:
             decided = {*self.progress.filled, *self.waiting, *self.claimed}
-            count -= sum(first < slot <= since for slot in decided)
-        for slot in self.slots(since, now):
-            moment = slot + definition.put_off_ns(slot) if put_off else slot
+            count -= sum(first < tick <= since for tick in decided)
+        for tick in self.slots(since, now):
+            moment = tick + definition.put_off_ns(tick) if put_off else tick
             if moment > now:
                 break
             if moment > came:
@@ -166,7 +166,7 @@ class LiveSchedule:
                     before = last[-1]
                     count += len(last)
                 came, last = moment, []
-            last.append(slot)
+            last.append(tick)
             if count >= limit:
                 latest = self.times.until(until)
                 return count, before, last if latest is None else [latest]
@@ -182,7 +182,7 @@ class LiveSchedule:
 
 
 @attrs.frozen(eq=False)
-class SlotOrder:
+class TickOrder:
     """An order to make the task or run of a tick."""
 
     entry: LiveSchedule
@@ -209,7 +209,7 @@ class SlotOrder:
         return MadeFor.note(self.entry.definition.name, self.slot, values)
 
 
-def task_of(work: Task, order: SlotOrder) -> Task:
+def task_of(work: Task, order: TickOrder) -> Task:
     """Return the task of a tick."""
     metadata = {**(work.metadata or {}), **order.note(order.values)}
     if not order.after:
@@ -225,7 +225,7 @@ def task_of(work: Task, order: SlotOrder) -> Task:
 
 
 def workflow_for(
-    work: Workflow | WorkflowFunction[...], order: SlotOrder
+    work: Workflow | WorkflowFunction[...], order: TickOrder
 ) -> tuple[Workflow, dict[str, Any]]:
     """
     Return the workflow of a tick, and the parameters that are kept with its run.
@@ -247,7 +247,7 @@ def workflow_for(
 
 
 def plain_parameters(
-    entry: LiveSchedule, parameters: Mapping[str, Any] | None, slots: list[int]
+    entry: LiveSchedule, parameters: Mapping[str, Any] | None, ticks: list[int]
 ) -> dict[str, Any]:
     """
     Return the parameters of a backfill as JSON has them.
@@ -257,8 +257,8 @@ def plain_parameters(
     """
     if not parameters:
         return {}
-    for slot in slots[:1]:
-        values_of(entry, slot, parameters)
+    for tick in ticks[:1]:
+        values_of(entry, tick, parameters)
     plain_values = as_json(kept(parameters))
     as_text(plain_values)
     if plain_values.keys() != parameters.keys():
@@ -287,23 +287,23 @@ def values_of(
     work = entry.work
     if not parameters or work is None:
         return {}
-    own = SlotOrder(entry, slot_ns, "", "backfill")
+    own = TickOrder(entry, slot_ns, "", "backfill")
     every: list[dict[str, Any]] = []
     for order in (own, attrs.evolve(own, parameters=parameters)):
         values = order.values
         if not isinstance(work, Task):
             values = checked(work, values, order.slot)
-        every.append(as_plain(values, has_slot=SLOT in order.values))
+        every.append(as_plain(values, has_tick=TICK in order.values))
     if not parameters.keys() <= every[1].keys():
         raise InvalidTaskError(_NO_SUCH_VALUES)
     return {} if as_text(every[0]) == as_text(every[1]) else every[1]
 
 
-def as_plain(values: Mapping[str, Any], *, has_slot: bool) -> dict[str, Any]:
+def as_plain(values: Mapping[str, Any], *, has_tick: bool) -> dict[str, Any]:
     """Return values as JSON has them; without the tick, if each tick has its own."""
     plain_values = as_json(kept(values))
-    if not has_slot:
-        plain_values.pop(SLOT, None)
+    if not has_tick:
+        plain_values.pop(TICK, None)
     return plain_values
 
 
@@ -315,7 +315,7 @@ def id_with(
 ) -> str:
     """Return the id for a tick with *values*; with none, its own id."""
     word = f"-{digest_of(values, length)}" if values else ""
-    return entry.definition.slot_id(slot_ns, word)
+    return entry.definition.tick_id(slot_ns, word)
 
 
 def ticks_between(definition: Definition, first_ns: int, last_ns: int) -> Iterator[int]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: The name of the driver of schedules.
-DRIVER: Final = "schedules"
+CONTROLLER: Final = "schedules"
 
 
 class ScheduleHost(ABC):
@@ -352,8 +352,8 @@ class SimulationHost(ScheduleHost):
     def step(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
         """Make *change* in one step."""
         del keep
-        life = self.rt
-        self.act(lambda: change(life.kernel, life.now()))
+        incarnation = self.rt
+        self.act(lambda: change(incarnation.kernel, incarnation.now()))
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Submit tasks: all, or none."""
@@ -365,9 +365,9 @@ class SimulationHost(ScheduleHost):
 
     def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
         """Return the known states of the latest runs of tasks."""
-        life = self.rt
-        latest = life.directory.reruns.latest
-        states = {each: life.state_of(latest(each)) for each in task_ids}
+        incarnation = self.rt
+        latest = incarnation.directory.reruns.latest
+        states = {each: incarnation.state_of(latest(each)) for each in task_ids}
         return {each: state for each, state in states.items() if state is not None}
 
     def again(self, task_id: str, *, downstream: bool) -> str:

@@ -43,9 +43,9 @@ from taskorch.schedules._definition import (
     of_workflow,
     read_definition,
 )
-from taskorch.schedules._driver import ScheduleDriver
-from taskorch.schedules._entry import LiveSchedule, SlotOrder
-from taskorch.schedules._host import DRIVER, RuntimeHost, ScheduleHost
+from taskorch.schedules._driver import ScheduleController
+from taskorch.schedules._entry import LiveSchedule, TickOrder
+from taskorch.schedules._host import CONTROLLER, RuntimeHost, ScheduleHost
 from taskorch.schedules._standing import (
     ScheduleStatus,
     status_of,
@@ -244,7 +244,7 @@ class ScheduleManager:
                     self._book.keep(entry)
                 self._book.plan(entry, now + _DECORATING)
                 self._book.declared(definition)
-        host.orch.drivers.wake(DRIVER)
+        host.orch.drivers.wake(CONTROLLER)
         return self.status(name)
 
     def _changed(self, entry: LiveSchedule, new: Definition, now: int) -> Definition:
@@ -362,7 +362,7 @@ class ScheduleManager:
                 entry.definition = attrs.evolve(entry.definition, paused="")
                 self._book.keep(entry)
                 self._book.plan(entry)
-        self._host.orch.drivers.wake(DRIVER)
+        self._host.orch.drivers.wake(CONTROLLER)
         return True
 
     @verb(
@@ -397,11 +397,11 @@ class ScheduleManager:
         with self._book.making:
             entry = self._book.entry(name, makes=True)
             now = self._host.wall() // 1_000 * 1_000
-            made_id = entry.definition.slot_id(now)
+            made_id = entry.definition.tick_id(now)
             while self._ticks.is_taken(entry, now, made_id):
                 now += 1_000
-                made_id = entry.definition.slot_id(now)
-            order = SlotOrder(entry, now, made_id, "trigger", (), parameters)
+                made_id = entry.definition.tick_id(now)
+            order = TickOrder(entry, now, made_id, "trigger", (), parameters)
             self._ticks.make([order])
             self._ticks.tell([order])
         return made_id
@@ -644,8 +644,8 @@ class ScheduleManager:
             entry = self._book.entry(name)
             since = max(self._host.wall(), entry.done_ns)
             moments: _Moments = []
-            for slot in entry.slots(since, None):
-                moments.append(entry.moment(slot))
+            for tick in entry.slots(since, None):
+                moments.append(entry.moment(tick))
                 if len(moments) == count:
                     break
         return moments
@@ -785,11 +785,11 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
     if isinstance(host, RuntimeHost):
         host.add_check(manager.check)
         host.orch.workflows._reruns.deployed.append(manager._ticks.deployed)
-    driver = ScheduleDriver(
+    controller = ScheduleController(
         lambda: manager.rests,
         *(host, manager._book, manager._ticks, manager._backfills),
     )
-    host.orch.drivers.add(driver)
+    host.orch.drivers.add(controller)
     return manager
 
 

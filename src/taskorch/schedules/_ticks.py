@@ -32,7 +32,7 @@ from taskorch.schedules._backfill import Backfill
 from taskorch.schedules._book import ScheduleBook
 from taskorch.schedules._entry import (
     LiveSchedule,
-    SlotOrder,
+    TickOrder,
     nobody_said,
     task_of,
     workflow_for,
@@ -75,7 +75,7 @@ class Ticks:
     def make_due(self, entries: list[LiveSchedule], now: int) -> None:
         """Make the due ticks of some schedules, or report why not."""
         with self._book.making:
-            orders: list[SlotOrder] = []
+            orders: list[TickOrder] = []
             current = self._book.schedules()
             ours = [e for e in entries if current.get(e.definition.name) is e]
             try:
@@ -93,7 +93,7 @@ class Ticks:
                     self._book.plan(entry, now + NS)
                 raise
 
-    def _due_of(self, entry: LiveSchedule, now: int) -> list[SlotOrder]:
+    def _due_of(self, entry: LiveSchedule, now: int) -> list[TickOrder]:
         """Return the orders of *entry* that are due now; skip the other ticks."""
         definition = entry.definition
         if definition.paused or entry.renamed:
@@ -108,32 +108,32 @@ class Ticks:
             return []
         if entry.is_unsure or entry.done_ns < entry.before_ns:
             self._note_made(entry, now)
-        slots = self._caught_up(entry, now)
+        ticks = self._caught_up(entry, now)
         with self._book.lock:
             self._book.forget_ended(entry)
             running, waiting = (*entry.made,), [*entry.waiting]
-        if len(slots) == 1 and definition.overlap == "skip" and (running or waiting):
-            holder = running[-1] if running else definition.slot_id(waiting[0])
-            self._skip(entry, slots[0], 1, f"{holder} has not ended")
-            slots = []
+        if len(ticks) == 1 and definition.overlap == "skip" and (running or waiting):
+            holder = running[-1] if running else definition.tick_id(waiting[0])
+            self._skip(entry, ticks[0], 1, f"{holder} has not ended")
+            ticks = []
         queues = definition.overlap == "queue" and running
         # No task can wait for a run, which an earlier definition may have made.
         before = () if any(map(is_run, running[-1:])) else running[-1:]
         if (entry.is_run or before != running[-1:]) and (
-            queues or waiting or slots[1:]
+            queues or waiting or ticks[1:]
         ):
-            self._queue(entry, slots)
-            slots = [] if running else [*waiting, *slots][:1]
+            self._queue(entry, ticks)
+            ticks = [] if running else [*waiting, *ticks][:1]
         else:
-            if slots and definition.overlap == "cancel":
+            if ticks and definition.overlap == "cancel":
                 self.cancel(running, f"the next tick of {definition.name} has come")
             # Ticks may wait since the work was a workflow; those of a single task never
             # wait.
-            slots = [*waiting, *slots]
-        orders: list[SlotOrder] = []
-        for slot in slots:
-            made_id = definition.slot_id(slot)
-            orders.append(SlotOrder(entry, slot, made_id, "clock", before))
+            ticks = [*waiting, *ticks]
+        orders: list[TickOrder] = []
+        for tick in ticks:
+            made_id = definition.tick_id(tick)
+            orders.append(TickOrder(entry, tick, made_id, "clock", before))
             before = (made_id,)
         if not orders:
             self._book.plan(entry)
@@ -143,30 +143,30 @@ class Ticks:
         """Note which waiting and due ticks were made already."""
         definition = entry.definition
 
-        def is_made(slot: int) -> bool:
-            made_id = definition.slot_id(slot)
+        def is_made(tick: int) -> bool:
+            made_id = definition.tick_id(tick)
             return bool(self._host.known([made_id])) and self._host.is_made_by(
                 made_id, definition.name
             )
 
         # Usually the first tick was not made, and then none of the others was.
-        slots = [*takewhile(is_made, [*entry.waiting])]
+        ticks = [*takewhile(is_made, [*entry.waiting])]
         self.tell(
             [
-                SlotOrder(entry, slot, definition.slot_id(slot), "clock")
-                for slot in slots
+                TickOrder(entry, tick, definition.tick_id(tick), "clock")
+                for tick in ticks
             ]
         )
-        while slots := [*takewhile(is_made, islice(entry.due(now), BATCH))]:
-            before = [slot for slot in slots if slot <= entry.before_ns]
+        while ticks := [*takewhile(is_made, islice(entry.due(now), BATCH))]:
+            before = [tick for tick in ticks if tick <= entry.before_ns]
             if before:
                 why = "it was made before the system's clock was set back"
                 self._skip(entry, before[-1], len(before), why)
-            ours = slots[len(before) :]
+            ours = ticks[len(before) :]
             self.tell(
                 [
-                    SlotOrder(entry, slot, definition.slot_id(slot), "clock")
-                    for slot in ours
+                    TickOrder(entry, tick, definition.tick_id(tick), "clock")
+                    for tick in ours
                 ]
             )
         entry.is_unsure = False
@@ -175,18 +175,18 @@ class Ticks:
         """Return the due ticks to make, and skip the others."""
         definition = entry.definition
         if definition.catch_up == "all":
-            slots = [*islice(entry.due(now), BATCH)]
+            ticks = [*islice(entry.due(now), BATCH)]
             if entry.done_ns < entry.before_ns:
                 # Ticks from before the clock was set back are noted one after another.
                 existing = self._host.known(
-                    [definition.slot_id(slot) for slot in slots]
+                    [definition.tick_id(tick) for tick in ticks]
                 )
-                slots = [
+                ticks = [
                     *takewhile(
-                        lambda slot: definition.slot_id(slot) not in existing, slots
+                        lambda tick: definition.tick_id(tick) not in existing, ticks
                     )
                 ]
-            return slots
+            return ticks
         count, before, kept = entry.missed(now)
         latest = _LATE + int(definition.jitter * NS)
         if kept and definition.catch_up == "none" and now > kept[-1] + latest:
@@ -208,15 +208,15 @@ class Ticks:
             if count:
                 self._skip(entry, last, count, reason)
 
-    def _queue(self, entry: LiveSchedule, slots: list[int]) -> None:
-        """Let *slots* wait, so that runs begin one at a time."""
-        if not slots:
+    def _queue(self, entry: LiveSchedule, ticks: list[int]) -> None:
+        """Let *ticks* wait, so that runs begin one at a time."""
+        if not ticks:
             return
         progress = entry.progress.copy()
-        for slot in slots:
-            progress.queued(slot)
+        for tick in ticks:
+            progress.queued(tick)
         name = entry.definition.name
-        events = [(ScheduleQueued, name, slot) for slot in slots]
+        events = [(ScheduleQueued, name, tick) for tick in ticks]
         self._book.advance(events, [(entry, progress)])
 
     def passed(
@@ -240,10 +240,10 @@ class Ticks:
         if count:
             self._skip(entry, last, count, why)
 
-    def _skip(self, entry: LiveSchedule, slot: int, count: int, why: str) -> None:
+    def _skip(self, entry: LiveSchedule, tick: int, count: int, why: str) -> None:
         progress = entry.progress.copy()
-        progress.decided(slot)
-        event = ScheduleSkipped, entry.definition.name, slot, count, why
+        progress.decided(tick)
+        event = ScheduleSkipped, entry.definition.name, tick, count, why
         self._book.advance([event], [(entry, progress)])
 
     def cancel(self, running: Iterable[str], why: str) -> None:
@@ -256,8 +256,8 @@ class Ticks:
 
     def is_taken(self, entry: LiveSchedule, now: int, made_id: str) -> bool:
         """Return whether the id for *now* belongs to a tick, or exists."""
-        is_slot = now > entry.done_ns and entry.times.after(now - 1) == now
-        return is_slot or bool(self._host.known([made_id]))
+        is_tick = now > entry.done_ns and entry.times.after(now - 1) == now
+        return is_tick or bool(self._host.known([made_id]))
 
     def next_work(
         self, entry: LiveSchedule, after: datetime | None
@@ -271,11 +271,11 @@ class Ticks:
         definition, work = entry.definition, entry.work
         since = 0 if after is None else ns_of(after)
         since = max(self._host.wall(), entry.done_ns, since)
-        slot = next(entry.slots(since, None), None)
-        if slot is None:
+        tick = next(entry.slots(since, None), None)
+        if tick is None:
             msg = f"{definition.name} has no tick any more"
             raise InvalidTaskError(msg, hint="orch.schedules.add(…) gives it new times")
-        order = SlotOrder(entry, slot, definition.slot_id(slot), "clock")
+        order = TickOrder(entry, tick, definition.tick_id(tick), "clock")
         if isinstance(work, Task):
             return order.made_id, order.slot, task_of(work, order)
         if work is None:
@@ -283,12 +283,12 @@ class Ticks:
         try:
             return order.made_id, order.slot, workflow_for(work, order)[0]
         except InvalidTaskError as error:
-            text = f"he tick {stamp(slot / NS, 'auto')} will be refused: {error}"
+            text = f"he tick {stamp(tick / NS, 'auto')} will be refused: {error}"
             entry.trouble = entry.trouble or f"T{text}."
             self._say_refused(entry, text, error)
             raise
 
-    def make(self, orders: list[SlotOrder]) -> list[SlotOrder]:
+    def make(self, orders: list[TickOrder]) -> list[TickOrder]:
         """
         Carry out *orders*, the ones of each schedule one after another.
 
@@ -324,7 +324,7 @@ class Ticks:
                 self._refuse_taken(orders[0], lost)
         return [order for order in orders if id(order) not in lost]
 
-    def _keep_given(self, order: SlotOrder) -> None:
+    def _keep_given(self, order: TickOrder) -> None:
         """Keep the parameters of a task besides those of its schedule."""
         values = as_json(kept(order.parameters or {}))
         text, made_id = json.dumps({"given": values}), order.made_id
@@ -334,7 +334,7 @@ class Ticks:
 
         self._host.step(change, keep=False)
 
-    def _refuse_taken(self, order: SlotOrder, lost: set[int]) -> None:
+    def _refuse_taken(self, order: TickOrder, lost: set[int]) -> None:
         """
         Report in an `except` that the id of a tick is taken, if it is, and go on.
 
@@ -355,7 +355,7 @@ class Ticks:
         )
         _LOG.warning("schedule %s: %s", name, order.entry.taken)
 
-    def tell(self, orders: list[SlotOrder], backfill: Backfill | None = None) -> None:
+    def tell(self, orders: list[TickOrder], backfill: Backfill | None = None) -> None:
         """Note which ticks were made, and the progress of their backfill."""
         if not orders:
             return
@@ -363,14 +363,14 @@ class Ticks:
         moved = dict[int, tuple[LiveSchedule, TickProgress]]()
         events: list[tuple[Any, ...]] = []
         for order in orders:
-            entry, slot = order.entry, order.slot_ns
+            entry, tick = order.entry, order.slot_ns
             name, made_id, by = entry.definition.name, order.made_id, order.by
-            events.append((ScheduleFired, name, slot, made_id, by))
+            events.append((ScheduleFired, name, tick, made_id, by))
             if by != "trigger":
                 _, progress = moved.setdefault(
                     id(entry), (entry, entry.progress.copy())
                 )
-                progress.fired(slot, by)
+                progress.fired(tick, by)
         self._book.advance(events, moved.values(), backfill)
         with self._book.lock:
             for order in orders:
@@ -383,13 +383,13 @@ class Ticks:
                 if order.by == "clock":
                     entry.trouble = ""
 
-    def _submit(self, orders: list[SlotOrder], now: int) -> None:
+    def _submit(self, orders: list[TickOrder], now: int) -> None:
         """Submit the due work of many schedules, together as far as possible."""
         refused: set[int] = set()
         for place in range(0, len(orders), BATCH):
             batch = orders[place : place + BATCH]
             accepted = [order for order in batch if id(order.entry) not in refused]
-            orders_made: list[SlotOrder] | None = None
+            orders_made: list[TickOrder] | None = None
             with suppress(UsageError):
                 orders_made = self.make(accepted)
             if orders_made is None:
@@ -401,10 +401,10 @@ class Ticks:
                 self._book.plan(entry)
 
     def _one_by_one(
-        self, orders: list[SlotOrder], refused: set[int], now: int
-    ) -> list[SlotOrder]:
+        self, orders: list[TickOrder], refused: set[int], now: int
+    ) -> list[TickOrder]:
         """Make each order alone; stop a schedule after a *refused* one."""
-        accepted: list[SlotOrder] = []
+        accepted: list[TickOrder] = []
         for order in orders:
             if id(order.entry) in refused:
                 continue
@@ -420,9 +420,9 @@ class Ticks:
     def _refused(self, entry: LiveSchedule, error: UsageError, now: int) -> None:
         """Report a refused tick, and plan the next try."""
         self.has_tried = True
-        slots = chain(entry.waiting, entry.slots(entry.done_ns, now), [now])
-        slot = stamp(next(slots) / NS, "auto")
-        text = f"he tick {slot} was refused, and is tried again: {error}"
+        ticks = chain(entry.waiting, entry.slots(entry.done_ns, now), [now])
+        tick = stamp(next(ticks) / NS, "auto")
+        text = f"he tick {tick} was refused, and is tried again: {error}"
         self._put_off(entry, f"T{text}.", now, str(error))
         self._say_refused(entry, text, error)
 
@@ -436,9 +436,9 @@ class Ticks:
             entry.trouble = trouble
             entry.again_ns = now + AGAIN * NS
             self._book.plan(entry, entry.again_ns)
-            slot, progress = entry.slot_ns, entry.progress.copy()
-        if slot is not None and slot <= now and progress.refused != (slot, why):
-            progress.refused = slot, why
+            tick, progress = entry.slot_ns, entry.progress.copy()
+        if tick is not None and tick <= now and progress.refused != (tick, why):
+            progress.refused = tick, why
             self._book.advance([], [(entry, progress)])
 
     def deployed(self, made_id: str) -> Deployed | None:
@@ -460,15 +460,15 @@ class Ticks:
                 self._book.ensure_work(entry)
         if entry.work is None:
             return None
-        slot = moment_ns("slot", source.slot, entry.times.zone) or 0
+        tick = moment_ns("slot", source.slot, entry.times.zone) or 0
         values = self._host.given_to(made_id)
         if values is None:
-            is_own = made_id == entry.definition.slot_id(slot)
+            is_own = made_id == entry.definition.tick_id(tick)
             values = {} if is_own else source.parameters
-        return self.deployed_for(entry, slot, made_id, values)
+        return self.deployed_for(entry, tick, made_id, values)
 
     def deployed_for(
-        self, entry: LiveSchedule, slot: int, made_id: str, values: Mapping[str, Any]
+        self, entry: LiveSchedule, tick: int, made_id: str, values: Mapping[str, Any]
     ) -> Deployed:
         """
         Return today's definition of a task, or run, of a tick with *values*.
@@ -488,7 +488,7 @@ class Ticks:
             raise InvalidTaskError(msg, hint=hint)
         if not isinstance(work, Task) and work is not None and declared_by(work):
             values = {key: values[key] for key in values if key in declared_by(work)}
-        order = SlotOrder(entry, slot, made_id, "backfill", (), values)
+        order = TickOrder(entry, tick, made_id, "backfill", (), values)
         said_by = f"schedule {name}"
         if isinstance(work, Workflow | WorkflowFunction):
             workflow, values = workflow_for(work, order)

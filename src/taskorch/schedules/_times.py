@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import zone_of
 from taskorch.kit.limits import NS
-from taskorch.kit.ticks import FIRST, FIRST_SLOT, LAST, LAST_SLOT
+from taskorch.kit.ticks import FIRST, FIRST_TICK, LAST, LAST_TICK
 from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 
@@ -45,7 +45,7 @@ _BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
 
-class SlotTimes:
+class TickTimes:
     """
     The ticks of a schedule, in ns since the epoch.
 
@@ -93,10 +93,10 @@ class SlotTimes:
             hint = meant(self._expression, ALIASES, f"there are {', '.join(ALIASES)}")
             raise InvalidTaskError(msg, hint=hint)
         try:
-            slots = self._class(self._expression, datetime(2024, 1, 1, tzinfo=UTC))
+            ticks = self._class(self._expression, datetime(2024, 1, 1, tzinfo=UTC))
         except _error() as error:
             raise self._wrong(str(error)) from None
-        if next(slots, None) is None:
+        if next(ticks, None) is None:
             msg = f"{show(self.text)} never comes"
             raise InvalidTaskError(msg, hint="no year has such a day")
 
@@ -128,11 +128,11 @@ class SlotTimes:
 
     def after(self, ns: int) -> int | None:
         """Return the first tick after *ns*; None: there is none."""
-        ns = max(ns, FIRST_SLOT)
+        ns = max(ns, FIRST_TICK)
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
             nearest = self._start_ns + max(steps, 0) * self._every
-            return nearest if nearest <= LAST_SLOT else None
+            return nearest if nearest <= LAST_TICK else None
         asked, coming = self._found
         if ns == asked:
             return coming
@@ -140,11 +140,11 @@ class SlotTimes:
         second = None
         # The calendar may end before the next tick.
         with suppress(OverflowError):
-            second = after(ns // NS) if ns < LAST_SLOT else None
-        slot = None if second is None or second * NS > LAST_SLOT else second * NS
+            second = after(ns // NS) if ns < LAST_TICK else None
+        tick = None if second is None or second * NS > LAST_TICK else second * NS
         # A due tick is asked for when it is planned, and again when it has come.
-        self._found = ns, slot
-        return slot
+        self._found = ns, tick
+        return tick
 
     def pass_over(self, after_ns: int, until_ns: int, most: int) -> tuple[int, int]:
         """
@@ -168,9 +168,9 @@ class SlotTimes:
             steps = (ns - self._start_ns) // self._every
             return self._start_ns + steps * self._every if steps >= 0 else None
         for seconds in _BACK:
-            last, slot = None, self.after(ns - seconds * NS)
-            while slot is not None and slot <= ns:
-                last, slot = slot, self.after(slot)
+            last, tick = None, self.after(ns - seconds * NS)
+            while tick is not None and tick <= ns:
+                last, tick = tick, self.after(tick)
             if last is not None:
                 return last
         return None
@@ -220,16 +220,16 @@ class SlotTimes:
 
     def _naive_after(self, wall: datetime) -> datetime | None:
         """Return the next time of cron after *wall*, as if clocks were never set."""
-        slots: Iterator[datetime] | None = None
+        ticks: Iterator[datetime] | None = None
         with suppress(IndexError):
             since, coming = self._coming.pop()
-            slots = coming if since == wall else None
-        if slots is None:
-            slots = iter(self._class(self._expression, wall))
-        slot: datetime | None = next(slots, None)
-        if slot is not None:
-            self._coming[:] = [(slot, slots)]
-        return slot
+            ticks = coming if since == wall else None
+        if ticks is None:
+            ticks = iter(self._class(self._expression, wall))
+        tick: datetime | None = next(ticks, None)
+        if tick is not None:
+            self._coming[:] = [(tick, ticks)]
+        return tick
 
     def _offset(self, second: int) -> timedelta:
         """Return the offset of the zone from UTC."""
@@ -318,7 +318,7 @@ def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
     return round(value * 1_000) * _MS
 
 
-def slot_name(ns: int) -> str:
+def tick_name(ns: int) -> str:
     """Return the name of a tick in the ids of its tasks: its time, in UTC."""
     at = datetime.fromtimestamp(ns // NS, UTC)
     if ns % NS:

@@ -17,14 +17,14 @@ from taskorch.simulation._run import Fence, Outcome, SimulatedRun, nanoseconds
 _BEATS: Final = 3
 
 
-class AgentWorld(Protocol):
+class WorkerWorld(Protocol):
     """The interface of the world for agents and executors."""
 
     timeline: Agenda
     nature: Nature
-    agents: dict[str, InProcessAgent | RemoteAgent]
+    agents: dict[str, InProcessWorker | RemoteWorker]
 
-    def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
+    def outcome(self, task: Task, fence: Fence, worker: str = "") -> Outcome:
         """Return the outcome of an attempt."""
         ...
 
@@ -35,7 +35,7 @@ class AgentWorld(Protocol):
     def send(
         self,
         kind: str,
-        agent: str,
+        worker: str,
         fence: Fence | None,
         act: Callable[[Any], object],
         subject: Any,
@@ -44,13 +44,13 @@ class AgentWorld(Protocol):
         """Send a message to an agent, or from one."""
         ...
 
-    def hear(self, message: tuple[str, RemoteAgent, Any]) -> None:
+    def hear(self, message: tuple[str, RemoteWorker, Any]) -> None:
         """Give a message of an agent to the orchestrator."""
         ...
 
 
 @attrs.frozen
-class InProcessAgent:
+class InProcessWorker:
     """An agent in the process of the orchestrator: it dies with it."""
 
     info: Agent
@@ -61,7 +61,7 @@ class InProcessAgent:
 Report: TypeAlias = tuple[int, Fence, AttemptOutcome, Any, "BaseException | None"]
 
 
-class RemoteAgent:
+class RemoteWorker:
     """
     An agent with a lease, which lives by itself and talks by messages.
 
@@ -70,7 +70,7 @@ class RemoteAgent:
     it dies it forgets everything; if it comes back, it is another instance.
     """
 
-    def __init__(self, world: AgentWorld, info: Agent, speed: float) -> None:
+    def __init__(self, world: WorkerWorld, info: Agent, speed: float) -> None:
         self.world = world
         self.info = info
         self.speed = speed

@@ -33,7 +33,7 @@ from taskorch.runtime import (
     usage_of,
 )
 from taskorch.simulation import _agents
-from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Report
+from taskorch.simulation._agents import InProcessWorker, RemoteWorker, Report
 from taskorch.simulation._clockwork import Agenda
 from taskorch.simulation._run import (
     End,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from taskorch.memo import Memo
 
 
-class AttemptLife(Protocol):
+class AttemptIncarnation(Protocol):
     """The interface of an incarnation for attempts and executors."""
 
     epoch: int
@@ -56,7 +56,7 @@ class AttemptLife(Protocol):
     timeline: Agenda
 
     @property
-    def world(self) -> _agents.AgentWorld:
+    def world(self) -> _agents.WorkerWorld:
         """The world, which has the agents."""
         ...
 
@@ -89,10 +89,12 @@ class AttemptLife(Protocol):
 class SimulatedAttempt:
     """An attempt of an incarnation: see `taskorch.protocols.Attempt`."""
 
-    __slots__ = ("_life", "_work", "number", "row")
+    __slots__ = ("_incarnation", "_work", "number", "row")
 
-    def __init__(self, life: AttemptLife, row: TaskRow, number: int) -> None:
-        self._life = life
+    def __init__(
+        self, incarnation: AttemptIncarnation, row: TaskRow, number: int
+    ) -> None:
+        self._incarnation = incarnation
         self._work: Work = row.cargo
         self.row: TaskRow = row
         self.number: int = number
@@ -103,12 +105,12 @@ class SimulatedAttempt:
 
     @property
     def fence(self) -> tuple[int, int]:
-        return self._life.epoch, self.number
+        return self._incarnation.epoch, self.number
 
     @property
     def full_fence(self) -> Fence:
         """The fence with the task, for remote agents."""
-        return self._life.epoch, self.row.id, self.number
+        return self._incarnation.epoch, self.row.id, self.number
 
     @property
     def task(self) -> Task[Any]:
@@ -147,7 +149,7 @@ class SimulatedAttempt:
         called = resolved(self._work)
         if not is_cached(self._work):
             return called
-        return self._life.memo.elsewhere(self.row, self.task, *called)
+        return self._incarnation.memo.elsewhere(self.row, self.task, *called)
 
     def variables(self) -> Context:
         variables = self._work._ctx.copy()
@@ -172,11 +174,11 @@ class SimulatedAttempt:
         self, how: AttemptOutcome, value: Any, error: BaseException | None
     ) -> None:
         """End the attempt; *how* is the kernel's word for the outcome."""
-        end = self._life.end_as_told
+        end = self._incarnation.end_as_told
         end(self.row, self.number, self._work, how, value, error)
 
     def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
-        timeline = self._life.timeline
+        timeline = self._incarnation.timeline
         timeline.at(timeline.now, lambda _: self.end(value, error))
 
     def unstarted(self, error: BaseException) -> None:
@@ -189,18 +191,18 @@ class _InProcessRun(SimulatedRun):
     __slots__ = ("reports_to",)
 
     def __init__(
-        self, agent: str, attempt: SimulatedAttempt, outcome: Outcome, now: int
+        self, worker: str, attempt: SimulatedAttempt, outcome: Outcome, now: int
     ) -> None:
-        super().__init__(agent, attempt.full_fence, outcome, now)
+        super().__init__(worker, attempt.full_fence, outcome, now)
         self.reports_to: SimulatedAttempt = attempt
 
 
 class InProcess(AttemptExecutor[_InProcessRun]):
     """The executor for agents without a lease, which die with their process."""
 
-    def __init__(self, life: AttemptLife) -> None:
-        self._life = life
-        self.timeline: Agenda = life.timeline
+    def __init__(self, incarnation: AttemptIncarnation) -> None:
+        self._incarnation = incarnation
+        self.timeline: Agenda = incarnation.timeline
         #: The unfinished runs, by task and number.
         self.runs: dict[tuple[str, int], _InProcessRun] = {}
 
@@ -209,17 +211,17 @@ class InProcess(AttemptExecutor[_InProcessRun]):
     def begin(self, attempt: Attempt) -> _InProcessRun:
         """Begin *attempt*, and schedule its end."""
         assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
-        row, world, timeline = attempt.row, self._life.world, self.timeline
+        row, world, timeline = attempt.row, self._incarnation.world, self.timeline
         assert row.agent is not None  # noqa: S101 - it has been started
-        agent = world.agents[row.agent.name]
-        assert isinstance(agent, InProcessAgent)  # noqa: S101 - see Life
+        worker = world.agents[row.agent.name]
+        assert isinstance(worker, InProcessWorker)  # noqa: S101 - see Incarnation
         now = timeline.now
         outcome = world.outcome(row.cargo._task, attempt.full_fence, row.agent.name)
         run = _InProcessRun(row.agent.name, attempt, outcome, now)
         self.runs[row.id, attempt.number] = run
         world.began(run)
         nature = world.nature
-        ns = nanoseconds(outcome.seconds * nature.pace(run) / agent.speed)
+        ns = nanoseconds(outcome.seconds * nature.pace(run) / worker.speed)
         run.schedule_progress(ns, timeline, self._progress)
         if outcome.waits and not attempt.is_program:
             pause = min(ns, nanoseconds(outcome.waits))
@@ -279,19 +281,23 @@ class InProcess(AttemptExecutor[_InProcessRun]):
     def _progress(self, step: tuple[_InProcessRun, Any]) -> None:
         run, value = step
         if not run.how:
-            self._life.note_progress(run.reports_to.row, run.attempt, value)
+            self._incarnation.note_progress(run.reports_to.row, run.attempt, value)
 
     def _pause(self, waiting: tuple[_InProcessRun, int]) -> None:
         """Let an attempt wait for other work, without its slot."""
         run, pause = waiting
-        life = self._life
-        life.kernel.yield_slot(run.reports_to.row, run.attempt, life.now())
+        incarnation = self._incarnation
+        incarnation.kernel.yield_slot(
+            run.reports_to.row, run.attempt, incarnation.now()
+        )
         run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
 
     def _return(self, run: _InProcessRun) -> None:
-        life = self._life
+        incarnation = self._incarnation
         run.next = 0
-        if life.kernel.reclaim_slot(run.reports_to.row, run.attempt, life.now()):
+        if incarnation.kernel.reclaim_slot(
+            run.reports_to.row, run.attempt, incarnation.now()
+        ):
             self.run_rest(run)
 
     def _kill(self, fate: tuple[str, int | None]) -> None:
@@ -343,7 +349,7 @@ def _call(attempt: SimulatedAttempt) -> End:
 _RUNNING: Final = TaskState.RUNNING
 
 
-class RemotesLife(AttemptLife, Protocol):
+class RemotesIncarnation(AttemptIncarnation, Protocol):
     """The interface of an incarnation for the executor of remote agents."""
 
     commits: Commits[list[Entry]] | None
@@ -355,8 +361,8 @@ class _Session:
 
     __slots__ = ("agent", "instance", "sent")
 
-    def __init__(self, agent: RemoteAgent, instance: int) -> None:
-        self.agent: RemoteAgent = agent
+    def __init__(self, worker: RemoteWorker, instance: int) -> None:
+        self.agent: RemoteWorker = worker
         self.instance: int = instance
         #: Attempts that the agent was told to begin.
         self.sent: dict[tuple[str, int], TaskRow] = {}
@@ -369,18 +375,18 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     It begins and stops attempts there by messages.
     """
 
-    def __init__(self, life: RemotesLife) -> None:
-        self._life = life
-        self._kernel = life.kernel
-        self._epoch = life.epoch
-        self._send = life.world.send
+    def __init__(self, incarnation: RemotesIncarnation) -> None:
+        self._incarnation = incarnation
+        self._kernel = incarnation.kernel
+        self._epoch = incarnation.epoch
+        self._send = incarnation.world.send
         self._sessions: dict[str, _Session] = {}
 
-    def join(self, agent: RemoteAgent, instance: int) -> _Session:
+    def join(self, worker: RemoteWorker, instance: int) -> _Session:
         """Take in a new instance of an agent; an earlier one is lost."""
-        session = _Session(agent, instance)
-        self._sessions[agent.info.name] = session
-        self._kernel.add_agent(agent.info, self._life.now())
+        session = _Session(worker, instance)
+        self._sessions[worker.info.name] = session
+        self._kernel.add_worker(worker.info, self._incarnation.now())
         return session
 
     def knows(self, name: str) -> bool:
@@ -389,34 +395,34 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
 
     # -- messages from agents ------------------------------------------------------
 
-    def hear(self, kind: str, agent: RemoteAgent, content: Any) -> None:
+    def hear(self, kind: str, worker: RemoteWorker, content: Any) -> None:
         """Take in a message of a remote agent."""
         if kind == "beat":
-            self._hear_beat(agent, *content)
+            self._hear_beat(worker, *content)
         elif kind == "report":
-            self._hear_report(agent, content)
+            self._hear_report(worker, content)
         else:
             fence, value = content
             row = self._kernel.tasks.get(fence[1])
             if row is not None and fence[0] == self._epoch:
-                self._life.note_progress(row, fence[2], value)
+                self._incarnation.note_progress(row, fence[2], value)
 
     def _hear_beat(
-        self, agent: RemoteAgent, instance: int, named: Sequence[Fence]
+        self, worker: RemoteWorker, instance: int, named: Sequence[Fence]
     ) -> None:
-        name = agent.info.name
+        name = worker.info.name
         session = self._sessions.get(name)
         if session is None or session.instance < instance:
-            session = self.join(agent, instance)
+            session = self.join(worker, instance)
         elif session.instance > instance:
             # An instance that has died since has sent this message.
             return
         ours = [fence[1:] for fence in named if fence[0] == self._epoch]
         # The agent cannot name attempts that wait for a commit before it is told of
         # them.
-        if self._life.held_back is not None:
-            ours += self._life.held_back.on(name)
-        abandoned = self._kernel.beat(name, ours, self._life.now())
+        if self._incarnation.held_back is not None:
+            ours += self._incarnation.held_back.on(name)
+        abandoned = self._kernel.beat(name, ours, self._incarnation.now())
         for fence in named:
             if fence[0] != self._epoch or fence[1:] in abandoned:
                 self._send_stop(session, fence)
@@ -429,21 +435,23 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             elif row.extra is not None and row.extra.stop:
                 self._send_stop(session, (self._epoch, *key))
 
-    def _hear_report(self, agent: RemoteAgent, report: Report) -> None:
+    def _hear_report(self, worker: RemoteWorker, report: Report) -> None:
         _, fence, how, result, error = report
         epoch, task_id, attempt = fence
-        life, kernel = self._life, self._kernel
+        incarnation, kernel = self._incarnation, self._kernel
         row = kernel.tasks.get(task_id)
         if epoch == self._epoch and row is not None:
-            life.end_as_told(row, attempt, row.cargo, how, result, error)
+            incarnation.end_as_told(row, attempt, row.cargo, how, result, error)
         else:
             used = usage_of(result) or usage_of(getattr(error, "result", None))
-            kernel.end_reported(fence, how, life.now(), error, used)
+            kernel.end_reported(fence, how, incarnation.now(), error, used)
         # The agent may drop its report once the end is kept.
-        if life.commits is None:
-            self._send_understood(agent, fence)
+        if incarnation.commits is None:
+            self._send_understood(worker, fence)
         else:
-            life.commits.when(kernel.seq, lambda: self._send_understood(agent, fence))
+            incarnation.commits.when(
+                kernel.seq, lambda: self._send_understood(worker, fence)
+            )
 
     # -- messages to agents --------------------------------------------------------
 
@@ -465,17 +473,17 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             self._send_stop(session, (self._epoch, row.id, number))
 
     def _send_begin(self, session: _Session, row: TaskRow, attempt: int) -> None:
-        agent = session.agent
+        worker = session.agent
         fence = (self._epoch, row.id, attempt)
         order = (session.instance, fence, task_of(row))
-        self._send("start", agent.info.name, fence, agent.begin, order)
+        self._send("start", worker.info.name, fence, worker.begin, order)
 
     def _send_stop(self, session: _Session, fence: Fence) -> None:
-        agent = session.agent
-        self._send("stop", agent.info.name, fence, agent.stop, fence)
+        worker = session.agent
+        self._send("stop", worker.info.name, fence, worker.stop, fence)
 
-    def _send_understood(self, agent: RemoteAgent, fence: Fence) -> None:
-        self._send("answer", agent.info.name, fence, agent.understood, fence)
+    def _send_understood(self, worker: RemoteWorker, fence: Fence) -> None:
+        self._send("answer", worker.info.name, fence, worker.understood, fence)
 
     # -- whether waiting changes anything ------------------------------------------
 
@@ -483,15 +491,15 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         """Return whether heartbeats, or their absence, will change anything."""
         kernel = self._kernel
         for name, session in self._sessions.items():
-            agent = session.agent
+            worker = session.agent
             if any(
                 row.attempt == attempt
                 and row.state is _RUNNING
-                and self._may_end(agent, (self._epoch, task_id, attempt))
+                and self._may_end(worker, (self._epoch, task_id, attempt))
                 for (task_id, attempt), row in session.sent.items()
             ):
                 return True
-            if kernel.queued and kernel.agents[name].lost == agent.is_there:
+            if kernel.queued and kernel.agents[name].lost == worker.is_there:
                 # Its next beat, or the end of its lease, may let queued tasks start.
                 return True
         for (task_id, attempt), leak in kernel.leaked.items():
@@ -502,7 +510,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
                 return True
         return False
 
-    def _may_end(self, agent: RemoteAgent, fence: Fence) -> bool:
+    def _may_end(self, worker: RemoteWorker, fence: Fence) -> bool:
         """Return whether an attempt ends, or its agent is lost or ignores it."""
-        run = agent.runs.get(fence)
-        return run is None or not run.is_endless or not agent.is_there
+        run = worker.runs.get(fence)
+        return run is None or not run.is_endless or not worker.is_there

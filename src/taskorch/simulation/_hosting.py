@@ -30,7 +30,7 @@ class HostingWorld(Protocol):
     """The interface of the world for this module."""
 
     @property
-    def life(self) -> object:
+    def incarnation(self) -> object:
         """The incarnation of the orchestrator, or None."""
         ...
 
@@ -90,7 +90,7 @@ class Hosting(TaskEngine):
         Raises:
             NotRunningError: The orchestrator has died.
         """
-        if self._world.life is not self:
+        if self._world.incarnation is not self:
             msg = "this incarnation of the orchestrator is over: it has crashed"
             hint = "let time pass, and ask simulation.workflows again"
             raise NotRunningError(msg, hint=hint)

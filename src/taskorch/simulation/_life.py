@@ -24,8 +24,8 @@ from taskorch.errors import (
 from taskorch.events import (
     CATALOGUE,
     TASK_ID,
+    Event,
     EventEmitted,
-    Fact,
     TaskCompleted,
     TaskOptionsChanged,
     TaskReady,
@@ -60,7 +60,7 @@ from taskorch.runtime import (
     tidy,
 )
 from taskorch.simulation import _agents, _hosting
-from taskorch.simulation._agents import InProcessAgent, RemoteAgent
+from taskorch.simulation._agents import InProcessWorker, RemoteWorker
 from taskorch.simulation._attempts import InProcess, Remotes, SimulatedAttempt
 from taskorch.simulation._clockwork import Agenda, Clockwork
 from taskorch.simulation._hosting import Hosting
@@ -125,7 +125,7 @@ class Setup:
     limits: Mapping[str, Limit] = attrs.field(factory=dict[str, Limit])
 
 
-class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
+class IncarnationWorld(_agents.WorkerWorld, _hosting.HostingWorld, Protocol):
     """The interface of the world for an incarnation, besides those for its parts."""
 
     setup: Setup
@@ -145,7 +145,7 @@ class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
         """The class of the contexts of attempts."""
         ...
 
-    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+    def stepped(self, incarnation: Incarnation, items: list[tuple[Event, Any]]) -> None:
         """Take note of the new events of a step, which are in memory only."""
         ...
 
@@ -153,8 +153,8 @@ class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
         """Take note that a group is in the journal."""
         ...
 
-    def maybe_crash(self, stage: str, fact: Fact) -> None:
-        """Let the process die at a stage of *fact*, or not."""
+    def maybe_crash(self, stage: str, event: Event) -> None:
+        """Let the process die at a stage of *event*, or not."""
         ...
 
 
@@ -165,7 +165,7 @@ class _Directory(Directory):
         return self.known(work._row.id)
 
 
-class Life(Clockwork, Hosting):
+class Incarnation(Clockwork, Hosting):
     """
     One incarnation of an orchestrator.
 
@@ -180,9 +180,9 @@ class Life(Clockwork, Hosting):
     #: See `AgentStats.stands_by`.
     stand_ins: frozenset[str] = frozenset()
 
-    def __init__(self, world: LifeWorld, epoch: int) -> None:
+    def __init__(self, world: IncarnationWorld, epoch: int) -> None:
         setup = world.setup
-        self.world: LifeWorld = world
+        self.world: IncarnationWorld = world
         self.timeline: Agenda = world.timeline
         self.epoch = epoch
         self._draws = StepRandom(f"{setup.seed}/{epoch}", self._truth)
@@ -199,7 +199,7 @@ class Life(Clockwork, Hosting):
         if world.nature.prodding:
             self.kernel.points = world.nature
         #: The latest event of the step, if there is one.
-        self._latest: Fact | None = None
+        self._latest: Event | None = None
         #: The system's clock is so many ns ahead; unlike ours, it may be set meanwhile.
         self.ahead_ns = 0
         self.commits: Commits[list[Entry]] | None = (
@@ -286,8 +286,8 @@ class Life(Clockwork, Hosting):
         if items:
             kernel.sink = []
             if self.commits is not None:
-                facts = [item for item in items if type(item[0]) is not TaskReady]
-                self.commits.pending += map(self._entry, facts)
+                events = [item for item in items if type(item[0]) is not TaskReady]
+                self.commits.pending += map(self._entry, events)
         self.world.stepped(self, items)
 
     def _tidy_up(self) -> None:
@@ -345,17 +345,17 @@ class Life(Clockwork, Hosting):
             world.maybe_crash("told", group[-1][0])
         self.write()
 
-    def _entry(self, item: tuple[Fact, Any]) -> Entry:
+    def _entry(self, item: tuple[Event, Any]) -> Entry:
         """Return the journal entry of an event; note the number of a submission."""
-        fact, job = item
-        if type(fact) is TaskSubmitted or type(fact) is TaskOptionsChanged:
-            self.submitted_at[fact[TASK_ID]] = fact.seq
-            return fact, job._task
-        if type(fact) is TaskCompleted:
-            return fact, job._value
-        if type(fact) is EventEmitted:
-            return fact, job.value
-        return fact, None
+        event, job = item
+        if type(event) is TaskSubmitted or type(event) is TaskOptionsChanged:
+            self.submitted_at[event[TASK_ID]] = event.seq
+            return event, job._task
+        if type(event) is TaskCompleted:
+            return event, job._value
+        if type(event) is EventEmitted:
+            return event, job.value
+        return event, None
 
     # -- attempts ------------------------------------------------------------------
 
@@ -428,12 +428,12 @@ class Life(Clockwork, Hosting):
             # The attempt has a slot again.
             self.in_process.run_rest(run)
 
-    def join(self, agent: InProcessAgent | RemoteAgent) -> None:
+    def join(self, worker: InProcessWorker | RemoteWorker) -> None:
         """Add an agent to this incarnation."""
-        if isinstance(agent, RemoteAgent):
-            self.remotes.join(agent, agent.instance)
+        if isinstance(worker, RemoteWorker):
+            self.remotes.join(worker, worker.instance)
         else:
-            self.kernel.add_agent(agent.info, self.now())
+            self.kernel.add_worker(worker.info, self.now())
 
     def submit(self, tasks: Sequence[Task], run: str = "") -> list[str]:
         """

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from taskorch.events import Fact
+from taskorch.events import Event
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation._run import Fence, SimulatedRun
 
@@ -44,7 +44,7 @@ class Nature:
     #: The time from a failed commit to the next try.
     retry_ns: int = _SECOND
 
-    def travel(self, kind: str, agent: str, fence: Fence | None) -> Sequence[int]:
+    def travel(self, kind: str, worker: str, fence: Fence | None) -> Sequence[int]:
         """Return the delay of a message in ns, for each copy that arrives."""
         return (self.latency_ns,)
 
@@ -69,7 +69,7 @@ class Nature:
         """
         journal.append(epoch, group)
 
-    def dies(self, stage: str, fact: Fact) -> int | None:
+    def dies(self, stage: str, event: Event) -> int | None:
         """
         Return for how many ns the orchestrator is dead from now on; None: it lives.
 

@@ -169,8 +169,8 @@ class SimulatedRun:
         "task_id",
     )
 
-    def __init__(self, agent: str, fence: Fence, outcome: Outcome, now: int) -> None:
-        self.agent: str = agent
+    def __init__(self, worker: str, fence: Fence, outcome: Outcome, now: int) -> None:
+        self.agent: str = worker
         self.epoch: int = fence[0]
         self.task_id: str = fence[1]
         self.attempt: int = fence[2]

@@ -19,7 +19,6 @@ from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
     TASK_ID,
     Event,
-    Fact,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -33,10 +32,10 @@ from taskorch.model import TERMINAL, Agent, Task, TaskState
 from taskorch.model.ids import stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime import AttemptContext, Work
-from taskorch.simulation._agents import InProcessAgent, RemoteAgent
+from taskorch.simulation._agents import InProcessWorker, RemoteWorker
 from taskorch.simulation._clockwork import BEGINNING, Agenda
 from taskorch.simulation._journal import SimulatedJournal
-from taskorch.simulation._life import Life, Setup
+from taskorch.simulation._life import Incarnation, Setup
 from taskorch.simulation._nature import Nature
 from taskorch.simulation._run import (
     Fence,
@@ -96,13 +95,13 @@ class World:
         #: Whether `stepped` gets `TaskReady` events, too.
         self.tells_ready = False
         self.timeline: Agenda = Agenda()
-        self.agents: dict[str, InProcessAgent | RemoteAgent] = {}
+        self.agents: dict[str, InProcessWorker | RemoteWorker] = {}
         #: The parts of new ids, for tasks without one.
         self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
         #: The outcomes of work, by type and by task.
         self.by_type: dict[str, What] = {}
         #: The outcome of all work on an agent, for some agents.
-        self.by_agent: dict[str, What] = {}
+        self.by_worker: dict[str, What] = {}
         self.by_id: dict[str, What] = {}
         #: The answers to callers: a task was accepted (None), or ended so.
         self.acknowledged: dict[str, TaskState | None] = {}
@@ -112,7 +111,7 @@ class World:
         self.ahead_ns: int = 0
         #: The number of crashes of the orchestrator.
         self.crashes: int = 0
-        self.life: Life | None = None
+        self.incarnation: Incarnation | None = None
         #: Submissions that are not kept yet, so that their callers have no answer.
         self._unanswered: dict[int, tuple[Sequence[Task], Sequence[str], str]] = {}
         self._numbers = count(1)
@@ -125,15 +124,15 @@ class World:
         self._planned_crash: tuple[int, str, int] | None = None
         #: The number of ns for which it crashes at the end of this step.
         self._crash_after_step: int | None = None
-        self._begin_life()
-        self.add_agent(Agent(Agent.LOCAL))
+        self._begin_incarnation()
+        self.add_worker(Agent(Agent.LOCAL))
 
     # -- for subclasses ------------------------------------------------------------
 
     def began(self, run: SimulatedRun) -> None:
         """Note that an agent has begun an attempt."""
 
-    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+    def stepped(self, incarnation: Incarnation, items: list[tuple[Event, Any]]) -> None:
         """Take note of the new events of a step, which are in memory only."""
         if items and self.is_mortal:
             self.maybe_crash("made", items[-1][0])
@@ -144,7 +143,7 @@ class World:
     def died(self) -> None:
         """Take note of a crash of the orchestrator."""
 
-    def recovered(self, life: Life) -> None:
+    def recovered(self, incarnation: Incarnation) -> None:
         """Take note that the orchestrator lives again, before its agents do."""
 
     #: The classes of task handles, and of the contexts of attempts.
@@ -153,9 +152,9 @@ class World:
 
     # -- the work ------------------------------------------------------------------
 
-    def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
+    def outcome(self, task: Task, fence: Fence, worker: str = "") -> Outcome:
         """Return the outcome of an attempt at *task* on this agent."""
-        work = self.by_agent.get(agent)
+        work = self.by_worker.get(worker)
         if work is None and self.by_id:
             work = self.by_id.get(fence[1])
             if work is None:
@@ -180,7 +179,7 @@ class World:
 
     # -- agents --------------------------------------------------------------------
 
-    def add_agent(self, info: Agent, speed: float = 1.0) -> None:
+    def add_worker(self, info: Agent, speed: float = 1.0) -> None:
         """
         Add an agent, which joins.
 
@@ -190,32 +189,32 @@ class World:
         if info.name in self.agents:
             msg = f"there is a worker {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
-        agent: InProcessAgent | RemoteAgent
+        worker: InProcessWorker | RemoteWorker
         if info.lease is None:
-            agent = InProcessAgent(info, speed)
+            worker = InProcessWorker(info, speed)
         else:
-            agent = RemoteAgent(self, info, speed)
-            agent.wake()
-        self.agents[info.name] = agent
-        if self.life is not None:
-            life = self.life
-            self.do(lambda: life.join(agent))
+            worker = RemoteWorker(self, info, speed)
+            worker.wake()
+        self.agents[info.name] = worker
+        if self.incarnation is not None:
+            incarnation = self.incarnation
+            self.do(lambda: incarnation.join(worker))
 
     def remove_agent(self, name: str) -> None:
         """Remove an agent for good, if there is one."""
-        agent = self.agents.pop(name, None)
-        if isinstance(agent, RemoteAgent):
-            agent.go()
+        worker = self.agents.pop(name, None)
+        if isinstance(worker, RemoteWorker):
+            worker.go()
 
     def end_endless(self) -> None:
         """End the attempts that would not end by themselves."""
-        for agent in self.agents.values():
-            if isinstance(agent, RemoteAgent):
-                for run in agent.runs.values():
+        for worker in self.agents.values():
+            if isinstance(worker, RemoteWorker):
+                for run in worker.runs.values():
                     if run.is_endless:
-                        agent.cut(run)
-        if self.life is not None:
-            executor = self.life.in_process
+                        worker.cut(run)
+        if self.incarnation is not None:
+            executor = self.incarnation.in_process
             for run in executor.runs.values():
                 if run.is_endless:
                     executor.cut(run)
@@ -223,34 +222,34 @@ class World:
     def send(
         self,
         kind: str,
-        agent: str,
+        worker: str,
         fence: Fence | None,
         act: Callable[[Any], object],
         subject: Any,
         idle: bool = False,
     ) -> None:
         """Send a message, in as many copies as will arrive."""
-        for ns in self.nature.travel(kind, agent, fence):
+        for ns in self.nature.travel(kind, worker, fence):
             self.timeline.at(self.timeline.now + ns, act, subject, idle=idle)
 
-    def hear(self, message: tuple[str, RemoteAgent, Any]) -> None:
+    def hear(self, message: tuple[str, RemoteWorker, Any]) -> None:
         """Give a message to the orchestrator, if it lives."""
-        if self.life is not None:
-            self.life.remotes.hear(*message)
+        if self.incarnation is not None:
+            self.incarnation.remotes.hear(*message)
 
     # -- callers -------------------------------------------------------------------
 
-    def living(self) -> Life:
+    def living(self) -> Incarnation:
         """
         Return the incarnation of the orchestrator.
 
         Raises:
             NotRunningError: It is dead at the moment.
         """
-        if self.life is None:
+        if self.incarnation is None:
             msg = "the orchestrator has crashed, and is not up again yet"
             raise NotRunningError(msg, hint="let time pass with run()")
-        return self.life
+        return self.incarnation
 
     def do(self, act: Callable[[], T]) -> T:
         """
@@ -259,16 +258,16 @@ class World:
         Raises:
             NotRunningError: It is dead at the moment.
         """
-        life = self.living()
+        incarnation = self.living()
         if self._inside:
             return act()
         self._inside = True
         try:
-            life.begin()
+            incarnation.begin()
             try:
                 return act()
             finally:
-                self._end_step(life)
+                self._end_step(incarnation)
         finally:
             self._inside = False
 
@@ -281,31 +280,31 @@ class World:
         Raises:
             NotRunningError: It is dead at the moment.
         """
-        life = self.living()
+        incarnation = self.living()
         if not self._inside or self._settling or self._crash_after_step is not None:
             return self.do(act)
-        self._settle(life)
-        life.begin()
+        self._settle(incarnation)
+        incarnation.begin()
         try:
             return act()
         finally:
-            self._settle(life)
-            life.begin()
+            self._settle(incarnation)
+            incarnation.begin()
 
-    def _settle(self, life: Life) -> None:
+    def _settle(self, incarnation: Incarnation) -> None:
         self._settling = True
         try:
-            life.settle()
+            incarnation.settle()
         finally:
             self._settling = False
 
-    def _end_step(self, life: Life) -> None:
+    def _end_step(self, incarnation: Incarnation) -> None:
         if self._crash_after_step is not None:
             down_ns, self._crash_after_step = self._crash_after_step, None
             self._die(down_ns)
             return
         try:
-            self._settle(life)
+            self._settle(incarnation)
         except _Crash as crash:
             self._die(crash.down_ns)
 
@@ -330,7 +329,7 @@ class World:
             if not isinstance(task, Task):
                 msg = f"a Task is submitted, not {show(task)}"
                 raise InvalidTaskError(msg)
-        if self.life is None:
+        if self.incarnation is None:
             ids = [self._id_of(task) for task in batch]
             self._unanswered[next(self._numbers)] = (batch, ids, run)
             self._note_work(ids, work)
@@ -343,24 +342,26 @@ class World:
         return ids
 
     def _submit(self, tasks: Sequence[Task], run: str = "") -> list[str]:
-        life = self.life
-        assert life is not None  # noqa: S101 - `do` has looked
-        ids = life.submit(tasks, run)
-        if life.commits is not None and ids:
+        incarnation = self.incarnation
+        assert incarnation is not None  # noqa: S101 - `do` has looked
+        ids = incarnation.submit(tasks, run)
+        if incarnation.commits is not None and ids:
             number = next(self._numbers)
             self._unanswered[number] = (tasks, ids, run)
-            life.commits.when(life.kernel.seq, lambda: self._answer(number))
-            self._acknowledge_ends(life, ids)
+            incarnation.commits.when(
+                incarnation.kernel.seq, lambda: self._answer(number)
+            )
+            self._acknowledge_ends(incarnation, ids)
         return ids
 
-    def _acknowledge_ends(self, life: Life, ids: Iterable[str]) -> None:
+    def _acknowledge_ends(self, incarnation: Incarnation, ids: Iterable[str]) -> None:
         """Tell callers of resubmitted tasks that these have ended."""
         for task_id in ids:
-            state = life.state_of(task_id)
+            state = incarnation.state_of(task_id)
             if state in TERMINAL:
                 tell = partial(self.acknowledged.__setitem__, task_id, state)
-                assert life.commits is not None  # noqa: S101 - the caller looked
-                life.commits.when(life.kernel.seq, tell)
+                assert incarnation.commits is not None  # noqa: S101 - the caller looked
+                incarnation.commits.when(incarnation.kernel.seq, tell)
 
     def _id_of(self, task: Task) -> str:
         prefix, numbers = self.id_parts
@@ -373,38 +374,38 @@ class World:
 
     def kept(self, group: list[Entry]) -> None:
         """Take note that a group is in the journal."""
-        for fact, _ in group:
-            state = _ENDS.get(type(fact))
+        for event, _ in group:
+            state = _ENDS.get(type(event))
             if state is not None:
-                self.acknowledged[fact[TASK_ID]] = state
+                self.acknowledged[event[TASK_ID]] = state
 
     def set_clock(self, ahead_ns: int) -> None:
         """Set the system's clock, to so many ns ahead of the truth."""
         self.ahead_ns = ahead_ns
-        if self.life is not None:
-            self.life.ahead_ns = ahead_ns
+        if self.incarnation is not None:
+            self.incarnation.ahead_ns = ahead_ns
 
     # -- crashes and restarts ------------------------------------------------------
 
-    def maybe_crash(self, stage: str, fact: Fact) -> None:
+    def maybe_crash(self, stage: str, event: Event) -> None:
         """
-        Let the process die at a stage of *fact*, the latest event, or not.
+        Let the process die at a stage of *event*, the latest event, or not.
 
         Raises:
             _Crash: The process dies here.
         """
         planned = self._planned_crash
-        if planned is not None and stage == planned[1] and fact.seq >= planned[0]:
+        if planned is not None and stage == planned[1] and event.seq >= planned[0]:
             self._planned_crash = None
             raise _Crash(planned[2])
         if self.nature.mortal:
-            down_ns = self.nature.dies(stage, fact)
+            down_ns = self.nature.dies(stage, event)
             if down_ns is not None:
                 raise _Crash(down_ns)
 
-    def crash_at(self, fact: int, stage: str, down_ns: int) -> None:
+    def crash_at(self, event: int, stage: str, down_ns: int) -> None:
         """Let the process die at a stage of the event of this number."""
-        self._planned_crash = (fact, stage, down_ns)
+        self._planned_crash = (event, stage, down_ns)
         self.is_mortal = self.journal is not None
 
     def crash(self, down_ns: int) -> None:
@@ -425,29 +426,29 @@ class World:
             self._die(down_ns)
 
     def _die(self, down_ns: int) -> None:
-        life, self.life = self.life, None
+        incarnation, self.incarnation = self.incarnation, None
         self.crashes += 1
-        assert life is not None  # noqa: S101 - only the living die
-        for run in life.in_process.runs.values():
+        assert incarnation is not None  # noqa: S101 - only the living die
+        for run in incarnation.in_process.runs.values():
             run.over("died", self.timeline.now)
-        self.timeline.forget(life)
-        self.timeline.forget(life.in_process)
-        if life.commits is not None and self.journal is not None:
-            group = life.commits.in_hand or life.commits.pending
+        self.timeline.forget(incarnation)
+        self.timeline.forget(incarnation.in_process)
+        if incarnation.commits is not None and self.journal is not None:
+            group = incarnation.commits.in_hand or incarnation.commits.pending
             frames = self.nature.torn(len(group)) if group else 0
             if frames:
-                self.journal.tear(life.epoch, group, frames)
+                self.journal.tear(incarnation.epoch, group, frames)
         self.died()
         self.timeline.at(self.timeline.now + down_ns, self._restart)
 
     def _restart(self, _: None) -> None:
         try:
-            self._begin_life()
+            self._begin_incarnation()
         except _Crash as crash:
             self.crashes += 1
             self.timeline.at(self.timeline.now + crash.down_ns, self._restart)
 
-    def _begin_life(self) -> None:
+    def _begin_incarnation(self) -> None:
         """
         Begin an incarnation: a first one, or one that opens the journal of another.
 
@@ -455,20 +456,20 @@ class World:
             _Crash: It dies while it recovers.
         """
         epoch = 1 if self.journal is None else self.journal.claim()
-        life = Life(self, epoch)
+        incarnation = Incarnation(self, epoch)
         if self.journal is None or (epoch == 1 and not self.journal.last):
-            self.life = life
-            life.listen()
-            life.kernel.unpause()
-            life.kernel.note(OrchestratorStarted, life.now(), epoch)
+            self.incarnation = incarnation
+            incarnation.listen()
+            incarnation.kernel.unpause()
+            incarnation.kernel.note(OrchestratorStarted, incarnation.now(), epoch)
             return
-        self._recover(life)
-        self.life = life
-        self.recovered(life)
-        for agent in self.agents.values():
-            if isinstance(agent, InProcessAgent):
-                life.join(agent)
-        life.kernel.unpause()
+        self._recover(incarnation)
+        self.incarnation = incarnation
+        self.recovered(incarnation)
+        for worker in self.agents.values():
+            if isinstance(worker, InProcessWorker):
+                incarnation.join(worker)
+        incarnation.kernel.unpause()
         unanswered, self._unanswered = self._unanswered, {}
         for tasks, ids, run in unanswered.values():
             named = [
@@ -481,28 +482,28 @@ class World:
                 self.refused(ids, error)
         # Callers who wait for a task ask again for its state.
         self._acknowledge_ends(
-            life, [name for name, end in self.acknowledged.items() if not end]
+            incarnation, [name for name, end in self.acknowledged.items() if not end]
         )
 
-    def _recover(self, life: Life) -> None:
+    def _recover(self, incarnation: Incarnation) -> None:
         journal = self.journal
         assert journal is not None  # noqa: S101 - it is what is recovered from
         last_ns = 0
         for entry in journal.read():
-            life.folding.fold(entry)
-            fact = entry[0]
-            last_ns = fact.at_ns
+            incarnation.folding.fold(entry)
+            event = entry[0]
+            last_ns = event.at_ns
             if self.is_mortal:
-                self.maybe_crash("recovering", fact)
-        life.folding.reconnect()
+                self.maybe_crash("recovering", event)
+        incarnation.folding.reconnect()
         # The time between two incarnations passes by the wall clock, but never
         # backwards.
-        life.ahead_ns = self.ahead_ns + self.nature.jump()
-        life.shift_ns = max(last_ns, life.wall()) - self.timeline.now
-        life.listen()
-        recover(life.kernel, life.epoch, life.now())
-        assert life.commits is not None  # noqa: S101 - there is a journal
-        life.commits.committed = journal.last
+        incarnation.ahead_ns = self.ahead_ns + self.nature.jump()
+        incarnation.shift_ns = max(last_ns, incarnation.wall()) - self.timeline.now
+        incarnation.listen()
+        recover(incarnation.kernel, incarnation.epoch, incarnation.now())
+        assert incarnation.commits is not None  # noqa: S101 - there is a journal
+        incarnation.commits.committed = journal.last
 
     # -- time ----------------------------------------------------------------------
 
@@ -543,15 +544,19 @@ class World:
 
     def _next(self) -> int | None:
         """Return the time of the next action."""
-        return (self.timeline if self.life is None else self.life).next_due()
+        return (
+            self.timeline if self.incarnation is None else self.incarnation
+        ).next_due()
 
     def _is_quiet(self) -> bool:
         """Return whether nothing changes any more by itself."""
-        life = self.life
-        if self.timeline.pressing or (life is not None and life.is_busy()):
+        incarnation = self.incarnation
+        if self.timeline.pressing or (
+            incarnation is not None and incarnation.is_busy()
+        ):
             self._calm_since = None
             return False
-        if life is None or not self._awaits_signs(life):
+        if incarnation is None or not self._awaits_signs(incarnation):
             return True
         # Heartbeats come within a lease or two, unless there is a fault.
         if self._calm_since is None:
@@ -560,13 +565,14 @@ class World:
         patience = nanoseconds(_PATIENCE * max(leases, default=0.0))
         return self.timeline.now - self._calm_since > patience
 
-    def _awaits_signs(self, life: Life) -> bool:
-        return life.remotes.awaits_signs() or any(
+    def _awaits_signs(self, incarnation: Incarnation) -> bool:
+        return incarnation.remotes.awaits_signs() or any(
             # A report has no answer yet; or this incarnation has not heard of the
             # agent, which may have work to do.
-            agent.reports or (life.kernel.queued and not life.remotes.knows(name))
-            for name, agent in self.agents.items()
-            if isinstance(agent, RemoteAgent) and agent.is_there
+            worker.reports
+            or (incarnation.kernel.queued and not incarnation.remotes.knows(name))
+            for name, worker in self.agents.items()
+            if isinstance(worker, RemoteWorker) and worker.is_there
         )
 
     def _step(self, when: int) -> None:
@@ -575,15 +581,15 @@ class World:
         timeline.now = max(timeline.now, when)
         self._inside = True
         try:
-            if self.life is not None:
-                self.life.begin()
+            if self.incarnation is not None:
+                self.incarnation.begin()
             if not timeline.carry_out(_AT_ONCE):
                 raise self._endless(_AT_ONCE)
         except _Crash as crash:
             self._die(crash.down_ns)
         finally:
             try:
-                if self.life is not None:
-                    self._end_step(self.life)
+                if self.incarnation is not None:
+                    self._end_step(self.incarnation)
             finally:
                 self._inside = False

@@ -205,20 +205,20 @@ def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
     """The steps that *notes*, in their order, lead to."""
     steps: dict[str, KeptStep] = {}
     forked = 0
-    for fact, value in notes:
-        if forked and number_of(fact.task_id) < forked:
+    for event, value in notes:
+        if forked and number_of(event.task_id) < forked:
             # An earlier run has kept the step since, and the fork makes its own.
             continue
-        if fact.key == _FORK:
-            _cut(steps, fact.note, fact.task_id)
-            forked = number_of(fact.task_id)
-        elif not fact.note:
-            steps.pop(fact.key, None)
-        elif fact.note == _GIVEN:
-            _give(steps, fact.key, fact.task_id)
-        elif fact.key not in steps or not steps[fact.key].is_over:
-            steps[fact.key] = kept_of(
-                fact.task_id, fact.attempt, fact.at_ns, fact.note, value
+        if event.key == _FORK:
+            _cut(steps, event.note, event.task_id)
+            forked = number_of(event.task_id)
+        elif not event.note:
+            steps.pop(event.key, None)
+        elif event.note == _GIVEN:
+            _give(steps, event.key, event.task_id)
+        elif event.key not in steps or not steps[event.key].is_over:
+            steps[event.key] = kept_of(
+                event.task_id, event.attempt, event.at_ns, event.note, value
             )
     return steps
 

@@ -23,7 +23,7 @@ TASK_NAME: Final = "cicd.pipeline.task.name"
 TASK_RUN_ID: Final = "cicd.pipeline.task.run.id"
 TASK_RESULT: Final = "cicd.pipeline.task.run.result"
 #: The worker.
-AGENT: Final = "cicd.worker.name"
+WORKER: Final = "cicd.worker.name"
 #: The class of the error, or the cause if there was none.
 ERROR_TYPE: Final = "error.type"
 

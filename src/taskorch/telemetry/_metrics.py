@@ -122,15 +122,15 @@ def _by_pool(amounts: Iterable[tuple[str, float]]) -> Iterator[_Told]:
         yield {names.RESOURCE: pool}, amount
 
 
-def _agent_usage(stats: Stats) -> Iterator[_Told]:
-    for name, agent in stats.agents.items():
-        yield {names.AGENT: name}, agent.running
+def _worker_usage(stats: Stats) -> Iterator[_Told]:
+    for name, worker in stats.agents.items():
+        yield {names.WORKER: name}, worker.running
 
 
-def _agent_limit(stats: Stats) -> Iterator[_Told]:
-    for name, agent in stats.agents.items():
-        if agent.max_concurrency is not None:
-            yield {names.AGENT: name}, agent.max_concurrency
+def _worker_limit(stats: Stats) -> Iterator[_Told]:
+    for name, worker in stats.agents.items():
+        if worker.max_concurrency is not None:
+            yield {names.WORKER: name}, worker.max_concurrency
 
 
 def _leaked(stats: Stats) -> Iterator[_Told]:
@@ -145,8 +145,8 @@ def _oldest(stats: Stats) -> Iterator[_Told]:
     yield {}, stats.queue.oldest or 0.0
 
 
-def _active_agents(stats: Stats) -> Iterator[_Told]:
-    yield {}, sum(agent.is_active for agent in stats.agents.values())
+def _active_workers(stats: Stats) -> Iterator[_Told]:
+    yield {}, sum(worker.is_active for worker in stats.agents.values())
 
 
 def _share_of(name: str) -> Callable[[Stats], Iterator[_Told]]:
@@ -185,9 +185,9 @@ def _success_rate(stats: Stats) -> Iterator[_Told]:
             yield {names.TASK_NAME: name}, rate
 
 
-def _agent_health(stats: Stats) -> Iterator[_Told]:
-    for name, agent in stats.agents.items():
-        yield {names.AGENT: name}, int(not agent.lost)
+def _worker_health(stats: Stats) -> Iterator[_Told]:
+    for name, worker in stats.agents.items():
+        yield {names.WORKER: name}, int(not worker.lost)
 
 
 def _violations(stats: Stats) -> Iterator[_Told]:
@@ -196,16 +196,19 @@ def _violations(stats: Stats) -> Iterator[_Told]:
             yield {names.SEVERITY: severity, names.POLICY: policy}, count
 
 
-def _agent_errors(stats: Stats) -> Iterator[_Told]:
-    for name, agent in stats.agents.items():
-        if agent.completed + agent.failed:
-            yield {names.AGENT: name}, agent.failed / (agent.completed + agent.failed)
+def _worker_errors(stats: Stats) -> Iterator[_Told]:
+    for name, worker in stats.agents.items():
+        if worker.completed + worker.failed:
+            yield (
+                {names.WORKER: name},
+                worker.failed / (worker.completed + worker.failed),
+            )
 
 
 def _round_trip(stats: Stats) -> Iterator[_Told]:
-    for name, agent in stats.agents.items():
-        if agent.round_trip is not None:
-            yield {names.AGENT: name}, agent.round_trip
+    for name, worker in stats.agents.items():
+        if worker.round_trip is not None:
+            yield {names.WORKER: name}, worker.round_trip
 
 
 #: Values computed at a collection: name, unit, description, function.
@@ -227,11 +230,16 @@ LEVELS: Final = (
     ("taskorch.pool.limit", "1", "What there is of a pool.", _pool_limit),
     ("taskorch.budget.spent", "1", "What is spent of a budget.", _budget_spent),
     ("taskorch.budget.left", "1", "What is neither spent nor reserved.", _budget_left),
-    ("taskorch.agent.usage", "{attempt}", "Attempts that an agent runs.", _agent_usage),
-    ("taskorch.agent.limit", "{attempt}", "The most of them.", _agent_limit),
+    (
+        "taskorch.agent.usage",
+        "{attempt}",
+        "Attempts that an agent runs.",
+        _worker_usage,
+    ),
+    ("taskorch.agent.limit", "{attempt}", "The most of them.", _worker_limit),
     ("taskorch.slots.leaked", "{slot}", "Held by what would not stop.", _leaked),
     # Metrics under the names that `orch.metrics()` has for them.
-    ("active_agents_count", "{agent}", "Workers that are there.", _active_agents),
+    ("active_agents_count", "{agent}", "Workers that are there.", _active_workers),
     ("total_memory_usage", "1", "Of memory_mb, what is held.", _share_of("memory_mb")),
     ("total_cpu_utilization", "1", "Of cpu, what is held.", _share_of("cpu")),
     ("task_queue_length", "{task}", "Tasks that wait for room.", _queue_length),
@@ -239,8 +247,8 @@ LEVELS: Final = (
     ("failed_tasks_count", "{task}", "Tasks that have failed.", _failed),
     ("task_execution_time", "{second}", "Median, lately.", _execution_time),
     ("task_success_rate", "1", "Of tasks, what completed.", _success_rate),
-    ("agent_health_status", "1", "1, or 0: the worker is lost.", _agent_health),
-    ("agent_error_rate", "1", "Of its attempts, what failed.", _agent_errors),
+    ("agent_health_status", "1", "1, or 0: the worker is lost.", _worker_health),
+    ("agent_error_rate", "1", "Of its attempts, what failed.", _worker_errors),
     ("agent_communication_latency", "{second}", "There and back.", _round_trip),
 )
 _UNITS_OF_ONE: Final = ("1", "{second}")

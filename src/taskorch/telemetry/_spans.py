@@ -493,22 +493,22 @@ class Spans:
             self._last[task_id] = span
             return span
 
-    def begin(self, attempt: _Attempt, agent: str = "") -> SpanContext:
+    def begin(self, attempt: _Attempt, worker: str = "") -> SpanContext:
         """
         Begin the span of *attempt*, unless it is begun; return its context.
 
-        The *agent* that makes the attempt may be added later.
+        The *worker* that makes the attempt may be added later.
         """
         with self._beginning:
             if attempt.identity is None:
-                attempt.span = self._begin(attempt, agent)
+                attempt.span = self._begin(attempt, worker)
                 attempt.identity = attempt.span.get_span_context()
                 attempt.origin = None
-            elif agent and attempt.span is not None:
-                attempt.span.set_attribute(names.AGENT, agent)
+            elif worker and attempt.span is not None:
+                attempt.span.set_attribute(names.WORKER, worker)
             return attempt.identity
 
-    def _begin(self, attempt: _Attempt, agent: str) -> Span:
+    def _begin(self, attempt: _Attempt, worker: str) -> Span:
         origin, task_id = attempt.origin, attempt.task_id
         assert origin is not None  # noqa: S101 - it is not begun
         with self._lock:
@@ -526,8 +526,8 @@ class Spans:
             names.TASK_ID: task_id,
             names.ATTEMPT: attempt.number,
         }
-        if agent:
-            attributes[names.AGENT] = agent
+        if worker:
+            attributes[names.WORKER] = worker
         attributes.update(self._runs.attributes_of(self._run_of(task_id)))
         return start(
             self._tracer,
@@ -585,10 +585,10 @@ class Spans:
         begun = self._attempt(name, attempt, origin, at)
         self.begin(begun, event.agent_id)
         within = begun.within
-        agent: dict[str, Any] = {names.AGENT: event.agent_id}
+        worker: dict[str, Any] = {names.WORKER: event.agent_id}
         if event.reason:
-            agent[names.REASON] = event.reason
-        self._decide("route", within, at, agent)
+            worker[names.REASON] = event.reason
+        self._decide("route", within, at, worker)
         amounts: dict[str, Any] | None = None
         if event.allocation:
             held = Resources.from_units(event.allocation)

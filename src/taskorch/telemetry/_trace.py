@@ -128,10 +128,10 @@ def _groups(
     critical = [one for one in slices if one.task_id in marked]
     if critical:
         yield "critical path", critical
-    agents: dict[str, list[Slice]] = {}
+    workers: dict[str, list[Slice]] = {}
     for one in slices:
-        agents.setdefault(one.agent_id, []).append(one)
-    yield from agents.items()
+        workers.setdefault(one.agent_id, []).append(one)
+    yield from workers.items()
 
 
 def _names(pid: int, name: str, threads: int) -> Iterator[dict[str, Any]]:
@@ -344,20 +344,20 @@ def _from_history(status: TaskStatus) -> list[Slice]:
     slices: list[Slice] = []
     history = status.history
     attempt = 0
-    agent = status.agent_id or ""
+    worker = status.agent_id or ""
     for place, entry in enumerate(history):
         if entry.state is not TaskState.RUNNING:
             continue
         if not place or history[place - 1].state is not TaskState.SUSPENDED:
             # Otherwise a program goes on that had been stopped where it stood.
             attempt += 1
-            agent = entry.detail or agent
+            worker = entry.detail or worker
         end = history[place + 1] if place + 1 < len(history) else entry
         slices.append(
             Slice(
                 status.task_id,
                 status.type,
-                agent,
+                worker,
                 attempt,
                 round(entry.at * NS),
                 round(end.at * NS),

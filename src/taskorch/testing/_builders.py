@@ -70,7 +70,7 @@ def make_agent(
     if isinstance(capabilities, str):
         msg = f"capabilities: a list of names is needed, not {capabilities!r}"
         raise TypeError(msg)
-    return _Agent(
+    return _MadeWorker(
         name,
         tuple(sorted(set(capabilities))),
         max_concurrency,
@@ -117,7 +117,7 @@ def make_owner(
         share: Its dominant share.
         demand: Its dominant share of *wanted*; None: as large as *share*.
     """
-    return _Owner(
+    return _Tenant(
         name,
         running,
         queued,
@@ -220,7 +220,7 @@ def _untried(task_type: str) -> Performance:  # noqa: ARG001 - the same for all
 
 
 @attrs.frozen(repr=False)
-class _Agent:
+class _MadeWorker:
     name: str
     capabilities: tuple[str, ...]
     max_concurrency: int | None
@@ -255,7 +255,7 @@ class _Pool:
 
 
 @attrs.frozen(repr=False)
-class _Owner:
+class _Tenant:
     name: str | None
     running: int
     queued: int
@@ -272,13 +272,13 @@ class _Owner:
 class _View:
     queued: int
     running: int
-    _agents: tuple[AgentView, ...]
+    _workers: tuple[AgentView, ...]
     _pools: Mapping[str, PoolView]
     _states: Mapping[str, TaskState]
     _contenders: tuple[Contender, ...] = ()
 
     def agents(self) -> Sequence[AgentView]:
-        return self._agents
+        return self._workers
 
     def pools(self) -> Mapping[str, PoolView]:
         return self._pools
@@ -291,7 +291,7 @@ class _View:
 
     def __repr__(self) -> str:
         return (
-            f"<{counted(len(self._agents), 'worker')}, "
+            f"<{counted(len(self._workers), 'worker')}, "
             f"{counted(len(self._pools), 'pool')}, "
             f"{self.queued:,} queued, {self.running:,} running>"
         )

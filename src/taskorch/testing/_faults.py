@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from taskorch.errors import JournalUnavailableError
-from taskorch.events import TASK_ID, Fact, TaskEvent
+from taskorch.events import TASK_ID, Event, TaskEvent
 from taskorch.kit.limits import NS
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
@@ -364,12 +364,12 @@ class Chaos(Nature):
     def _ns(self, name: str, between: Range) -> int:
         return int(self.dice.uniform(name, *between) * NS)
 
-    def travel(self, kind: str, agent: str, fence: Fence | None) -> Sequence[int]:
+    def travel(self, kind: str, worker: str, fence: Fence | None) -> Sequence[int]:
         """See `Nature.travel`."""
         if not self._travels or not self.on:
             return (self.latency_ns,)
         message = (
-            f"{kind} {agent}" if fence is None else f"{kind} {agent} {_named(fence)}"
+            f"{kind} {worker}" if fence is None else f"{kind} {worker} {_named(fence)}"
         )
         how = self.dice.one_of(message, self._messages, topic="message")
         if how is None:
@@ -429,10 +429,10 @@ class Chaos(Nature):
 
     def write(self, journal: Journal, epoch: int, group: Sequence[Entry]) -> None:
         """See `Nature.write`."""
-        last_fact = _of(group[-1][0])
+        last_event = _of(group[-1][0])
         rate = self.faults.commit_failure
-        if rate and self.on and self.dice.chance("commit_failure", rate, last_fact):
-            kept = self.dice.draw(f"kept {last_fact}") < 0.5  # noqa: PLR2004 - a half
+        if rate and self.on and self.dice.chance("commit_failure", rate, last_event):
+            kept = self.dice.draw(f"kept {last_event}") < 0.5  # noqa: PLR2004 - a half
             if kept:
                 journal.append(epoch, group)
             self.dice.remark("it was kept" if kept else "it was not kept")
@@ -440,14 +440,14 @@ class Chaos(Nature):
             raise JournalUnavailableError(msg)
         journal.append(epoch, group)
 
-    def dies(self, stage: str, fact: Fact) -> int | None:
+    def dies(self, stage: str, event: Event) -> int | None:
         """See `Nature.dies`."""
         if not self.on:
             return None
         if stage == "recovering":
-            return self._dies_again(fact)
+            return self._dies_again(event)
         if stage == "made":
-            detail = _of(fact)
+            detail = _of(event)
             rate = self.faults.crash
             if not self._doomed and rate and self.dice.chance("crash", rate, detail):
                 self._doomed = self.dice.choice(f"stage {detail}", _STAGES)
@@ -455,19 +455,19 @@ class Chaos(Nature):
         if self._doomed != stage:
             return None
         self._doomed = None
-        detail = f"again after fact {fact.seq}"
+        detail = f"again after event {event.seq}"
         rate = self.faults.crash_in_recovery
         self._folded, self._recovers = 0, None
         if rate and self.dice.chance("crash_in_recovery", rate, detail):
-            self._recovers = self.dice.integer(f"folded {detail}", 1, max(1, fact.seq))
+            self._recovers = self.dice.integer(f"folded {detail}", 1, max(1, event.seq))
         return self._ns(f"down {detail}", self.faults.down_seconds)
 
-    def _dies_again(self, fact: Fact) -> int | None:
+    def _dies_again(self, event: Event) -> int | None:
         self._folded += 1
         if self._recovers is None or self._folded < self._recovers:
             return None
         self._recovers = None
-        return self._ns(f"down again {fact.seq}", self.faults.down_seconds)
+        return self._ns(f"down again {event.seq}", self.faults.down_seconds)
 
     def torn(self, entries: int) -> int:
         """See `Nature.torn`."""
@@ -516,11 +516,11 @@ def _named(fence: Fence) -> str:
     return f"{fence[1]}/{fence[2]} of life {fence[0]}"
 
 
-def _of(fact: Fact) -> str:
+def _of(event: Event) -> str:
     """Return a name for an event that does not depend on earlier ones."""
-    cls = type(fact)
+    cls = type(event)
     if issubclass(cls, TaskEvent):
-        task_id, *rest = fact[TASK_ID:]
+        task_id, *rest = event[TASK_ID:]
         # This is usually the number of its attempt.
         return f"{cls.__name__} {task_id} {''.join(map(str, rest[:1]))}"
     return str(cls.__name__)

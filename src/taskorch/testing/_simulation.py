@@ -15,11 +15,22 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import suppress
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    Self,
+    TypeAlias,
+    Unpack,
+    cast,
+)
 
 from taskorch._contexts import TaskContext
-from taskorch._drivers import SimulatedDrivers
+from taskorch._drivers import SimulatedControllers
 from taskorch._handles import TaskHandle
 from taskorch._orchestrator import SpelledOut
 from taskorch._settings.fields import SIMULATED, Settings, SimulatedSettings
@@ -33,7 +44,6 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     Event,
-    Fact,
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
@@ -85,7 +95,7 @@ from taskorch.schedules import ScheduleManager, SimulationHost, schedules_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._clockwork import BEGINNING
-from taskorch.simulation._life import Life
+from taskorch.simulation._life import Incarnation
 from taskorch.simulation._run import Fence, SimulatedRun, as_what
 from taskorch.testing._arguments import (
     check_capabilities,
@@ -116,7 +126,9 @@ _STAGES: Final = ("made", "sent", "kept", "told")
 class Observer(Protocol):
     """An observer of every step, which raises an error when something is wrong."""
 
-    def step(self, kernel: Kernel, items: Sequence[tuple[Fact, Any]], now: int) -> None:
+    def step(
+        self, kernel: Kernel, items: Sequence[tuple[Event, Any]], now: int
+    ) -> None:
         """Look at a step with these events, of which nobody has been told."""
         ...
 
@@ -139,6 +151,10 @@ class Observer(Protocol):
         ...
 
 
+#: What is done to the row of a task at a time.
+_Act: TypeAlias = Callable[[Incarnation, Any, int], bool]
+
+
 class _WatchedWorld(World):
     """A world that keeps a log, and has an observer."""
 
@@ -148,12 +164,12 @@ class _WatchedWorld(World):
     def __init__(self, setup: Setup, nature: Nature, check: bool | Observer) -> None:
         journal = SimulatedJournal()
         #: Events, faults and remarks, in the order in which they came.
-        self.log: list[Fact | Hit | str] = []
+        self.log: list[Event | Hit | str] = []
         #: The attempts of all agents, in the order of their starts.
         self.runs: dict[Fence, SimulatedRun] = {}
         #: The kept tasks, with whether they are idempotent, and the kept attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
-        self.drivers: SimulatedDrivers | None = None
+        self.drivers: SimulatedControllers | None = None
         #: The starts of programs, for each incarnation, and their listeners to kept
         #: events, which are lost with the incarnation.
         self.programs: list[Callable[[], object]] = []
@@ -206,30 +222,32 @@ class _WatchedWorld(World):
         if events:
             # Listeners act in a step of their own, so that their acts are no part of a
             # commit.
-            self.timeline.at(self.timeline.now, self._publish, (self.life, events))
+            self.timeline.at(
+                self.timeline.now, self._publish, (self.incarnation, events)
+            )
 
-    def _publish(self, batch: tuple[Life | None, list[Entry]]) -> None:
-        life, events = batch
-        for fact, cargo in events:
-            _, receivers = self.signals.connected().get(type(fact), ("", ()))
+    def _publish(self, batch: tuple[Incarnation | None, list[Entry]]) -> None:
+        incarnation, events = batch
+        for event, cargo in events:
+            _, receivers = self.signals.connected().get(type(event), ("", ()))
             for receiver in receivers:
                 # After a listener that crashes the orchestrator, no other is called.
-                if self.life is life:
-                    receiver(_event(fact, cargo))
+                if self.incarnation is incarnation:
+                    receiver(_event(event, cargo))
 
     def _note_safe(self, group: Iterable[Entry]) -> None:
         safe = self._safe
-        for fact, _ in group:
-            if type(fact) is TaskStarted:
-                safe[fact.task_id, fact.attempt] = True
-            elif type(fact) is TaskSubmitted or type(fact) is TaskOptionsChanged:
-                safe[fact.task_id] = fact.idempotent
+        for event, _ in group:
+            if type(event) is TaskStarted:
+                safe[event.task_id, event.attempt] = True
+            elif type(event) is TaskSubmitted or type(event) is TaskOptionsChanged:
+                safe[event.task_id] = event.idempotent
 
     def _has_completed(self, epoch: int, task_id: str, attempt: int) -> bool:
         run = self.runs.get((epoch, task_id, attempt))
         return run is not None and run.how == "completed"
 
-    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+    def stepped(self, incarnation: Incarnation, items: list[tuple[Event, Any]]) -> None:
         """See `World.stepped`."""
         if items and self.drivers is not None:
             self.drivers.told({type(item[0]) for item in items})
@@ -238,23 +256,25 @@ class _WatchedWorld(World):
         if items:
             self.log += [item[0] for item in items]
             for hear in self._hearers:
-                for fact, _ in items:
-                    hear(fact)
+                for event, _ in items:
+                    hear(event)
         if self.observer is not None:
-            for fact, _ in items:
-                if type(fact) is TaskRetrying or type(fact) is TaskFailed:
-                    self._check_end(life, fact)
+            for event, _ in items:
+                if type(event) is TaskRetrying or type(event) is TaskFailed:
+                    self._check_end(incarnation, event)
             # Draws of the observer must not change the run.
-            points, life.kernel.points = life.kernel.points, None
-            self.observer.step(life.kernel, items, life.now())
-            life.kernel.points = points
+            points, incarnation.kernel.points = incarnation.kernel.points, None
+            self.observer.step(incarnation.kernel, items, incarnation.now())
+            incarnation.kernel.points = points
         if items and self.is_mortal:
             self.maybe_crash("made", items[-1][0])
 
-    def _check_end(self, life: Life, event: TaskRetrying | TaskFailed) -> None:
+    def _check_end(
+        self, incarnation: Incarnation, event: TaskRetrying | TaskFailed
+    ) -> None:
         """Check that an attempt that ended by an error or a stop really did."""
         task_id, attempt = event.task_id, event.attempt
-        run = self.runs.get((life.epoch, task_id, attempt))
+        run = self.runs.get((incarnation.epoch, task_id, attempt))
         if event.cause in ("error", "stopped") and run is not None and not run.how:
             law = "fence"
             raise Breach(
@@ -268,25 +288,27 @@ class _WatchedWorld(World):
         if self.observer is not None:
             self.observer.crashed(self.acknowledged)
 
-    def recovered(self, life: Life) -> None:
+    def recovered(self, incarnation: Incarnation) -> None:
         """See `World.recovered`."""
-        self.log.append(f"incarnation {life.epoch}, from fact {life.kernel.seq}")
+        self.log.append(
+            f"incarnation {incarnation.epoch}, from fact {incarnation.kernel.seq}"
+        )
         self._safe.clear()
         if self.journal is not None:
             self._note_safe(self.journal.read())
         if self.observer is not None:
-            self.observer.recovered(life.kernel, life.now())
-        _limits.restore(cast("Runtime", life))
+            self.observer.recovered(incarnation.kernel, incarnation.now())
+        _limits.restore(cast("Runtime", incarnation))
         if self.drivers is not None:
             self.drivers.begin()
         # From here on it is an incarnation like any other.
         for act in self.programs:
-            self.timeline.at(self.timeline.now, self.begin_program, (life, act))
+            self.timeline.at(self.timeline.now, self.begin_program, (incarnation, act))
 
-    def begin_program(self, begun: tuple[Life, Callable[[], object]]) -> None:
+    def begin_program(self, begun: tuple[Incarnation, Callable[[], object]]) -> None:
         """Run the start of a program, which may crash in it."""
-        life, act = begun
-        if self.life is life:
+        incarnation, act = begun
+        if self.incarnation is incarnation:
             with suppress(NotRunningError):
                 act()
 
@@ -419,9 +441,9 @@ class Simulation:
             host,
         )
         outcome = None if work is None else as_what(work)
-        self.world.add_agent(info, speed)
+        self.world.add_worker(info, speed)
         if outcome is not None:
-            self.world.by_agent[info.name] = outcome
+            self.world.by_worker[info.name] = outcome
         return info
 
     def remove_agent(self, name: str) -> bool:
@@ -431,7 +453,7 @@ class Simulation:
         Raises:
             UnknownAgentError: There is none of this name.
         """
-        return self._of_agent(name, lambda kernel, now: kernel.leave(name, (), now))
+        return self._of_worker(name, lambda kernel, now: kernel.leave(name, (), now))
 
     def drain_agent(self, name: str, reason: str = "it is to go") -> bool:
         """
@@ -440,20 +462,22 @@ class Simulation:
         Raises:
             UnknownAgentError: There is none of this name.
         """
-        return self._of_agent(name, lambda kernel, now: kernel.drain(name, reason, now))
+        return self._of_worker(
+            name, lambda kernel, now: kernel.drain(name, reason, now)
+        )
 
-    def _of_agent(self, name: str, change: Callable[[Kernel, int], bool]) -> bool:
+    def _of_worker(self, name: str, change: Callable[[Kernel, int], bool]) -> bool:
         if name not in self.world.agents:
             msg = f"there is no worker {name!r}"
             hint = meant(name, self.world.agents) or None
             raise UnknownAgentError(msg, hint=hint)
 
         def act() -> bool:
-            life = self._life()
-            if name not in life.kernel.agents:
+            incarnation = self._incarnation()
+            if name not in incarnation.kernel.agents:
                 msg = f"the worker {name!r} has not been heard of since the crash"
                 raise UnknownAgentError(msg, hint="let time pass with run()")
-            return change(life.kernel, life.now())
+            return change(incarnation.kernel, incarnation.now())
 
         return self.world.do(act)
 
@@ -467,14 +491,16 @@ class Simulation:
         drained = self.drain_agent(name)
 
         def look() -> None:
-            life = self.world.life
-            row = None if life is None else life.kernel.agents.get(name)
-            if life is None or row is None or row.lost:
+            incarnation = self.world.incarnation
+            row = None if incarnation is None else incarnation.kernel.agents.get(name)
+            if incarnation is None or row is None or row.lost:
                 return
             if row.running:
                 self.at(self._clock() + 1.0, look)
             else:
-                self.world.do(lambda: life.kernel.leave(name, (), life.now()))
+                self.world.do(
+                    lambda: incarnation.kernel.leave(name, (), incarnation.now())
+                )
                 self.world.remove_agent(name)
 
         look()
@@ -531,7 +557,7 @@ class Simulation:
         if self.world.drivers is not None and self.is_up:
             self.world.drivers.wake_all()
 
-    def each_life(self, act: Callable[[], object]) -> None:
+    def each_incarnation(self, act: Callable[[], object]) -> None:
         """
         Call *act* now, if the orchestrator lives, and whenever it starts again.
 
@@ -542,18 +568,18 @@ class Simulation:
             InvalidTaskError: *act* cannot be called.
         """
         if not callable(act):
-            msg = f"each_life() calls a function without arguments, not {show(act)}"
+            msg = f"each_incarnation() calls what takes no arguments, not {show(act)}"
             raise InvalidTaskError(msg)
         self.world.programs.append(act)
-        if self.world.life is not None:
-            self.world.begin_program((self.world.life, act))
+        if self.world.incarnation is not None:
+            self.world.begin_program((self.world.incarnation, act))
 
     @property
     def signals(self) -> Signals:
         """
         The signals that call listeners with kept events, as `orch.signals`.
 
-        Listeners are lost with the incarnation of the orchestrator: see `each_life`.
+        Listeners are lost with the incarnation: see `each_incarnation`.
         Events that the journal does not keep are not told.
         """
         return self.world.signals
@@ -625,7 +651,7 @@ class Simulation:
             InternalError: Something does not add up.
         """
         if self.world.observer is not None:
-            self.world.observer.finished(self._life().kernel)
+            self.world.observer.finished(self._incarnation().kernel)
 
     # -- submitting and control ----------------------------------------------------
 
@@ -655,29 +681,29 @@ class Simulation:
         """Cancel a task, for a *reason*; return False if it has ended."""
         return self._control(
             task_id,
-            lambda life, row, now: life.kernel.cancel(row, now, reason),
+            lambda incarnation, row, now: incarnation.kernel.cancel(row, now, reason),
         )
 
     def suspend_task(self, task_id: str) -> bool:
         """Suspend a task; False if it has ended or is suspended already."""
 
-        def act(life: Life, row: Any, now: int) -> bool:
-            holdable = life.in_process.holdable(row)
-            return life.kernel.suspend(row, now, holdable=holdable)
+        def act(incarnation: Incarnation, row: Any, now: int) -> bool:
+            holdable = incarnation.in_process.holdable(row)
+            return incarnation.kernel.suspend(row, now, holdable=holdable)
 
         return self._control(task_id, act)
 
     def resume_task(self, task_id: str) -> bool:
         """Resume a suspended task; return False if it is not suspended."""
         return self._control(
-            task_id, lambda life, row, now: life.kernel.resume(row, now)
+            task_id, lambda incarnation, row, now: incarnation.kernel.resume(row, now)
         )
 
     def set_priority(self, task_id: str, priority: int) -> bool:
         """Move a task in the queue; return False if it has ended."""
         return self._control(
             task_id,
-            lambda life, row, now: life.kernel.set_priority(row, priority, now),
+            lambda its, row, now: its.kernel.set_priority(row, priority, now),
         )
 
     def decide(
@@ -689,11 +715,11 @@ class Simulation:
     ) -> bool:
         """Decide about a blocked or waiting task; return False if it has ended."""
 
-        def act(life: Life, row: Any, now: int) -> bool:
+        def act(incarnation: Incarnation, row: Any, now: int) -> bool:
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result  # noqa: SLF001 - one record a task
                 row.cargo._error = None  # noqa: SLF001
-            return life.kernel.decide(row, verdict, now, reason)
+            return incarnation.kernel.decide(row, verdict, now, reason)
 
         return self._control(task_id, act)
 
@@ -713,11 +739,11 @@ class Simulation:
         """
 
         def step() -> bool | AnswerRefusedError:
-            life, now = self._life(), self._life().now()
+            incarnation, now = self._incarnation(), self._incarnation().now()
             try:
                 return vote(self._runtime, task_id, choice, by, note, changes, now)
             except PolicyFault as fault:
-                raise life.component_error(fault, task_id) from fault.error
+                raise incarnation.component_error(fault, task_id) from fault.error
 
         decided = self.world.do(step)
         if isinstance(decided, AnswerRefusedError):
@@ -739,7 +765,7 @@ class Simulation:
         """
         check_event(name)
         ns = int(check_seconds("keep", keep) * NS)
-        return self.world.do(lambda: self._life().emit(name, payload, ns))
+        return self.world.do(lambda: self._incarnation().emit(name, payload, ns))
 
     def add_parents(self, task_id: str, after: Sequence[str]) -> bool:
         """
@@ -748,12 +774,12 @@ class Simulation:
         Raises:
             UsageError: It does not wait any more, or they wait for it.
         """
-        self.world.do(lambda: self._life().add_parents(task_id, after))
+        self.world.do(lambda: self._incarnation().add_parents(task_id, after))
         return True
 
     def rerun_task(self, task_id: str) -> str:
         """Run a finished task again; return the id of the new one."""
-        again = self.world.do(lambda: self._life().rerun(task_id))
+        again = self.world.do(lambda: self._incarnation().rerun(task_id))
         return cast("TaskHandle[Any]", again).task_id
 
     def expire_tasks(self, older_than: float) -> list[str]:
@@ -761,8 +787,8 @@ class Simulation:
         ns = int(check_seconds("older_than", older_than) * NS)
 
         def act() -> list[str]:
-            life = self._life()
-            return [row.id for row in life.kernel.expire(ns, life.now())]
+            incarnation = self._incarnation()
+            return [row.id for row in incarnation.kernel.expire(ns, incarnation.now())]
 
         return self.world.do(act)
 
@@ -777,16 +803,18 @@ class Simulation:
         pools = Resources.of(resources, named=True)
 
         def act() -> None:
-            life = self._life()
-            kernel = life.kernel
-            kernel.change_pools(pools.totals(), life.now(), named=pools.unit_names)
+            incarnation = self._incarnation()
+            kernel = incarnation.kernel
+            kernel.change_pools(
+                pools.totals(), incarnation.now(), named=pools.unit_names
+            )
 
         self.world.do(act)
 
-    def _control(self, task_id: str, act: Callable[[Life, Any, int], bool]) -> bool:
+    def _control(self, task_id: str, act: _Act) -> bool:
         def step() -> bool:
-            life = self._life()
-            return life.control(task_id, lambda row, now: act(life, row, now))
+            incarnation = self._incarnation()
+            return incarnation.control(task_id, partial(act, incarnation))
 
         return self.world.do(step)
 
@@ -802,27 +830,28 @@ class Simulation:
         Raises:
             NotRunningError: The orchestrator is dead at the moment.
         """
-        return manager_of(self._life())
+        return manager_of(self._incarnation())
 
     def hold_starts(
         self, reason: str, *, by: str = "user", most: int = 0, lasts: bool = True
     ) -> None:
         """See `TaskOrchestrator.hold_starts`."""
-        life = self._life()
-        hold = life.kernel.hold_starts
-        self.world.do(lambda: hold(by, most, reason, life.now(), lasts=lasts))
+        incarnation = self._incarnation()
+        hold = incarnation.kernel.hold_starts
+        self.world.do(lambda: hold(by, most, reason, incarnation.now(), lasts=lasts))
 
     def release_starts(self, by: str = "user") -> bool:
         """See `TaskOrchestrator.release_starts`."""
-        life = self._life()
-        release = life.kernel.release_starts
-        released: bool = self.world.do(lambda: release(by, life.now()))
+        incarnation = self._incarnation()
+        release = incarnation.kernel.release_starts
+        released: bool = self.world.do(lambda: release(by, incarnation.now()))
         return released
 
     def note_event(self, event: type[Event], *fields: Any) -> None:
         """Record *event*, which is about no task, with its *fields* after the time."""
-        life = self._life()
-        self.world.do(lambda: life.kernel.note(event, life.now(), *fields))
+        incarnation = self._incarnation()
+        note = incarnation.kernel.note
+        self.world.do(lambda: note(event, incarnation.now(), *fields))
 
     def kept(self, extension: str) -> MutableMapping[str, Any]:
         """Return the documents of an extension, as `orch.kept`."""
@@ -836,14 +865,14 @@ class Simulation:
         return self._schedules
 
     @property
-    def drivers(self) -> SimulatedDrivers:
+    def drivers(self) -> SimulatedControllers:
         """
         The controllers, as `orch.drivers`.
 
         A crash resets them to the state in which they were added.
         """
         if self.world.drivers is None:
-            self.world.drivers = SimulatedDrivers(self)
+            self.world.drivers = SimulatedControllers(self)
         return self.world.drivers
 
     # -- asking --------------------------------------------------------------------
@@ -856,7 +885,7 @@ class Simulation:
     @property
     def is_up(self) -> bool:
         """True while the orchestrator lives."""
-        return self.world.life is not None
+        return self.world.incarnation is not None
 
     @property
     def acknowledged(self) -> Mapping[str, TaskState | None]:
@@ -866,7 +895,7 @@ class Simulation:
     @property
     def events(self) -> list[Event]:
         """The events so far, as the journal has them."""
-        return [_event(fact, cargo) for fact, cargo in self._journal.read()]
+        return [_event(event, cargo) for event, cargo in self._journal.read()]
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -943,8 +972,8 @@ class Simulation:
         check_there("taskorch.comparing", "compare()")
         from taskorch.comparing import comparison_of  # noqa: PLC0415 - when needed
 
-        agents = [agent.info for agent in self._life().kernel.agents.values()]
-        return comparison_of(self, earlier, later, self._told, agents)
+        workers = [worker.info for worker in self._incarnation().kernel.agents.values()]
+        return comparison_of(self, earlier, later, self._told, workers)
 
     def explain(self, task_id: str) -> Explanation:
         """
@@ -953,12 +982,12 @@ class Simulation:
         Raises:
             UnknownTaskError: No task in memory has this id.
         """
-        life = self._life()
-        row = life.kernel.tasks.get(task_id)
+        incarnation = self._incarnation()
+        row = incarnation.kernel.tasks.get(task_id)
         if row is None:
             msg = f"no task in memory has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))
-        return explain_row(life.kernel, row, life.now())
+        return explain_row(incarnation.kernel, row, incarnation.now())
 
     def __repr__(self) -> str:
         return f"<Simulation seed={self.seed} at {self.now:g} s>"
@@ -968,20 +997,20 @@ class Simulation:
     def _told(
         self, classes: Collection[type[Event]], until_ns: int, _most: int
     ) -> Iterator[Event]:
-        for fact, _ in self._journal.read():
-            if type(fact) in classes and fact.at_ns <= until_ns:
-                yield fact
+        for event, _ in self._journal.read():
+            if type(event) in classes and event.at_ns <= until_ns:
+                yield event
 
     def _clock(self) -> float:
         return self.now
 
-    def _life(self) -> Life:
+    def _incarnation(self) -> Incarnation:
         return self.world.living()
 
     @property
     def _runtime(self) -> Runtime:
         """The incarnation of the orchestrator, as the runtime for reports."""
-        return cast("Runtime", self._life())
+        return cast("Runtime", self._incarnation())
 
     @property
     def _journal(self) -> SimulatedJournal:
@@ -1019,13 +1048,13 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def _event(fact: Fact, cargo: Any) -> Event:
-    if type(fact) is TaskCompleted:
-        return fact.with_result(lambda: cargo)
-    return fact
+def _event(event: Event, cargo: Any) -> Event:
+    if type(event) is TaskCompleted:
+        return event.with_result(lambda: cargo)
+    return event
 
 
-def _line(item: Fact | Hit | str) -> str:
+def _line(item: Event | Hit | str) -> str:
     if isinstance(item, str):
         return f"--- {item}"
     if isinstance(item, Hit):

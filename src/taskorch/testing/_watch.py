@@ -54,7 +54,6 @@ from taskorch.events import (
     AttemptWaiting,
     Event,
     EventEmitted,
-    Fact,
     LateResultIgnored,
     OrchestratorStarted,
     PoolsChanged,
@@ -82,9 +81,9 @@ from taskorch.events import (
     TaskUnblocked,
 )
 from taskorch.kernel import (
-    AgentRow,
     Kernel,
     TaskRow,
+    WorkerRow,
     check_invariants,
     differences,
     explain,
@@ -340,22 +339,22 @@ class _Books:
 
     # -- the events ----------------------------------------------------------------
 
-    def read(self, fact: Any) -> None:
-        """Enter *fact*, an event; an impossible one is a breach."""
-        cls, seq = type(fact), fact.seq
+    def read(self, event: Any) -> None:
+        """Enter *event*, an event; an impossible one is a breach."""
+        cls, seq = type(event), event.seq
         if seq != self.seq + 1:
             _breach("numbered", f"fact {seq} follows fact {self.seq}")
         self.seq = seq
         if cls is TaskStarted:
-            self.begin(fact)
+            self.begin(event)
         elif cls is TaskSubmitted:
-            self.submit(fact)
+            self.submit(event)
         elif cls is TaskCompleted:
-            self.end(fact.task_id, _S.COMPLETED, fact.attempt)
+            self.end(event.task_id, _S.COMPLETED, event.attempt)
         else:
             enter = _RARE.get(cls)
             if enter is not None:
-                enter(self, fact)
+                enter(self, event)
 
     def submit(self, event: TaskSubmitted) -> None:
         task_id, now = event.task_id, event.at_ns
@@ -396,8 +395,8 @@ class _Books:
         seen.queue = self.queue_of(seen)
         self.touched[task_id] = None
 
-    def begin(self, fact: Fact) -> None:
-        _, _, now, task_id, attempt, agent, alloc, *_ = fact
+    def begin(self, event: Event) -> None:
+        _, _, now, task_id, attempt, worker, alloc, *_ = event
         seen = self.tasks[task_id]
         if seen.ended is not None:
             law = "cancelled" if seen.ended is _S.CANCELLED else "terminal"
@@ -417,9 +416,9 @@ class _Books:
         seen.attempt = attempt
         self.check_writes(task_id, seen)
         seen.under_way = True
-        seen.agent = agent
+        seen.agent = worker
         seen.alloc = alloc
-        self.begin_units(fact, seen)
+        self.begin_units(event, seen)
         if seen.elastic is not None:
             self.check_part(f"{task_id}, attempt {attempt}", seen, alloc)
         seen.slots = 1
@@ -432,7 +431,7 @@ class _Books:
             _breach("capacity", f"{task_id} began, and its quota does not know of it")
         if self.tokens:
             self.take_tokens(task_id, seen, now)
-        self.hold(agent, alloc, 1)
+        self.hold(worker, alloc, 1)
         self.grant(task_id, alloc)
         soft = ((name, self.soft.get(name)) for name, _ in alloc)
         above = any(limit is not None and self.used[n] > limit for n, limit in soft)
@@ -502,12 +501,12 @@ class _Books:
         self.touched[event.task_id] = None
         self.suspect_rings()
 
-    def hold(self, agent: str, alloc: Units, slots: int) -> None:
+    def hold(self, worker: str, alloc: Units, slots: int) -> None:
         self.running += slots
-        self.on[agent] = self.on.get(agent, 0) + slots
+        self.on[worker] = self.on.get(worker, 0) + slots
         for name, units in alloc:
             self.used[name] = self.used.get(name, 0) + units
-            self.used_on[agent, name] = self.used_on.get((agent, name), 0) + units
+            self.used_on[worker, name] = self.used_on.get((worker, name), 0) + units
 
     def grant(self, who: str, alloc: Units) -> None:
         """Grant *alloc* to *who*, and check that so much was free."""
@@ -521,18 +520,20 @@ class _Books:
         if event.units or self.named or self.own:
             seen.units = event.units
             self.hold_units(event.agent_id, event.units)
-            who, agent = event.task_id, event.agent_id
-            self.check_units(who, agent, event.allocation, event.units)
+            who, worker = event.task_id, event.agent_id
+            self.check_units(who, worker, event.allocation, event.units)
 
-    def hold_units(self, agent: str, units: HeldUnits, sign: int = 1) -> None:
+    def hold_units(self, worker: str, units: HeldUnits, sign: int = 1) -> None:
         for resource, name, many, is_own in units:
-            key = agent if is_own else "", resource, name
+            key = worker if is_own else "", resource, name
             self.units[key] = self.units.get(key, 0) + sign * many
 
-    def check_units(self, who: str, agent: str, alloc: Units, units: HeldUnits) -> None:
+    def check_units(
+        self, who: str, worker: str, alloc: Units, units: HeldUnits
+    ) -> None:
         """Check that the named units of *who* were free."""
         for resource, many in alloc:
-            own = self.own.get(agent, {}).get(resource)
+            own = self.own.get(worker, {}).get(resource)
             names = self.named.get(resource) if own is None else own
             mine = [unit for unit in units if unit[0] == resource]
             if names is None and not mine:
@@ -540,7 +541,7 @@ class _Books:
             if sum(unit[2] for unit in mine) != many:
                 _breach("capacity", f"{who} has {many} {resource}, and units {mine}")
             for _, name, part, is_own in mine:
-                used = self.units[agent if is_own else "", resource, name]
+                used = self.units[worker if is_own else "", resource, name]
                 if is_own is (own is None) or name not in (names or ()):
                     _breach("capacity", f"{who} has {resource} {name}: there is none")
                 if used > WHOLE or (many >= WHOLE and part != WHOLE):
@@ -555,8 +556,8 @@ class _Books:
             return total
         gone = [
             used
-            for (agent, resource, unit), used in self.units.items()
-            if (agent, resource) == ("", name) and unit not in self.named[name]
+            for (worker, resource, unit), used in self.units.items()
+            if (worker, resource) == ("", name) and unit not in self.named[name]
         ]
         return total + sum(gone)
 
@@ -570,8 +571,8 @@ class _Books:
         seen.slots = 0
         self.touched[task_id] = None
 
-    def give_back(self, agent: str, alloc: Units, slots: int) -> None:
-        self.hold(agent, tuple((name, -units) for name, units in alloc), -slots)
+    def give_back(self, worker: str, alloc: Units, slots: int) -> None:
+        self.hold(worker, tuple((name, -units) for name, units in alloc), -slots)
         self.freed = True
 
     def end(self, task_id: str, state: TaskState, attempt: int | None = None) -> None:
@@ -766,8 +767,8 @@ class _Books:
             _breach("released", f"{event.task_id}: {event.attempt} had not leaked")
         else:
             self.give_back(*leak)
-            agent, units = self.units_leaked.pop((event.task_id, event.attempt))
-            self.hold_units(agent, units, -1)
+            worker, units = self.units_leaked.pop((event.task_id, event.attempt))
+            self.hold_units(worker, units, -1)
 
     def ignore(self, event: LateResultIgnored) -> None:
         seen = self.tasks.get(event.task_id)
@@ -828,7 +829,7 @@ class _Books:
     def live(self, event: OrchestratorStarted) -> None:
         self.epoch = event.epoch
 
-    def change_agent(self, _: Event) -> None:
+    def change_worker(self, _: Event) -> None:
         self.freed = True
 
     def join(self, event: AgentJoined) -> None:
@@ -912,20 +913,20 @@ class _Books:
                 alloc = self.charged(seen.alloc, seen)
                 self.swap(seen.agent, seen.alloc, alloc)
                 seen.alloc = alloc
-        for key, (agent, had, slots) in self.leaks.items():
+        for key, (worker, had, slots) in self.leaks.items():
             seen = self.tasks[key[0]]
             alloc = self.charged(had, seen)
-            self.swap(agent, had, alloc)
-            self.leaks[key] = agent, alloc, slots
-        for name, (owner, had) in self.allocations.items():
-            alloc = self.charged(had, owner)
+            self.swap(worker, had, alloc)
+            self.leaks[key] = worker, alloc, slots
+        for name, (tenant, had) in self.allocations.items():
+            alloc = self.charged(had, tenant)
             self.swap("", had, alloc)
-            self.allocations[name] = owner, alloc
+            self.allocations[name] = tenant, alloc
 
-    def swap(self, agent: str, had: Units, has: Units) -> None:
+    def swap(self, worker: str, had: Units, has: Units) -> None:
         """Replace the amounts that count against quotas."""
-        self.hold(agent, tuple((name, -units) for name, units in had), 0)
-        self.hold(agent, has, 0)
+        self.hold(worker, tuple((name, -units) for name, units in had), 0)
+        self.hold(worker, has, 0)
 
     def change_pools(self, event: PoolsChanged) -> None:
         for name in event.gone:
@@ -964,12 +965,12 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     OrchestratorStarted: _Books.live,
     EventEmitted: _Books.emit,
     AgentJoined: _Books.join,
-    AgentLost: _Books.change_agent,
-    AgentReturned: _Books.change_agent,
-    AgentTripped: _Books.change_agent,
-    AgentProbed: _Books.change_agent,
-    AgentRestored: _Books.change_agent,
-    AgentDraining: _Books.change_agent,
+    AgentLost: _Books.change_worker,
+    AgentReturned: _Books.change_worker,
+    AgentTripped: _Books.change_worker,
+    AgentProbed: _Books.change_worker,
+    AgentRestored: _Books.change_worker,
+    AgentDraining: _Books.change_worker,
     PoolsChanged: _Books.change_pools,
     QuotasChanged: _Books.change_quotas,
     ResourcesAllocated: _Books.allocate,
@@ -1016,7 +1017,9 @@ class Watch:
             {n: tuple(p.units.units) for n, p in pools.items() if p.units is not None},
         )
 
-    def step(self, kernel: Kernel, items: Iterable[tuple[Fact, Any]], now: int) -> None:
+    def step(
+        self, kernel: Kernel, items: Iterable[tuple[Event, Any]], now: int
+    ) -> None:
         """
         Check a step of the kernel.
 
@@ -1032,23 +1035,23 @@ class Watch:
         read, folded, truth = books.read, self._folded, self._truth
         starting = False
         cls: Any = None
-        fact: Any
-        for fact, cargo in items:
-            cls = type(fact)
+        event: Any
+        for event, cargo in items:
+            cls = type(event)
             if cls is TaskStarted:
                 starting = True
             # After a failure of a policy, a wait whose event has come may complete.
             elif (
                 starting
                 and cls.__name__ not in _AFTER_STARTS
-                and not (cls is TaskCompleted and not fact.attempt)
+                and not (cls is TaskCompleted and not event.attempt)
             ):
                 kind = cls.__name__
-                _breach("instant", f"{kind} {fact.seq} follows a start at one instant")
+                _breach("instant", f"{kind} {event.seq} follows a start at one instant")
             if cls is TaskCompleted and truth is not None:
-                self._check_end(fact, kernel.epoch, truth)
-            read(fact)
-            fold(folded, fact, cargo)
+                self._check_end(event, kernel.epoch, truth)
+            read(event)
+            fold(folded, event, cargo)
         if books.seq != kernel.seq:
             _breach("numbered", f"{kernel.seq - books.seq} facts were not told")
         self._check_step(kernel, now)
@@ -1058,8 +1061,8 @@ class Watch:
         if not self._steps % _EVERY:
             self.finished(kernel)
 
-    def _check_end(self, fact: TaskCompleted, epoch: int, truth: Truth) -> None:
-        task_id, attempt = fact.task_id, fact.attempt
+    def _check_end(self, event: TaskCompleted, epoch: int, truth: Truth) -> None:
+        task_id, attempt = event.task_id, event.attempt
         # If it is not under way, a person has decided so.
         if self._books.tasks[task_id].under_way and not truth(epoch, task_id, attempt):
             _breach(
@@ -1123,24 +1126,24 @@ class Watch:
             if used != pool.used:
                 _breach("released", f"of {name}, {used} is held, not {pool.used}")
         on = books.on
-        for name, agent in kernel.agents.items():
-            running = agent.running
-            if running > agent.limit or agent.capacity or running != on.get(name, 0):
-                self._check_agent(name, agent)
+        for name, worker in kernel.agents.items():
+            running = worker.running
+            if running > worker.limit or worker.capacity or running != on.get(name, 0):
+                self._check_worker(name, worker)
 
-    def _check_agent(self, name: str, agent: AgentRow) -> None:
+    def _check_worker(self, name: str, worker: WorkerRow) -> None:
         books = self._books
         running = books.on.get(name, 0)
-        if running != agent.running:
-            _breach("released", f"{name} runs {running}, not {agent.running}")
-        if running > agent.limit:
-            _breach("capacity", f"{name} runs {running} of {agent.limit}")
-        for resource, total in agent.capacity.items():
+        if running != worker.running:
+            _breach("released", f"{name} runs {running}, not {worker.running}")
+        if running > worker.limit:
+            _breach("capacity", f"{name} runs {running} of {worker.limit}")
+        for resource, total in worker.capacity.items():
             used = books.used_on.get((name, resource), 0)
             if used > total:
                 _breach("capacity", f"{name}: {used} {resource} of {total}")
-            if used != agent.used.get(resource, 0):
-                booked = agent.used.get(resource, 0)
+            if used != worker.used.get(resource, 0):
+                booked = worker.used.get(resource, 0)
                 _breach("released", f"{name}: {used} {resource} is held, not {booked}")
 
     def _check_order(self, kernel: Kernel, task_id: str, seen: _Seen) -> None:
@@ -1244,9 +1247,9 @@ class Watch:
         """
         self._folded = self._new_kernel()
         self._books = self._new_books()
-        for fact, cargo in self._entries():
-            self._books.read(fact)
-            fold(self._folded, fact, cargo)
+        for event, cargo in self._entries():
+            self._books.read(event)
+            fold(self._folded, event, cargo)
         self._books.started.clear()
         self._books.submitted.clear()
         self._check_begun()
@@ -1286,16 +1289,16 @@ class Watch:
 def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
     """Return whether an agent and the pools seem to have room for *row*."""
     bucket = row.bucket
-    if bucket.agents_version < 0:
+    if bucket.workers_version < 0:
         return True
     need = bucket.need
     if need and kernel.rigid and pool_shortage(kernel, need) is not None:
         return False
     return any(
-        agent.running < agent.limit
-        and not agent.lost
-        and (not agent.capacity or shortage(agent, wanted(bucket, agent)) is None)
-        for agent in bucket.agents
+        worker.running < worker.limit
+        and not worker.lost
+        and (not worker.capacity or shortage(worker, wanted(bucket, worker)) is None)
+        for worker in bucket.agents
     )
 
 

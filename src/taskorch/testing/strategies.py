@@ -182,7 +182,9 @@ def agents(**parts: Any) -> Strategy[Agent]:
         "host": st.just("") | st.just("db1"),
     }
     return st.builds(Agent, **_fixed("Agent", drawn, parts)).filter(
-        lambda agent: agent.capacity is None or agent.request.fits_in(agent.capacity)
+        lambda worker: (
+            worker.capacity is None or worker.request.fits_in(worker.capacity)
+        )
     )
 
 

@@ -337,7 +337,7 @@ class ReduceEntry:
 
 
 @attrs.frozen
-class AgentEntry:
+class WorkerEntry:
     """
     A task for a worker that can do this type.
 
@@ -359,7 +359,7 @@ KINDS: Final[Mapping[str, type]] = {
     "program": ProgramEntry,
     "gather": GatherEntry,
     "reduce": ReduceEntry,
-    "type": AgentEntry,
+    "type": WorkerEntry,
 }
 
 

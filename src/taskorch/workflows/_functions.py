@@ -136,7 +136,7 @@ def current_workflow() -> Workflow:
 def checked(
     work: Workflow | WorkflowFunction[...],
     parameters: object,
-    slot: datetime | None = None,
+    tick: datetime | None = None,
 ) -> dict[str, Any]:
     """
     Return the values of the parameters of a workflow; all, if it declares none.
@@ -144,14 +144,14 @@ def checked(
     Args:
         work: The workflow, or the function that writes it down.
         parameters: Values by name.
-        slot: The scheduled time, if a schedule makes the run.
+        tick: The scheduled time, if a schedule makes the run.
 
     Raises:
         InvalidTaskError: A value is of another type, or one is missing or unknown.
     """
     if isinstance(work, WorkflowFunction):
         named = declared_by(work)
-        return _parameters.values_of(work.name, named, parameters, slot)
+        return _parameters.values_of(work.name, named, parameters, tick)
     values = _parameters.by_names(parameters)
     if work._values is not None and values:  # noqa: SLF001 - see below
         msg = f"{work.name} is written down, with its parameters"
@@ -159,7 +159,7 @@ def checked(
         raise InvalidTaskError(msg, hint=hint)
     if work.parameters is None:
         return values
-    return _parameters.values_of(work.name, work.parameters, values, slot)
+    return _parameters.values_of(work.name, work.parameters, values, tick)
 
 
 def declared_by(work: Workflow | WorkflowFunction[...]) -> _parameters.Parameters:

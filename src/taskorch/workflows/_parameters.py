@@ -23,7 +23,7 @@ from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 
 #: The parameter that gets the scheduled time.
-SLOT: Final = "slot"
+TICK: Final = "slot"
 _EMPTY: Final = inspect.Parameter.empty
 #: Parameters by name, with their types and defaults.
 Parameters: TypeAlias = Mapping[str, inspect.Parameter]
@@ -123,7 +123,7 @@ def values_of(
     who: str,
     parameters: Parameters,
     values: object,
-    slot: datetime | None = None,
+    tick: datetime | None = None,
 ) -> dict[str, Any]:
     """
     Return the value of each parameter, of its type: the given one, or its default.
@@ -132,7 +132,7 @@ def values_of(
         who: The name of the owner of these parameters.
         parameters: Their types and defaults.
         values: The given values, by name. A text is converted to the type.
-        slot: The scheduled time, for the parameter `slot`.
+        tick: The scheduled time, for the parameter `tick`.
 
     Raises:
         InvalidTaskError: A value is of another type, or one is missing or unknown.
@@ -151,8 +151,8 @@ def values_of(
                 bound[name] = _converted(kind, by_name[name])
             except ValueError:
                 faults.append(f"{name} is {in_words(kind)}, not {show(by_name[name])}")
-        elif name == SLOT and slot is not None:
-            bound[name] = _slot_as(kind, slot)
+        elif name == TICK and tick is not None:
+            bound[name] = _tick_as(kind, tick)
         elif parameter.default is _EMPTY:
             faults.append(f"{name} is missing, which is {in_words(kind)}")
         else:
@@ -252,7 +252,7 @@ def fields(parameters: Parameters, values: Mapping[str, Any]) -> list[dict[str, 
     named = {each: parameter_of(each, default=values[each]) for each in values}
     asked: list[dict[str, Any]] = []
     for name, parameter in {**named, **parameters}.items():
-        if name == SLOT:
+        if name == TICK:
             continue
         value = values.get(name, parameter.default)
         kind = in_words(_kind_of(parameter))
@@ -326,10 +326,10 @@ def _kind_of(parameter: inspect.Parameter) -> Any:
     return kind
 
 
-def _slot_as(kind: Any, slot: datetime) -> Any:
+def _tick_as(kind: Any, tick: datetime) -> Any:
     if kind is date:
-        return slot.date()
-    return slot.isoformat() if kind is str else slot
+        return tick.date()
+    return tick.isoformat() if kind is str else tick
 
 
 def _converted(kind: Any, value: Any) -> Any:

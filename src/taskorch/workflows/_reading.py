@@ -308,7 +308,7 @@ class DocumentReader:
                 options[name] = self._option(name, f"{path}.{name}", document[name])
         return options
 
-    def _agent(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    def _worker(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         if "type" not in document:
             self._fault(path, "it has no type, no call and no program")
         return {"payload": self._plain(f"{path}.payload", document.get("payload"))}
@@ -543,7 +543,7 @@ _WORK: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "program": DocumentReader._program,  # noqa: SLF001
     "gather": DocumentReader._gather,  # noqa: SLF001
     "reduce": DocumentReader._reduce,  # noqa: SLF001
-    "type": DocumentReader._agent,  # noqa: SLF001
+    "type": DocumentReader._worker,  # noqa: SLF001
 }
 #: The options that a task of a workflow may have, beside its type.
 _OPTIONS: Final = [

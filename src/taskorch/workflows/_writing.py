@@ -231,7 +231,7 @@ def _written_wait(payload: Wait) -> dict[str, Any]:
     return document
 
 
-def _written_question(asked: Question, owner: str | None) -> dict[str, Any]:
+def _written_question(asked: Question, tenant: str | None) -> dict[str, Any]:
     usual = to_question(asked.text, options=asked.options)
     document: dict[str, Any] = {"question": asked.text}
     if asked.options != to_question(asked.text).options:
@@ -241,7 +241,7 @@ def _written_question(asked: Question, owner: str | None) -> dict[str, Any]:
         if value != getattr(usual, name):
             value = list(value) if isinstance(value, tuple) else value
             document[name] = _value(name, value)
-    if asked.asked_by not in (None, owner):
+    if asked.asked_by not in (None, tenant):
         document["asked_by"] = asked.asked_by
     if asked.timeout is not None:
         document["due"] = asked.timeout

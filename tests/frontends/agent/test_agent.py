@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import pytest
 from tests.cli.tools import taskorch
-from tests.frontends.agent.tools import Proxy, agent_process, at_work, free_port
+from tests.frontends.agent.tools import Proxy, at_work, free_port, worker_process
 from tests.frontends.service.tools import served
 from tests.integration.tools import eventually
 from tests.pids import is_alive
@@ -36,7 +36,7 @@ from taskorch import (
 from taskorch.cli import main
 from taskorch.frontends.agent import Abilities, Agent, progress, spent, units
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
-from taskorch.frontends.agent._runs import AgentRun
+from taskorch.frontends.agent._runs import WorkerRun
 from taskorch.kit.machine import VISIBLE
 from taskorch.model import NamedUnits
 from taskorch.recovery import RecoveryHandler
@@ -205,7 +205,7 @@ def test_what_it_cannot_do_fails_its_task(service):
                 service.orch.submit_task(task).result(60)
 
 
-def test_what_a_strategy_has_mended_runs_again_on_its_agent(tmp_path):
+def test_what_a_strategy_has_mended_runs_again_on_its_worker(tmp_path):
     """The attempt is the same, and its order another: an agent does nothing twice."""
     orch = TaskOrchestrator(
         unknown_capability="wait",
@@ -371,7 +371,7 @@ def test_functions_and_programs_elsewhere_know_their_units(service):
     assert units("gpu") == ()
 
 
-def test_an_agent_that_is_lost_has_spent_all_that_it_reserved(service, tmp_path):
+def test_a_worker_that_is_lost_has_spent_all_that_it_reserved(service, tmp_path):
     began = tmp_path / "began"
     script = f"echo '{{\"tokens\": 3}}' >$TASKORCH_SPENT; touch {began}; sleep 600"
     with service.orch.budget("release", tokens=1_000) as budget:
@@ -385,7 +385,7 @@ def test_an_agent_that_is_lost_has_spent_all_that_it_reserved(service, tmp_path)
 
 
 def test_the_last_whole_line_is_the_progress(tmp_path):
-    run = AgentRun({"attempt": "1.1:t"}, tmp_path)
+    run = WorkerRun({"attempt": "1.1:t"}, tmp_path)
     file = tmp_path / "progress"
     told = [run.news()]
     for text in ("1\n2", "1\n2\n", "1\n2\n", "1\n2\n\n", "x\xff y\n", "NaN\n"):
@@ -425,10 +425,10 @@ def test_what_runs_when_it_ends_is_given_back(service, tmp_path):
 def test_what_runs_may_end_by_itself(service, tmp_path):
     began, go = tmp_path / "began", tmp_path / "go"
     script = f": > {began}; until test -e {go}; do sleep 0.05; done"
-    with running(service, drain=600.0) as agent:
+    with running(service, drain=600.0) as worker:
         handle = service.orch.submit_task(sh(script, id="t"))
         eventually(began.exists)
-        agent.stop()
+        worker.stop()
         go.touch()
         assert handle.result(60).exit_code == 0
         eventually(lambda: service.orch.agents.is_lost("far"))
@@ -440,35 +440,35 @@ def test_what_runs_may_end_by_itself(service, tmp_path):
 
 def test_it_waits_for_a_service_that_is_not_there_yet():
     port = free_port()
-    agent = Agent(
+    worker = Agent(
         "far",
         f"http://127.0.0.1:{port}",
         abilities=Abilities((), {"double": double}),
     )
-    thread = threading.Thread(target=agent.run)
+    thread = threading.Thread(target=worker.run)
     thread.start()
     try:
-        eventually(lambda: "waits for" in agent._said_last)
+        eventually(lambda: "waits for" in worker._said_last)
         orch = TaskOrchestrator(unknown_capability="wait")
         with served(orch, agents=True, token=None, port=port):
             assert orch.submit_task(Task("double", 4)).result(60) == 8
     finally:
-        agent.stop()
+        worker.stop()
         thread.join(60)
 
 
-def test_it_goes_on_with_the_next_life_of_the_orchestrator(tmp_path):
+def test_it_goes_on_with_the_next_incarnation_of_the_orchestrator(tmp_path):
     """And ends what it ran for the one before."""
     port, pid_file, go = free_port(), tmp_path / "pid", tmp_path / "go"
 
-    def life():
+    def incarnation():
         orch = TaskOrchestrator(
             journal=tmp_path / "runs.db", unknown_capability="wait", grace=0.05
         )
         return served(orch, agents=True, token=None, port=port)
 
     script = f"echo $$ > {pid_file}; test -e {go} || exec sleep 600"
-    with life() as service, running(service) as agent:
+    with incarnation() as service, running(service) as worker:
         service.orch.submit_task(sh(script, id="t"))
         eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
         first = int(pid_file.read_text())
@@ -476,18 +476,18 @@ def test_it_goes_on_with_the_next_life_of_the_orchestrator(tmp_path):
         service.server.stop()
         service.orch.stop(drain=False, timeout=0)
         go.touch()
-        with life() as again:
+        with incarnation() as again:
             assert again.orch.handle("t").result(60).exit_code == 0
             assert again.orch.get_task_status("t").attempts == 2
             eventually(lambda: not is_alive(first))
-            assert agent._is_known
+            assert worker._is_known
 
 
 def test_it_ends_its_programs_when_its_lease_is_over(service, tmp_path):
     pid_file = tmp_path / "pid"
     with (
         Proxy(service.server.port) as proxy,
-        running(service, url=proxy.url, lease=3.0) as agent,
+        running(service, url=proxy.url, lease=3.0) as worker,
     ):
         handle = service.orch.submit_task(sh(f"echo $$ > {pid_file}; exec sleep 600"))
         eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
@@ -496,7 +496,7 @@ def test_it_ends_its_programs_when_its_lease_is_over(service, tmp_path):
         eventually(lambda: service.orch.agents.is_lost("far"))
         # By then others are given its work: nobody can tell it to end any more.
         eventually(lambda: not is_alive(pid))
-        eventually(lambda: not agent._runs)
+        eventually(lambda: not worker._runs)
         proxy.mend()
         # It is taken again, and the same task is begun anew.
         eventually(lambda: int(pid_file.read_text() or pid) != pid)
@@ -526,7 +526,7 @@ def test_a_late_result_is_kept_and_said(service, tmp_path, caplog):
     assert service.orch.get_task_status("t").late_results == {1: 0}
 
 
-def test_two_agents_of_one_name(service, caplog):
+def test_two_workers_of_one_name(service, caplog):
     caplog.set_level(logging.INFO, "taskorch.agent")
     with running(service):
         service.orch.submit_task(Task("double", 1)).result(60)
@@ -542,9 +542,9 @@ def test_a_service_that_will_never_take_it(service):
         ({"lease": 1e6}, "lease: seconds are needed"),
     ):
         given = {"token": service.token, **options}
-        agent = Agent("far", service.server.url, **given)
+        worker = Agent("far", service.server.url, **given)
         with pytest.raises(InvalidTaskError, match=why):
-            agent.run()
+            worker.run()
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -571,15 +571,15 @@ def test_what_a_service_may_take_another_time_is_said_again(status, monkeypatch)
     with HTTPServer(("127.0.0.1", 0), Refusing) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        agent = Agent("far", f"http://127.0.0.1:{server.server_port}")
+        worker = Agent("far", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(InvalidTaskError, match="refused by 403"):
-            agent.run()
+            worker.run()
         server.shutdown()
         thread.join()
     assert not Refusing.reasons
 
 
-def test_a_service_that_takes_no_agents(caplog):
+def test_a_service_that_takes_no_workers(caplog):
     caplog.set_level(logging.INFO, "taskorch.agent")
     with served(TaskOrchestrator(), token=None) as service, running(service):
         eventually(lambda: "it takes no workers" in caplog.text)
@@ -615,21 +615,21 @@ def alone():
     """One that has not said hello to anybody, with what it has done."""
     done = []
     abilities = Abilities((), {"x": done.append})
-    agent = Agent("far", "http://127.0.0.1:9", abilities=abilities, at_once=2)
-    agent.done = done
-    yield agent
-    agent._runner.close()
+    worker = Agent("far", "http://127.0.0.1:9", abilities=abilities, at_once=2)
+    worker.done = done
+    yield worker
+    worker._runner.close()
 
 
-def do(agent, program, number=1):
+def do(worker, program, number=1):
     """Give it an order, and say whether it still has to be begun."""
     more = {"program": ["true"]} if program else {}
-    agent._hear({"orders": [order(number, **more)]}, 0.0)
-    return partial(is_waiting, agent, number)
+    worker._hear({"orders": [order(number, **more)]}, 0.0)
+    return partial(is_waiting, worker, number)
 
 
-def is_waiting(agent, number):
-    return agent._runner.is_waiting(agent._runs[f"1.{number}:t"])
+def is_waiting(worker, number):
+    return worker._runner.is_waiting(worker._runs[f"1.{number}:t"])
 
 
 @pytest.mark.parametrize("program", [False, True])
@@ -674,19 +674,19 @@ def test_what_waits_for_room_is_not_begun_without_a_lease(alone, full, program):
 
 
 def test_an_order_that_comes_at_the_end_is_given_back():
-    agent = Agent("far", "http://127.0.0.1:9")
-    agent.stop()
-    agent._hear({"orders": [order()]}, 0.0)
-    assert (agent._unbegun, agent._runs) == (["1.1:t"], {})
-    agent._runner.close()
+    worker = Agent("far", "http://127.0.0.1:9")
+    worker.stop()
+    worker._hear({"orders": [order()]}, 0.0)
+    assert (worker._unbegun, worker._runs) == (["1.1:t"], {})
+    worker._runner.close()
 
 
 def test_it_remembers_so_many_orders(monkeypatch):
     monkeypatch.setattr("taskorch.frontends.agent._agent._SEEN", 2)
-    agent = Agent("far", "http://127.0.0.1:9")
-    agent._hear({"orders": [order(number) for number in range(1, 5)]}, 0.0)
-    assert list(agent._seen) == ["1.3:t", "1.4:t"]
-    agent._runner.close()
+    worker = Agent("far", "http://127.0.0.1:9")
+    worker._hear({"orders": [order(number) for number in range(1, 5)]}, 0.0)
+    assert list(worker._seen) == ["1.3:t", "1.4:t"]
+    worker._runner.close()
 
 
 def test_ends_are_told_until_they_are_heard(service, monkeypatch, caplog):
@@ -714,7 +714,7 @@ def test_ends_are_told_until_they_are_heard(service, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_an_agent_measures_its_signs_of_life_and_says_it_to_who_asks(
+def test_a_worker_measures_its_signs_of_life_and_says_it_to_who_asks(
     service, monkeypatch, asks
 ):
     """A service that does not ask may be an older one, and refuse what it says."""
@@ -732,9 +732,9 @@ def test_an_agent_measures_its_signs_of_life_and_says_it_to_who_asks(
         return answer if asks else {n: answer[n] for n in answer if n != "round_trip"}
 
     monkeypatch.setattr(Line, "say", heard)
-    with running(service, lease=0.6) as agent:
+    with running(service, lease=0.6) as worker:
         eventually(lambda: len(said) >= 3)
-        measured = service.orch.get_stats().agents[agent.name].round_trip
+        measured = service.orch.get_stats().agents[worker.name].round_trip
     assert "round_trip" not in said[0]
     if not asks:
         assert measured is None
@@ -774,7 +774,7 @@ def nested(levels):
 def test_a_result_that_is_never_taken_fails_its_task_and_no_other(service):
     results = {name: lambda _, made=made: made() for name, (made, _) in REFUSED.items()}
     abilities = Abilities((), {**results, "double": double})
-    with running(service, abilities=abilities, at_once=8) as agent:
+    with running(service, abilities=abilities, at_once=8) as worker:
         others = service.orch.submit_tasks([Task("double", n) for n in range(5)])
         handles = {name: service.orch.submit_task(Task(name)) for name in REFUSED}
         for name, (_, why) in REFUSED.items():
@@ -785,7 +785,7 @@ def test_a_result_that_is_never_taken_fails_its_task_and_no_other(service):
                     handles[name].result(60)
         assert [handle.result(60) for handle in others] == [0, 2, 4, 6, 8]
         assert all(attempts(service, each) == 1 for each in others)
-        eventually(lambda: not agent._runs)
+        eventually(lambda: not worker._runs)
 
 
 def test_what_a_function_returned_is_not_changed_any_more(service):
@@ -850,12 +850,12 @@ for _ in range(2_100):
     os.chdir("d")
 """
     program = Program([sys.executable, "-c", script])
-    with running(service) as agent:
+    with running(service) as worker:
         handle = service.orch.submit_task(
             Task("program", program, requires=["sh"], id="t")
         )
         assert handle.result(60).exit_code == 0
-        left = agent._runner._folder
+        left = worker._runner._folder
         assert service.orch.submit_task(Task("double", 1)).result(60) == 2
     assert not left.exists()
     found = [path.name for path in (tmp_path / "artifacts" / "t").rglob("*")]
@@ -973,7 +973,7 @@ def test_what_it_is_said_to_do_must_be_there(calls, runs, why):
 def test_the_command_works_and_ends_cleanly(service, tmp_path):
     log, pid_file = tmp_path / "logs" / "a.log", tmp_path / "pid"
     arguments = ["--can", "sh", "--call", "dumps=json:dumps", "--max-concurrency", "2"]
-    with agent_process(service, log, *arguments) as process:
+    with worker_process(service, log, *arguments) as process:
         assert service.orch.submit_task(Task("dumps", [1])).result(60) == "[1]"
         handle = service.orch.submit_task(sh(f"echo $$ > {pid_file}; exec sleep 600"))
         eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
@@ -989,7 +989,7 @@ def test_the_command_works_and_ends_cleanly(service, tmp_path):
 
 def test_a_function_that_hangs_does_not_hold_the_command(service, tmp_path):
     log = tmp_path / "a.log"
-    with agent_process(service, log, "--call", "hang=time:sleep") as process:
+    with worker_process(service, log, "--call", "hang=time:sleep") as process:
         service.orch.submit_task(Task("hang", 600, id="t"))
         eventually(lambda: service.orch.get_task_status("t").state.value == "running")
         eventually(lambda: "begins t" in log.read_text())
@@ -998,13 +998,13 @@ def test_a_function_that_hangs_does_not_hold_the_command(service, tmp_path):
         assert service.orch.agents.is_lost("agent_001")
 
 
-def test_an_agent_that_is_killed_leaves_no_program_and_its_files_go_with_the_next(
+def test_a_worker_that_is_killed_leaves_no_program_and_its_files_go_with_the_next(
     service, tmp_path
 ):
     log, pid_file = tmp_path / "a.log", tmp_path / "pid"
     script = f"echo $$ > {pid_file}; echo x > $TASKORCH_ARTIFACTS/f; exec sleep 600"
     for run in ("a", "b"):
-        with agent_process(service, log, "--can", "sh", "--lease", "1") as process:
+        with worker_process(service, log, "--can", "sh", "--lease", "1") as process:
             service.orch.submit_task(sh(script, id=run))
             eventually(lambda: len(list(tmp_path.rglob("artifacts/f"))) == 1)
             (found,) = tmp_path.rglob("artifacts/f")
@@ -1047,7 +1047,7 @@ def test_the_commands_token_is_not_among_its_arguments(service, monkeypatch, cap
 # -- what its machine is, and has ------------------------------------------------------
 
 
-def test_an_agent_says_the_names_of_its_units(service):
+def test_a_worker_says_the_names_of_its_units(service):
     names = {"gpu": NamedUnits("a", "b")}
     show = Program(["sh", "-c", "printf %s $CUDA_VISIBLE_DEVICES"])
     with running(service, capacity=names):
@@ -1063,19 +1063,19 @@ def test_what_a_template_says_of_its_workers_holds_for_those_that_join(
     monkeypatch.setenv("TASKORCH_TOKEN", service.token)
     command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "{id}"]
     command += ["--orchestrator-endpoint", service.server.url, "--can", "sh"]
-    agents = service.orch.agents
+    workers = service.orch.agents
     service.orch.resources.resize({"memory_mb": 1e12})
     own = {"capacity": {"cpu": 0.5}, "request": {"cpu": 0.25}, "capabilities": ["sh"]}
-    agents.template("own", executor="service", start=command, **own)
-    agents.spawn("own")
-    eventually(lambda: agents.get("own-1").status == "idle")
-    shown = agents.get("own-1")
+    workers.template("own", executor="service", start=command, **own)
+    workers.spawn("own")
+    eventually(lambda: workers.get("own-1").status == "idle")
+    shown = workers.get("own-1")
     assert (shown.capacity["cpu"], shown.capacity["memory_mb"]) == (0.5, 1e12)
-    assert shown.labels == agents.get("local").labels
-    assert agents.provision_new_agent(["sh", "platform:aix"]) is None
+    assert shown.labels == workers.get("local").labels
+    assert workers.provision_new_agent(["sh", "platform:aix"]) is None
     task = sh("sleep 60", id="t")
     service.orch.submit_task(task)
-    eventually(lambda: agents.get("own-1").allocation == Resources(cpu=0.25))
+    eventually(lambda: workers.get("own-1").allocation == Resources(cpu=0.25))
     service.orch.cancel_task("t")
 
 
@@ -1122,8 +1122,8 @@ def test_a_service_that_knows_no_labels_gets_none(caplog):
     with ThreadingHTTPServer(("127.0.0.1", 0), Older) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        agent = Agent("far", url, abilities=Abilities((), {"nap": double}))
-        with at_work(agent):
+        worker = Agent("far", url, abilities=Abilities((), {"nap": double}))
+        with at_work(worker):
             eventually(lambda: len(Older.hellos) > 1)
             eventually(lambda: "does not take its labels" in caplog.text)
         server.shutdown()

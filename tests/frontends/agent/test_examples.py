@@ -15,7 +15,7 @@ from tests.integration.tools import eventually
 
 from taskorch import Task, TaskOrchestrator
 
-AGENT = Path(__file__).parents[3] / "examples" / "agent.sh"
+WORKER = Path(__file__).parents[3] / "examples" / "agent.sh"
 
 
 @pytest.mark.timeout(300)
@@ -23,8 +23,8 @@ AGENT = Path(__file__).parents[3] / "examples" / "agent.sh"
     not (shutil.which("curl") and shutil.which("sha256sum")),
     reason="it needs curl and sha256sum",
 )
-def test_an_agent_in_thirty_lines_of_shell():
-    lines = AGENT.read_text().splitlines()
+def test_a_worker_in_thirty_lines_of_shell():
+    lines = WORKER.read_text().splitlines()
     assert len(lines) <= 35
     texts = ["a", "b c; $(d)", "12%s"]
     orch = TaskOrchestrator(unknown_capability="wait")
@@ -36,7 +36,7 @@ def test_an_agent_in_thirty_lines_of_shell():
             "TASKORCH_TOKEN": service.token,
         }
         process = subprocess.Popen(
-            ["sh", str(AGENT)], env=env, stdout=subprocess.DEVNULL
+            ["sh", str(WORKER)], env=env, stdout=subprocess.DEVNULL
         )
         try:
             handles = orch.submit_tasks([Task("sha256", text) for text in texts])

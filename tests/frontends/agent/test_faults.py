@@ -50,7 +50,7 @@ class Process:
 class Play:
     """A service, its agents, each behind a network that loses things, and their faults."""
 
-    def __init__(self, folder, stack, *, agents, tasks, seed):
+    def __init__(self, folder, stack, *, workers, tasks, seed):
         self.dice = random.Random(seed)
         self.port = free_port()
         self.folder = folder
@@ -61,7 +61,7 @@ class Play:
         stack.callback(self.server.kill)
         self.proxies = [
             stack.enter_context(Proxy(self.port, drop=0.01, delay=0.02, seed=number))
-            for number in range(agents)
+            for number in range(workers)
         ]
         self.agents = [
             Process(
@@ -74,8 +74,8 @@ class Play:
             )
             for number, proxy in enumerate(self.proxies)
         ]
-        for agent in self.agents:
-            stack.callback(agent.kill)
+        for worker in self.agents:
+            stack.callback(worker.kill)
 
     @property
     def is_over(self):
@@ -89,10 +89,10 @@ class Play:
 
     # -- faults --------------------------------------------------------------------
 
-    def kill_an_agent(self):
+    def kill_a_worker(self):
         self.dice.choice(self.agents).again()
 
-    def stop_an_agent(self):
+    def stop_a_worker(self):
         """For longer than its lease: it comes back with late results."""
         found = self.dice.choice(self.agents).found
         found.send_signal(signal.SIGSTOP)
@@ -132,7 +132,7 @@ def check(folder, tasks):
     assert ends == {("TaskCompleted", f"t/{n}"): 1 for n in range(tasks)}
 
 
-KINDS = ("kill_an_agent", "stop_an_agent", "cut_one_off", "restart_the_server")
+KINDS = ("kill_a_worker", "stop_a_worker", "cut_one_off", "restart_the_server")
 
 
 def run(folder, faults, *, agents, tasks, seconds):
@@ -152,7 +152,7 @@ def test_whatever_happens_all_ends_once_and_right(tmp_path, fault):
 
 @pytest.mark.slow("thousands of tasks through all faults")
 @pytest.mark.timeout(900)
-def test_eight_agents_and_thousands_of_tasks_through_all_of_it(tmp_path):
+def test_eight_workers_and_thousands_of_tasks_through_all_of_it(tmp_path):
     faults = [*KINDS * 2]
     random.Random(3).shuffle(faults)
     run(tmp_path, faults, agents=8, tasks=2_500, seconds=600)

@@ -26,15 +26,15 @@ def free_port():
 
 
 @contextmanager
-def at_work(agent):
-    """*agent*, on threads of this process; stopped at once in the end."""
-    thread = threading.Thread(target=agent.run)
+def at_work(worker):
+    """*worker*, on threads of this process; stopped at once in the end."""
+    thread = threading.Thread(target=worker.run)
     thread.start()
     try:
-        yield agent
+        yield worker
     finally:
-        agent.stop()
-        agent.stop()
+        worker.stop()
+        worker.stop()
         thread.join(60)
         assert not thread.is_alive()
 
@@ -121,7 +121,7 @@ class Proxy:
 
 
 @contextmanager
-def agent_process(service, log, *arguments, name="agent_001", url=None):
+def worker_process(service, log, *arguments, name="agent_001", url=None):
     """The command, against *service*."""
     # One that is killed leaves its files behind.
     place = {"TMPDIR": str(log.parent)}

@@ -74,11 +74,11 @@ def workload(journal: Path) -> None:
 
 
 def check(journal: Path) -> None:
-    facts = [fact for fact, _ in SqliteJournal(journal).read()]
+    events = [event for event, _ in SqliteJournal(journal).read()]
     words = Counter(
-        (fact.task_id.partition("~")[0], fact.source, fact.value)
-        for fact in facts
-        if type(fact) is TaskRewarded
+        (event.task_id.partition("~")[0], event.source, event.value)
+        for event in events
+        if type(event) is TaskRewarded
     )
     # Each source has its word once, for each of the units.
     assert set(words.values()) == {1}, words
@@ -90,13 +90,13 @@ def check(journal: Path) -> None:
     }
     # Each unit that has failed was run again, once.
     again = [
-        fact.task_id
-        for fact in facts
-        if type(fact) is TaskSubmitted and "~" in fact.task_id
+        event.task_id
+        for event in events
+        if type(event) is TaskSubmitted and "~" in event.task_id
     ]
     assert sorted(one[:8] for one in again) == ["job-ever"] + ["job-once"] * 2
     assert all(one.endswith("~2") for one in again)
-    completed = [fact.task_id for fact in facts if type(fact) is TaskCompleted]
+    completed = [event.task_id for event in events if type(event) is TaskCompleted]
     assert len(completed) == len(set(completed)) == 3
 
 

@@ -115,7 +115,7 @@ def test_units_that_fail_once_after_their_meeting_run_again(fails):
         assert sorted(jobs.result("j1", PATIENCE)) == [0, 1, 2, 3]
 
 
-def test_the_id_of_a_job_is_its_identity_in_later_lives_too(tmp_path):
+def test_the_id_of_a_job_is_its_identity_in_later_incarnations_too(tmp_path):
     path = tmp_path / "jobs.db"
     jobs = counting()
     with jobs.orchestrator(journal=path):

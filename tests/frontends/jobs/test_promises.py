@@ -490,7 +490,7 @@ def test_what_never_began_releases_nothing():
     assert events == []
 
 
-def test_the_diary_can_be_read_in_a_later_life(tmp_path):
+def test_the_diary_can_be_read_in_a_later_incarnation(tmp_path):
     path = tmp_path / "jobs.db"
     jobs = counting()
     with jobs.orchestrator(journal=path) as orch:
@@ -532,8 +532,8 @@ def test_half_a_reward_is_made_whole():
         # Another life would find it so: here it is only heard.
         assert jobs.reward("j", 0.5)
         orch.wait(PATIENCE)
-    assert all(type(fact) is TaskRewarded and fact.value == 0.5 for fact in rewarded)
-    assert len({fact.task_id for fact in rewarded}) == 3
+    assert all(type(event) is TaskRewarded and event.value == 0.5 for event in rewarded)
+    assert len({event.task_id for event in rewarded}) == 3
 
 
 def test_a_unit_that_begins_after_the_word_has_it_too():
@@ -607,9 +607,9 @@ def test_results_lists_and_cancels_over_http_and_from_the_command_line(
 
 def test_a_job_that_a_judgement_has_changed_is_the_job_that_was_asked_for(tmp_path):
     """The same body again is the same job, in the next life too; another is not."""
-    for life in range(2):
+    for incarnation in range(2):
         jobs = counting()
-        if not life:
+        if not incarnation:
             jobs.hook("pre_spawn_judgement", lambda job: {"tadpole_count": 2})
         with jobs.orchestrator(journal=tmp_path / "jobs.db"):
             for _ in range(2):

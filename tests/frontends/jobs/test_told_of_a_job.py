@@ -30,12 +30,12 @@ def system(fails=(0,), **options):
     return jobs
 
 
-def test_a_status_says_what_each_failed_unit_raised_in_later_lives_too(tmp_path):
+def test_a_status_says_what_each_failed_unit_raised_in_later_incarnations_too(tmp_path):
     told = []
-    for life in range(2):
+    for incarnation in range(2):
         jobs = system()
         with jobs.orchestrator(journal=tmp_path / "jobs.db") as orch:
-            if not life:
+            if not incarnation:
                 jobs.assign_job(body("a", 2))
                 orch.wait()
             told.append(jobs.status("a"))
@@ -65,13 +65,13 @@ def test_each_front_end_says_what_failed_units_raised(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("fails", [(0,), ()])
-def test_the_latency_of_a_job_is_the_same_in_the_next_life(tmp_path, fails):
+def test_the_latency_of_a_job_is_the_same_in_the_next_incarnation(tmp_path, fails):
     """Also of one of which a unit was run again: it began with the first."""
     path, latencies, means = tmp_path / "jobs.db", [], []
-    for life in range(3):
+    for incarnation in range(3):
         jobs = system(fails)
         with jobs.orchestrator(journal=path) as orch:
-            if not life:
+            if not incarnation:
                 jobs.assign_job(body("a"))
                 orch.wait()
             metrics = jobs.status("a")["metrics"]

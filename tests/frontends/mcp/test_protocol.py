@@ -201,7 +201,7 @@ def test_ids_have_nothing_to_guess_by_and_belong_to_who_has_begun(orch, wire):
                 assert error["code"] == types.INVALID_PARAMS
 
 
-def test_ids_are_the_same_for_the_next_life_of_who_has_begun(orch):
+def test_ids_are_the_same_for_the_next_incarnation_of_who_has_begun(orch):
     place = OrchestratorPlace(orch)
     with WireBeside(place, secret=b"shared", by="ada") as wire:
         name = begun(wire)

@@ -101,7 +101,7 @@ def test_what_cannot_be_allowed_is_refused(place, name, hint):
         pytest.param("server", marks=pytest.mark.slow("two lives with PostgreSQL")),
     ],
 )
-def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
+def test_a_journal_is_known_again_in_its_next_incarnation(tmp_path, request, kind):
     """By what the ids of waits are signed with."""
     address = str(tmp_path / "runs.db")
     if kind == "server":

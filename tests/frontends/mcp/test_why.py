@@ -104,14 +104,14 @@ def a_rate(orch, hold):
 
 
 @case("Worker far is lost")
-def an_agent_that_is_lost(orch, hold):
+def a_worker_that_is_lost(orch, hold):
     orch.agents.join(far(lease=0.05), Mailbox())
     eventually(lambda: orch.agents.is_lost("far"))
     orch.submit_task(Task("x", None, id=LATE))
 
 
 @case("Worker far gets no new work", "new disk")
-def an_agent_that_is_drained(orch, hold):
+def a_worker_that_is_drained(orch, hold):
     orch.agents.join(far(), Mailbox())
     orch.agents.drain("far", "it gets a new disk")
     orch.submit_task(Task("x", None, id=LATE))

@@ -101,9 +101,9 @@ def fleet(*capabilities, orch=None, **hello):
     """A service with one agent."""
     orch = orchestrator() if orch is None else orch
     with served(orch, agents=True) as service:
-        agent = Wire(service)
-        agent.hello(*capabilities, **hello)
-        yield service, agent
+        worker = Wire(service)
+        worker.hello(*capabilities, **hello)
+        yield service, worker
         # What it has not ended by now it never will.
         orch.stop(drain=False, timeout=0)
 
@@ -112,29 +112,29 @@ def fleet(*capabilities, orch=None, **hello):
 
 
 def test_work_comes_in_batches_and_ends_bring_more():
-    with fleet("x", max_concurrency=3) as (service, agent):
+    with fleet("x", max_concurrency=3) as (service, worker):
         handles = service.orch.submit_tasks([Task("x", n) for n in range(7)])
-        orders = agent.claim(most=2)["orders"]
+        orders = worker.claim(most=2)["orders"]
         assert len(orders) == 2
         names = [order["attempt"] for order in orders]
-        orders += agent.claim(*names, most=9)["orders"]
+        orders += worker.claim(*names, most=9)["orders"]
         assert len(orders) == 3
 
         while orders:
             said = {"results": [done(o, o["payload"]) for o in orders], "most": 9}
-            orders = agent.say("complete", said)["orders"]
+            orders = worker.say("complete", said)["orders"]
         assert [handle.result(PATIENCE) for handle in handles] == [*range(7)]
 
 
-def test_an_agent_is_told_of_its_own_units_and_of_no_other():
+def test_a_worker_is_told_of_its_own_units_and_of_no_other():
     """A number of the orchestrator's machine means another GPU elsewhere."""
     orch = orchestrator(resources={"cpu": 4, "gpu": {"named": ["7", "8"]}})
     capacity = {"gpu": {"named": ["0", "1"]}}
-    with fleet("x", orch=orch, capacity=capacity) as (service, agent):
+    with fleet("x", orch=orch, capacity=capacity) as (service, worker):
         program = Program(["train"])
         task = Task("program", program, requires=["x"], resources={"gpu": 2})
         service.orch.submit_task(task)
-        order = agent.order()
+        order = worker.order()
         assert order["variables"] == {"CUDA_VISIBLE_DEVICES": "0,1"}
         assert order["env"] == order["variables"]
         assert order["units"] == {"gpu": ["0", "1"]}
@@ -149,14 +149,14 @@ def test_an_agent_is_told_of_its_own_units_and_of_no_other():
             other.end(order)
 
 
-def test_a_task_fails_by_what_its_agent_raised():
-    with fleet("x") as (service, agent):
+def test_a_task_fails_by_what_its_worker_raised():
+    with fleet("x") as (service, worker):
         handle = service.orch.submit_task(Task("x", retry=RetryPolicy(2, base=0)))
         for message in ("once", "twice"):
-            order = agent.order()
+            order = worker.order()
             error = {"type": "KeyError", "message": message}
             end = {"attempt": order["attempt"], "outcome": "failed", "error": error}
-            assert agent.complete(end) == ["counted"]
+            assert worker.complete(end) == ["counted"]
 
         with pytest.raises(TaskFailedError, match="raised KeyError: twice") as caught:
             handle.result(PATIENCE)
@@ -166,16 +166,16 @@ def test_a_task_fails_by_what_its_agent_raised():
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_program_of_a_capability_runs_where_that_is(code):
-    with fleet("gpu") as (service, agent):
+    with fleet("gpu") as (service, worker):
         program = Program(["train", "-v"], env={"A": "b"}, cwd="/data")
         handle = service.orch.submit_task(Task("program", program, requires=["gpu"]))
-        order = agent.order()
+        order = worker.order()
 
         assert order["program"] == ["train", "-v"]
         assert (order["env"], order["cwd"]) == ({"A": "b"}, "/data")
         end = {"exit_code": code, "stdout_tail": "hi\n", "duration": 0.5}
         said = {"attempt": order["attempt"], "outcome": "completed", "program": end}
-        assert agent.complete(said) == ["counted"]
+        assert worker.complete(said) == ["counted"]
         if code:
             with pytest.raises(ProgramFailedError, match="exited with code 3: hi"):
                 handle.result(PATIENCE)
@@ -186,12 +186,12 @@ def test_a_program_of_a_capability_runs_where_that_is(code):
 
 
 def test_what_cannot_be_said_in_json_fails_its_task_and_no_other():
-    with fleet("x") as (service, agent):
+    with fleet("x") as (service, worker):
         bad = service.orch.submit_task(Task("x", {1, 2}))
         good = service.orch.submit_task(Task("x", 3))
         with pytest.raises(Exception, match="cannot be sent"):
             bad.result(PATIENCE)
-        agent.end(agent.order(), 4)
+        worker.end(worker.order(), 4)
         assert good.result(PATIENCE) == 4
 
 
@@ -199,23 +199,23 @@ def test_what_cannot_be_said_in_json_fails_its_task_and_no_other():
 
 
 def test_what_is_said_twice_counts_once():
-    with fleet("x") as (service, agent):
+    with fleet("x") as (service, worker):
         handle = service.orch.submit_task(Task("x"))
-        order = agent.order()
-        assert agent.end(order, 1) == "counted"
-        assert agent.end(order, 2) == "counted"
+        order = worker.order()
+        assert worker.end(order, 1) == "counted"
+        assert worker.end(order, 2) == "counted"
         assert handle.result(PATIENCE) == 1
-        assert agent.hello("x")["agent_id"] == "far"
+        assert worker.hello("x")["agent_id"] == "far"
 
 
 # -- stopping --------------------------------------------------------------------------
 
 
 def test_what_was_cancelled_before_it_was_sent_is_never_sent():
-    with fleet("x") as (service, agent):
+    with fleet("x") as (service, worker):
         handle = service.orch.submit_task(Task("x"))
         handle.cancel()
-        assert agent.claim(wait=0)["orders"] == []
+        assert worker.claim(wait=0)["orders"] == []
         assert status(service, handle).state.value == "cancelled"
 
 
@@ -225,21 +225,21 @@ def test_what_was_cancelled_before_it_was_sent_is_never_sent():
 @contextmanager
 def lost():
     """An agent that counts as lost while it runs a task, and that order."""
-    with fleet("x") as (service, agent):
+    with fleet("x") as (service, worker):
         handle = service.orch.submit_task(Task("x", id="t"))
-        order = agent.order()
+        order = worker.order()
         service.orch.agents.leave("far")
-        yield service, agent, handle, order
+        yield service, worker, handle, order
 
 
 def test_a_late_result_is_fenced_off_kept_and_said():
     told = []
-    with lost() as (service, agent, handle, order):
+    with lost() as (service, worker, handle, order):
         service.orch.signals.late_result_ignored.connect(told.append)
-        assert agent.end(order, "late") == "late"
-        again = agent.order()
+        assert worker.end(order, "late") == "late"
+        again = worker.order()
         assert (again["task_id"], again["number"]) == ("t", 2)
-        assert agent.end(again, "right") == "counted"
+        assert worker.end(again, "right") == "counted"
 
         assert handle.result(PATIENCE) == "right"
         assert status(service, handle).late_results == {1: "late"}
@@ -248,18 +248,18 @@ def test_a_late_result_is_fenced_off_kept_and_said():
 
 def test_who_waits_for_work_in_vain_is_answered_in_time_for_his_lease():
     """However long he would wait: a third of it, so that two answers may be lost."""
-    with fleet("x", lease=4.5) as (service, agent):
-        told = agent.hello("x", lease=4.5)
+    with fleet("x", lease=4.5) as (service, worker):
+        told = worker.hello("x", lease=4.5)
         assert told["heartbeat"] == pytest.approx(told["lease"] / 3)
-        assert agent.claim(wait=3_000) == {"orders": [], "stop": []}
+        assert worker.claim(wait=3_000) == {"orders": [], "stop": []}
         assert not service.orch.agents.is_lost("far")
 
 
 def test_a_request_that_waits_is_no_sign_of_life_at_its_end():
     """Who froze once he had asked is lost a lease after that, and no later."""
-    with fleet("x", lease=1.5) as (service, agent):
+    with fleet("x", lease=1.5) as (service, worker):
         began = time.monotonic()
-        assert agent.claim(wait=60)["orders"] == []
+        assert worker.claim(wait=60)["orders"] == []
         waited = time.monotonic() - began
         age = service.orch.agents.health("far").heartbeat_age
         assert waited >= 0.4
@@ -271,13 +271,13 @@ def latency(orch):
     return orch.metrics()["agent_communication_latency"]
 
 
-def test_a_name_is_free_once_its_agent_is_lost():
-    with lost() as (service, agent, handle, order):
+def test_a_name_is_free_once_its_worker_is_lost():
+    with lost() as (service, worker, handle, order):
         other = Wire(service, secret="the-secret-of-another-one")
         other.hello("x")
         assert other.end(other.order(), "right") == "counted"
         assert handle.result(PATIENCE) == "right"
-        problem = agent.say("complete", {"results": [done(order, "late")]}, 409)
+        problem = worker.say("complete", {"results": [done(order, "late")]}, 409)
         assert problem["code"] == "not_your_session"
 
 
@@ -292,76 +292,76 @@ def test_a_name_is_free_once_its_agent_is_lost():
 def test_what_was_done_while_the_service_was_away_counts(tmp_path, idempotent, other):
     """Also if it comes when its task is begun again, by this agent or another."""
 
-    def life():
+    def incarnation():
         return orchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
 
-    with fleet("x", orch=life()) as (service, agent):
+    with fleet("x", orch=incarnation()) as (service, worker):
         service.orch.submit_task(Task("x", id="t", idempotent=idempotent))
-        order = agent.order()
-    with served(life(), agents=True) as service:
-        agents = {name: Wire(service, name) for name in ("far", "near")}
+        order = worker.order()
+    with served(incarnation(), agents=True) as service:
+        workers = {name: Wire(service, name) for name in ("far", "near")}
         if other is not None:
-            agents[other].hello("x")
-            again = agents[other].order() if idempotent else None
-        agent = agents["far"]
+            workers[other].hello("x")
+            again = workers[other].order() if idempotent else None
+        worker = workers["far"]
         if other != "far":
-            agent.hello("x")
+            worker.hello("x")
         handle = service.orch.handle("t")
-        assert agent.end(order, "done") == "counted"
-        assert agent.end(order, "done") == "counted"
+        assert worker.end(order, "done") == "counted"
+        assert worker.end(order, "done") == "counted"
         assert handle.result(PATIENCE) == "done"
         if other is not None and idempotent:
-            told = agents[other].claim(again["attempt"])
+            told = workers[other].claim(again["attempt"])
             assert told["stop"] == [again["attempt"]]
-            assert agents[other].end(again, "again") == "late"
+            assert workers[other].end(again, "again") == "late"
             assert status(service, handle).late_results == {2: "again"}
         assert service.result("t")["result"] == "done"
-    with life() as orch:
+    with incarnation() as orch:
         assert orch.handle("t").result() == "done"
 
 
 def test_after_a_restart_what_was_not_done_or_comes_too_late_changes_nothing(tmp_path):
-    def life():
+    def incarnation():
         return orchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
 
-    with fleet("x", orch=life()) as (service, agent):
+    with fleet("x", orch=incarnation()) as (service, worker):
         service.orch.submit_task(Task("x", id="t"))
-        order = agent.order()
-    with served(life(), agents=True) as service:
-        agent.service = service
-        assert agent.say("claim", {}, 404)["code"] == "unknown_agent"
-        agent.hello("x")
-        again = agent.order()
+        order = worker.order()
+    with served(incarnation(), agents=True) as service:
+        worker.service = service
+        assert worker.say("claim", {}, 404)["code"] == "unknown_agent"
+        worker.hello("x")
+        again = worker.order()
         assert again["attempt"] != order["attempt"]
-        assert agent.claim(again["attempt"], order["attempt"])["stop"] == [
+        assert worker.claim(again["attempt"], order["attempt"])["stop"] == [
             order["attempt"]
         ]
         failed = {"type": "ValueError", "message": "oh"}
         failed = {"attempt": order["attempt"], "outcome": "failed", "error": failed}
-        assert agent.complete(failed) == ["late"]
-        assert agent.complete(failed) == ["late"]
-        assert agent.end(again, "right") == "counted"
+        assert worker.complete(failed) == ["late"]
+        assert worker.complete(failed) == ["late"]
+        assert worker.end(again, "right") == "counted"
         handle = service.orch.handle("t")
         assert handle.result(PATIENCE) == "right"
         (late,) = status(service, handle).late_results.values()
         assert str(late) == "task t raised ValueError: oh"
-    with served(life(), agents=True) as service:
-        agent.service = service
-        agent.hello("x")
-        assert agent.end(order, "old") == "late"
+    with served(incarnation(), agents=True) as service:
+        worker.service = service
+        worker.hello("x")
+        assert worker.end(order, "old") == "late"
         late = status(service, handle).late_results
         assert late == {order["number"]: "old"}
-    with life() as orch:
+    with incarnation() as orch:
         assert orch.get_task_status("t").late_results == {order["number"]: "old"}
 
 
 # -- whose is it -----------------------------------------------------------------------
 
 
-def test_no_agent_speaks_for_another():
-    with fleet("x") as (service, agent):
+def test_no_worker_speaks_for_another():
+    with fleet("x") as (service, worker):
         service.orch.submit_task(Task("x", id="t"))
-        order = agent.order()
+        order = worker.order()
         thief = Wire(service, "far", "the-secret-of-another-one")
         other = Wire(service, "other", "the-secret-of-another-one")
         other.hello()
@@ -381,7 +381,7 @@ def test_no_agent_speaks_for_another():
         assert other.say("heartbeat", said)["stop"] == [order["attempt"]]
         assert service.orch.get_task_status("t").state.value == "running"
         assert service.orch.get_task_status("t").progress is None
-        assert agent.end(order, "own") == "counted"
+        assert worker.end(order, "own") == "counted"
 
 
 @pytest.mark.parametrize(
@@ -391,14 +391,14 @@ def test_no_agent_speaks_for_another():
         *("0.1.m:t", "1.9.m:t", "1.1.m:nobody", "9.1.m:t"),
     ],
 )
-def test_no_agent_has_what_it_was_never_given(name):
-    with fleet("x") as (service, agent):
+def test_no_worker_has_what_it_was_never_given(name):
+    with fleet("x") as (service, worker):
         service.orch.submit_task(Task("echo", 1, id="t")).result(PATIENCE)
-        assert agent.end({"attempt": name}) == "unknown"
+        assert worker.end({"attempt": name}) == "unknown"
         assert service.orch.get_task_status("t").late_results == {}
 
 
-def test_an_agent_of_ours_is_no_agent_elsewhere():
+def test_a_worker_of_ours_is_no_worker_elsewhere():
     with served(orchestrator(), agents=True) as service:
         for name in ("echo", "local"):
             Wire(service, name).hello("x", status=422)
@@ -420,30 +420,30 @@ def part(order, name="a.txt", offset=0, data=b"0123"):
 @pytest.fixture
 def files_of(tmp_path):
     with served(orchestrator(), agents=True, artifacts=tmp_path) as service:
-        agent = Wire(service)
-        assert agent.hello("x")["artifacts"]
+        worker = Wire(service)
+        assert worker.hello("x")["artifacts"]
         service.orch.submit_task(Task("x", id="a/b"))
-        yield agent, agent.order(), tmp_path / "a" / "b" / "-1.1"
+        yield worker, worker.order(), tmp_path / "a" / "b" / "-1.1"
         service.orch.stop(drain=False, timeout=0)
 
 
 def test_files_come_in_parts_which_may_come_twice(files_of):
-    agent, order, folder = files_of
-    assert agent.say("artifact", part(order, "d/a.txt"))["size"] == 4
-    assert agent.say("artifact", part(order, "d/a.txt"))["size"] == 4
-    assert agent.say("artifact", part(order, "d/a.txt", 4, b"45"))["size"] == 6
-    problem = agent.say("artifact", part(order, "d/a.txt", 7), 409)
+    worker, order, folder = files_of
+    assert worker.say("artifact", part(order, "d/a.txt"))["size"] == 4
+    assert worker.say("artifact", part(order, "d/a.txt"))["size"] == 4
+    assert worker.say("artifact", part(order, "d/a.txt", 4, b"45"))["size"] == 6
+    problem = worker.say("artifact", part(order, "d/a.txt", 7), 409)
     assert (problem["code"], problem["size"]) == ("part_missing", 6)
     assert (folder / "d" / "a.txt").read_bytes() == b"012345"
-    assert agent.say("artifact", part(order, "d"), 422)
-    assert agent.say("artifact", part(order, "d/a.txt/x"), 422)
+    assert worker.say("artifact", part(order, "d"), 422)
+    assert worker.say("artifact", part(order, "d/a.txt/x"), 422)
 
 
 def test_the_files_of_a_task_are_listed_and_sent(files_of):
-    agent, order, folder = files_of
-    service, there = agent.service, "/api/v1/tasks/a%2Fb/artifacts"
+    worker, order, folder = files_of
+    service, there = worker.service, "/api/v1/tasks/a%2Fb/artifacts"
     assert service.get(there) == {"artifacts": []}
-    agent.say("artifact", part(order, "d/a.txt"))
+    worker.say("artifact", part(order, "d/a.txt"))
     later = folder.with_name("-1.10")
     (later / "e").mkdir(parents=True)
     (later / "e" / "x").touch()
@@ -470,8 +470,8 @@ def test_the_files_of_a_task_are_listed_and_sent(files_of):
 
 @pytest.mark.parametrize("name", ["", "../x", "/x", "a/../b", ".x", "-x", "a\0", "é"])
 def test_files_stay_in_their_folder(files_of, name):
-    agent, order, folder = files_of
-    agent.say("artifact", part(order, name), 422)
+    worker, order, folder = files_of
+    worker.say("artifact", part(order, name), 422)
     assert not folder.exists()
 
 
@@ -479,26 +479,26 @@ def test_files_have_a_limit(files_of, monkeypatch):
     module = "taskorch.frontends.service._artifacts"
     monkeypatch.setattr(f"{module}.MAX_BYTES", 6)
     monkeypatch.setattr(f"{module}.MAX_FILES", 2)
-    agent, order, folder = files_of
-    agent.say("artifact", part(order))
-    assert agent.say("artifact", part(order, "b"), 413)["code"] == "too_many_artifacts"
-    agent.say("artifact", part(order, "b", data=b""))
-    agent.say("artifact", part(order, "c", data=b""), 413)
+    worker, order, folder = files_of
+    worker.say("artifact", part(order))
+    assert worker.say("artifact", part(order, "b"), 413)["code"] == "too_many_artifacts"
+    worker.say("artifact", part(order, "b", data=b""))
+    worker.say("artifact", part(order, "c", data=b""), 413)
     assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "b"]
 
 
-def test_files_are_of_attempts_that_the_agent_has(files_of):
-    agent, order, _ = files_of
-    agent.end(order)
-    assert agent.say("artifact", part(order), 409)["code"] == "not_yours"
+def test_files_are_of_attempts_that_the_worker_has(files_of):
+    worker, order, _ = files_of
+    worker.end(order)
+    assert worker.say("artifact", part(order), 409)["code"] == "not_yours"
 
 
 def test_where_no_files_are_taken_that_is_said():
-    with fleet("x") as (service, agent):
-        assert not agent.hello("x")["artifacts"]
+    with fleet("x") as (service, worker):
+        assert not worker.hello("x")["artifacts"]
         service.orch.submit_task(Task("x"))
-        said = part(agent.order())
-        assert agent.say("artifact", said, 409)["code"] == "no_artifacts"
+        said = part(worker.order())
+        assert worker.say("artifact", said, 409)["code"] == "no_artifacts"
 
 
 # -- what makes no sense ---------------------------------------------------------------
@@ -562,8 +562,8 @@ def there():
     ("verb", "said"), [(verb, said) for verb, all_ in BAD.items() for said in all_]
 )
 def test_what_makes_no_sense_is_refused_and_by_the_schema_too(there, verb, said):
-    _, agent = there
-    problem = agent.say(verb, said, 422)
+    _, worker = there
+    problem = worker.say(verb, said, 422)
     assert problem["code"] in ("invalid_request", "invalid_task")
     if said.get("capabilities") != [" x"]:
         with pytest.raises(jsonschema.ValidationError):
@@ -571,7 +571,7 @@ def test_what_makes_no_sense_is_refused_and_by_the_schema_too(there, verb, said)
 
 
 def test_a_hundred_megabytes_of_progress(there):
-    service, agent = there
+    service, worker = there
     head = {
         **service.headers(),
         SESSION: SECRET,
@@ -580,17 +580,17 @@ def test_a_hundred_megabytes_of_progress(there):
     }
     answer = service.send("POST", "/api/v1/agents/far/heartbeat", b"{", head)
     assert answer.status == 413
-    assert agent.say("heartbeat", {})["stop"] == []
+    assert worker.say("heartbeat", {})["stop"] == []
 
 
-def test_no_room_is_left_for_more_agents_than_there_can_be(monkeypatch):
-    monkeypatch.setattr("taskorch.frontends.service._agents._MAX_AGENTS", 1)
-    with fleet("x") as (service, agent):
+def test_no_room_is_left_for_more_workers_than_there_can_be(monkeypatch):
+    monkeypatch.setattr("taskorch.frontends.service._agents._MAX_WORKERS", 1)
+    with fleet("x") as (service, worker):
         other = Wire(service, "other", "the-secret-of-another-one")
         assert other.hello(status=409)["code"] == "too_many_agents"
-        agent.say("leave", {})
+        worker.say("leave", {})
         other.hello()
-        assert agent.say("claim", {}, 404)["code"] == "unknown_agent"
+        assert worker.say("claim", {}, 404)["code"] == "unknown_agent"
 
 
 # -- all that is wrong with a message --------------------------------------------------
@@ -603,8 +603,8 @@ def findings(told):
 def test_all_that_is_wrong_with_a_message_is_told_at_once():
     """Each with its path and the nearest right word."""
     said = {"session": 3, "leese": 1, "lease": 0, "capabilities": ["a", True, ""]}
-    with fleet() as (_, agent):
-        told = agent.say("hello", said, 422)
+    with fleet() as (_, worker):
+        told = worker.say("hello", said, 422)
 
     assert findings(told) == {
         "leese": "it is not known here: did you mean 'lease'?",
@@ -624,8 +624,8 @@ def test_what_is_deep_in_a_message_is_told_by_its_path():
         {**ended, "program": {"exit_code": True}},
         {**ended, "program": []},
     ]
-    with fleet() as (_, agent):
-        told = agent.say("complete", {"results": results, "most": 1.5}, 422)
+    with fleet() as (_, worker):
+        told = worker.say("complete", {"results": results, "most": 1.5}, 422)
 
     assert findings(told) == {
         "results[0].attempt": "a text of at most 1,000 characters is needed, not 1",
@@ -671,23 +671,23 @@ def failed(order):
 
 
 @pytest.mark.parametrize("again", ["well", "badly"])
-def test_an_attempt_that_is_mended_is_another_order_for_its_agent(again):
+def test_an_attempt_that_is_mended_is_another_order_for_its_worker(again):
     orch, tried = mending()
-    with fleet("x", orch=orch) as (service, agent):
+    with fleet("x", orch=orch) as (service, worker):
         handle = service.orch.submit_task(Task("x", id="t"))
-        first = agent.order()
-        assert agent.complete(failed(first)) == ["counted"]
-        second = agent.order()
+        first = worker.order()
+        assert worker.complete(failed(first)) == ["counted"]
+        second = worker.order()
         assert (second["number"], second["task_id"]) == (1, "t")
         assert second["attempt"] != first["attempt"]
         # What was ended is ended: the answer to the one is none to the other.
-        assert agent.end(first, "wrong") == "counted"
+        assert worker.end(first, "wrong") == "counted"
         assert not handle.done()
         if again == "well":
-            assert agent.end(second, "right") == "counted"
+            assert worker.end(second, "right") == "counted"
             assert handle.result(PATIENCE) == "right"
         else:
-            assert agent.complete(failed(second)) == ["counted"]
+            assert worker.complete(failed(second)) == ["counted"]
             with pytest.raises(TaskFailedError, match="no module x"):
                 handle.result(PATIENCE)
         assert tried == ["t"]
@@ -697,49 +697,49 @@ def test_an_attempt_that_is_mended_is_another_order_for_its_agent(again):
 def test_what_is_mended_is_not_missed_meanwhile():
     """It runs nowhere, and the agent that names it no more is no liar."""
     orch, go_on = mending_later()
-    with fleet("x", orch=orch, lease=2) as (service, agent):
+    with fleet("x", orch=orch, lease=2) as (service, worker):
         handle = service.orch.submit_task(Task("x", id="t"))
-        agent.complete(failed(agent.order()))
+        worker.complete(failed(worker.order()))
         began = time.monotonic()
         while time.monotonic() < began + 5:
-            assert agent.claim(wait=0.1)["orders"] == []
+            assert worker.claim(wait=0.1)["orders"] == []
         go_on.set()
-        order = agent.order()
+        order = worker.order()
         assert order["number"] == 1
-        assert agent.end(order, "right") == "counted"
+        assert worker.end(order, "right") == "counted"
         assert handle.result(PATIENCE) == "right"
 
 
 def test_what_was_mended_too_late_is_not_begun_twice():
     orch, go_on = mending_later()
-    with fleet("x", orch=orch) as (service, agent):
+    with fleet("x", orch=orch) as (service, worker):
         handle = service.orch.submit_task(Task("x", id="t"))
-        agent.complete(failed(agent.order()))
-        agent.say("leave", {})
-        agent.hello("x")
-        second = agent.order()
+        worker.complete(failed(worker.order()))
+        worker.say("leave", {})
+        worker.hello("x")
+        second = worker.order()
         assert second["number"] == 2
         go_on.set()
-        assert agent.claim(second["attempt"], wait=0.5) == {"orders": [], "stop": []}
-        assert agent.end(second, "right") == "counted"
+        assert worker.claim(second["attempt"], wait=0.5) == {"orders": [], "stop": []}
+        assert worker.end(second, "right") == "counted"
         assert handle.result(PATIENCE) == "right"
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
-def test_what_an_agent_gives_up_without_a_word_is_made_again(idempotent):
+def test_what_a_worker_gives_up_without_a_word_is_made_again(idempotent):
     """It is sent the order again, does not name it, and lives: nothing else would end."""
-    with fleet("x", lease=2) as (service, agent):
+    with fleet("x", lease=2) as (service, worker):
         handle = service.orch.submit_task(Task("x", id="t", idempotent=idempotent))
-        first = order = agent.order()
+        first = order = worker.order()
         end = time.monotonic() + 60
         while order["attempt"] == first["attempt"] and time.monotonic() < end:
             state = status(service, handle).state
             if state is TaskState.BLOCKED:
                 break
-            (order,) = agent.claim(wait=0.1)["orders"] or (order,)
+            (order,) = worker.claim(wait=0.1)["orders"] or (order,)
         if idempotent:
             assert order["number"] == 2
-            assert agent.end(order, "right") == "counted"
+            assert worker.end(order, "right") == "counted"
             assert handle.result(PATIENCE) == "right"
         else:
             assert status(service, handle).state is TaskState.BLOCKED

@@ -764,7 +764,7 @@ def test_the_keyboard_has_commands_and_says_which(browser):
         assert page.evaluate("document.activeElement.id") == "wanted"
 
 
-def test_agents_say_why_they_get_nothing_and_alerts_what_they_do(browser):
+def test_workers_say_why_they_get_nothing_and_alerts_what_they_do(browser):
     with shown() as service:
         orch = service.orch
         orch.alerts.rule("many", when="completed_tasks_count > 0", wait=0)
@@ -954,8 +954,8 @@ def test_who_is_logged_in_is_shown_and_is_offered_what_they_may_do(browser, tmp_
         "acme": tokens.add("acme", ["operate"], tenants=["acme"]),
     }
     with shown(tokens=tokens) as service:
-        for owner in ("acme", "beta"):
-            ask = Task.question("Ship it?", id=f"ask-{owner}", owner=owner)
+        for tenant in ("acme", "beta"):
+            ask = Task.question("Ship it?", id=f"ask-{tenant}", owner=tenant)
             service.orch.submit_task(ask)
         context = browser.new_context()
         page = context.new_page()

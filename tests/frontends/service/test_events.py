@@ -101,9 +101,9 @@ def test_a_gap_is_said_where_there_is_one_and_nowhere_else(service, monkeypatch)
         page = service.get(f"{EVENTS}?after={cursor}")
         every += [event["seq"] for event in page["events"]]
         cursor = page["next"]
-        life = cursor.partition("-")[2]
+        incarnation = cursor.partition("-")[2]
         for place in range(max(0, len(every) - 22), len(every)):
-            page = service.get(f"{EVENTS}?after={every[place]}-{life}")
+            page = service.get(f"{EVENTS}?after={every[place]}-{incarnation}")
             rest = every[place + 1 :]
             found = [event["seq"] for event in page["events"]]
             if page["missed"]:
@@ -126,7 +126,7 @@ def test_a_stream_ends_with_the_service(service, monkeypatch):
         assert not stream.response.read()
 
 
-def test_in_another_life_numbers_of_an_earlier_one_mean_nothing():
+def test_in_another_incarnation_numbers_of_an_earlier_one_mean_nothing():
     with served(orchestrator()) as service:
         run(service, "a")
         after = service.get(EVENTS)["next"]
@@ -154,7 +154,7 @@ def durable(tmp_path):
     return make
 
 
-def test_with_a_journal_a_stream_goes_on_in_the_next_life(durable):
+def test_with_a_journal_a_stream_goes_on_in_the_next_incarnation(durable):
     with durable() as service:
         run(service, "a")
         with service.follow(f"?{ENDS}&after=0") as stream:
@@ -239,7 +239,7 @@ def broken(*_):
 # -- the feed --------------------------------------------------------------------------
 
 
-def test_every_fact_is_followed_but_for_reports_and_views():
+def test_every_event_is_followed_but_for_reports_and_views():
     left_out = set(SIGNALS) - set(_feed.FOLLOWED)
 
     assert left_out == {

@@ -13,7 +13,7 @@ from tests.frontends.service.tools import JSON, orchestrator, served
 
 from taskorch import InvalidTaskError, TaskOrchestrator
 from taskorch.frontends.service import create_app, new_token
-from taskorch.frontends.service._agents import Agents
+from taskorch.frontends.service._agents import Workers
 from taskorch.frontends.service._suites import suite_app
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -141,7 +141,7 @@ def direct(request, monkeypatch):
     app = {
         "orchestrator": lambda: create_app(orch, token=token, agents=True, page=True),
         # What it runs is not asked for its paths, but for those of its agents.
-        "suite": lambda: suite_app(Mock(agents=Agents(orch, None)), token=token),
+        "suite": lambda: suite_app(Mock(agents=Workers(orch, None)), token=token),
     }[request.param]()
     with orch:
         yield Direct(app, token)

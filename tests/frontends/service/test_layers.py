@@ -65,7 +65,7 @@ def double(n):
     return 2 * n
 
 
-def is_agent(document: Any) -> bool:
+def is_worker(document: Any) -> bool:
     return jsonschema.Draft202012Validator(agent_schema()).is_valid(document)
 
 
@@ -91,7 +91,7 @@ def test_a_worker_is_a_document_beside_our_names_wherever_it_is_told(
     (listed,) = (each for each in client.agents() if each["id"] == "t1")
     (match,) = client.match_agents(["test:2"])
     for each in (spawned, client.agent("t1"), listed, match["agent"]):
-        assert is_agent(each["instance"])
+        assert is_worker(each["instance"])
         # Ours are as they were.
         assert each["capabilities"] == {"test": 2}
         assert each["slots"] == 1
@@ -157,7 +157,7 @@ def test_each_state_of_a_worker_is_one_word_of_its_document(
         *(Resources(cpu=1), len(tasks), slots, None, tuple(tasks)),
     )
     document = worker.to_dict()
-    assert is_agent(document)
+    assert is_worker(document)
     assert document["status"] == document["health"]["status"] == health.status
     assert [each["id"] for each in document["workload"]] == tasks
     assert {each["name"]: each["level"] for each in document["capabilities"]} == levels

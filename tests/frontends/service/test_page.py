@@ -50,7 +50,7 @@ def test_a_link_to_the_page_lets_in_once():
         assert change({"cod": code}).status == 422
 
 
-def test_a_session_goes_on_in_the_next_life_with_the_same_token_and_no_other():
+def test_a_session_goes_on_in_the_next_incarnation_with_the_same_token_and_no_other():
     cookies, port = [], 0
     for token in ("a-token-of-sixteen", "a-token-of-sixteen", "another-of-sixteen"):
         with shown(token=token, port=port) as service:

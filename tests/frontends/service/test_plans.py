@@ -115,7 +115,7 @@ def test_what_is_no_request_and_no_plan_is_refused(planned, path, body, said):
     assert said in json.dumps(answer.said)
 
 
-def test_agents_are_documents_in_the_form_of_plans(planned):
+def test_workers_are_documents_in_the_form_of_plans(planned):
     """With the names of the data model, and as their schema says."""
     orch = planned.orch
     goes = threading.Event()
@@ -135,11 +135,11 @@ def test_agents_are_documents_in_the_form_of_plans(planned):
     jsonschema.Draft202012Validator.check_schema(schema)
     for each in found:
         jsonschema.validate(each, schema)
-    (agent,) = (each for each in found if each["id"] == "t1")
-    assert agent.pop("labels").keys() == {"machine", "platform", "python"}
-    assert agent.pop("capacity")["gpu"] == 1
-    assert agent.pop("units") == {}
-    assert agent == {
+    (worker,) = (each for each in found if each["id"] == "t1")
+    assert worker.pop("labels").keys() == {"machine", "platform", "python"}
+    assert worker.pop("capacity")["gpu"] == 1
+    assert worker.pop("units") == {}
+    assert worker == {
         "id": "t1",
         "type": "tester",
         "kind": "test",

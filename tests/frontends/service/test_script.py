@@ -39,7 +39,7 @@ orchestrator:
     performance_tests: [{{id: C1, template: sh, dependencies: [B1]}}]
 """
 #: Who is to do them.
-AGENTS = {f"agent_{n:03}" for n in range(1, 7)}
+WORKERS = {f"agent_{n:03}" for n in range(1, 7)}
 #: Commands that stand before those of the system.
 STUBS = {
     "poetry": "exit 0",
@@ -160,7 +160,7 @@ def test_it_runs_to_its_end(tmp_path):
     assert sorted(ran[:2]) == ["A1", "A2"]
     assert ran[2:] == ["B1", "C1"]
     assert "Launched agent_006" in said
-    assert team.doers() <= AGENTS
+    assert team.doers() <= WORKERS
 
 
 @pytest.mark.slow("a suite in processes")
@@ -173,7 +173,7 @@ def test_what_failed_is_reported_by_it(tmp_path):
 
     assert status == 1, said
     assert "Testing suite failed!" in said
-    assert team.doers() <= AGENTS
+    assert team.doers() <= WORKERS
     report = team.logs / "failure_report.json"
     found = json.loads(report.read_text())
     tasks = {task["id"]: task["status"] for task in found["tasks"]}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.frontends.agent.tools import agent_process, at_work, free_port
+from tests.frontends.agent.tools import at_work, free_port, worker_process
 from tests.frontends.service.suites import EXECUTE, SUITE, served
 from tests.frontends.service.test_agents import Wire
 from tests.integration.tools import eventually
@@ -62,16 +62,16 @@ def elsewhere(service, name, *can, **options):
     """An agent, on threads of this process; the service knows it."""
     # A machine that is slow takes none for lost.
     options.setdefault("lease", 60.0)
-    agent = Agent(
+    worker = Agent(
         name,
         service.server.url,
         token=service.token,
         abilities=Abilities(can),
         **options,
     )
-    with at_work(agent):
+    with at_work(worker):
         eventually(lambda: name in service.get("/api/v1/status")["agents"])
-        yield agent
+        yield worker
 
 
 def end(service, within=60):
@@ -108,7 +108,7 @@ def lines(path):
 # -- work ------------------------------------------------------------------------------
 
 
-def test_agents_wait_for_a_run_and_do_its_tasks(here):
+def test_workers_wait_for_a_run_and_do_its_tasks(here):
     with served(here) as service, elsewhere(service, "one"), elsewhere(service, "two"):
         assert service.get("/api/v1/status")["agents"] == ["one", "two"]
         for fresh in (False, True):
@@ -127,7 +127,7 @@ def test_agents_wait_for_a_run_and_do_its_tasks(here):
     assert not (here / "out" / "attempts").exists()
 
 
-def test_an_agent_takes_the_largest_task_whatever_its_machine_has(here):
+def test_a_worker_takes_the_largest_task_whatever_its_machine_has(here):
     """As the machine of the service does."""
     small = {"memory_mb": 64, "cpu": 0.5}
     with served(here) as service, elsewhere(service, "one", capacity=small):
@@ -198,7 +198,7 @@ def test_second():
 # -- who does it -----------------------------------------------------------------------
 
 
-def test_an_agent_that_comes_during_a_run_does_what_begins_from_then_on(here):
+def test_a_worker_that_comes_during_a_run_does_what_begins_from_then_on(here):
     pid = waits(here, "A")
     with served(here) as service:
         service.post(EXECUTE)
@@ -211,7 +211,7 @@ def test_an_agent_that_comes_during_a_run_does_what_begins_from_then_on(here):
     assert (found["B"], found["C"]) == ("late", "late")
 
 
-def test_the_services_own_agents_count_while_they_have_something_to_do(here):
+def test_the_services_own_workers_count_while_they_have_something_to_do(here):
     """While others are there for all classes of tests, they stand by."""
 
     def active(service):
@@ -219,27 +219,27 @@ def test_the_services_own_agents_count_while_they_have_something_to_do(here):
 
     pid = waits(here, "A")
     with served(here) as service:
-        agents = [Wire(service, "one"), Wire(service, "two")]
-        agents[0].hello(lease=60)
-        agents[1].hello("integration_tests", lease=60)
-        agents[0].say("heartbeat", {"round_trip": 0.5})
+        workers = [Wire(service, "one"), Wire(service, "two")]
+        workers[0].hello(lease=60)
+        workers[1].hello("integration_tests", lease=60)
+        workers[0].say("heartbeat", {"round_trip": 0.5})
         service.post(EXECUTE)
-        agents[0].order()
+        workers[0].order()
         assert active(service) == 2
         said = service.get("/api/v1/metrics")["agent_communication_latency"]
         assert said == {"one": 0.5, "two": None}
         text = service.ask("GET", "/metrics").body.decode()
         assert "active_agents_count 2.0" in text
         # Nobody else does unit tests now.
-        agents[0].say("leave", {})
+        workers[0].say("leave", {})
         begun(pid)
         assert active(service) > 2
-        agents[1].say("leave", {})
+        workers[1].say("leave", {})
         (here / "go").touch()
         assert end(service) == "completed"
 
 
-def test_an_agent_that_names_a_class_of_tests_does_only_that(here):
+def test_a_worker_that_names_a_class_of_tests_does_only_that(here):
     with served(here) as service, elsewhere(service, "c", "integration_tests", "gpu"):
         service.post(EXECUTE)
         assert end(service) == "completed"
@@ -248,7 +248,7 @@ def test_an_agent_that_names_a_class_of_tests_does_only_that(here):
     assert all(name.startswith("local_") for name in found.values())
 
 
-def test_the_names_of_the_services_own_agents_are_not_taken(here):
+def test_the_names_of_the_services_own_workers_are_not_taken(here):
     with served(here) as service:
         said = Wire(service, "local_001").hello(status=422)
         assert "begin with 'local_'" in said["detail"]
@@ -266,26 +266,26 @@ def test_others_are_first():
     )
     registry = OthersFirst(["own"])
     context = make_context()
-    for agents, who in (
+    for workers, who in (
         ([own, far, gone], ("far",)),
         ([own, gone], ("own",)),
         ([own], ("own",)),
         ([far], ("far",)),
         ([], ()),
     ):
-        assert registry.matches(task, agents, context).agents == who
+        assert registry.matches(task, workers, context).agents == who
     assert registry.matches(Task("wash"), [own, far], context).agents == ("own",)
 
 
 # -- trouble ---------------------------------------------------------------------------
 
 
-def test_what_a_killed_agent_did_is_done_by_another(here, tmp_path):
+def test_what_a_killed_worker_did_is_done_by_another(here, tmp_path):
     pid = waits(here, "A")
     with (
         served(here) as service,
-        agent_process(service, tmp_path / "1", "--lease", "5", name="one") as one,
-        agent_process(service, tmp_path / "2", "--lease", "5", name="two") as two,
+        worker_process(service, tmp_path / "1", "--lease", "5", name="one") as one,
+        worker_process(service, tmp_path / "2", "--lease", "5", name="two") as two,
     ):
         eventually(lambda: service.get("/api/v1/status")["agents"] == ["one", "two"])
         service.post(EXECUTE)
@@ -338,15 +338,15 @@ def test_slow():
     assert report["error"].endswith("; before that: 1 passed")
 
 
-def test_a_run_goes_on_with_its_agents_when_the_service_is_started_anew(here):
+def test_a_run_goes_on_with_its_workers_when_the_service_is_started_anew(here):
     pid, port = waits(here, "A"), free_port()
-    with served(here, port=port) as service, elsewhere(service, "far") as agent:
+    with served(here, port=port) as service, elsewhere(service, "far") as worker:
         service.post(EXECUTE)
         first = begun(pid)
         pid.unlink()
         service.orch.stop(drain=False)
         service.server.stop()
-        assert agent is not None
+        assert worker is not None
         with served(here, token=service.token, port=port) as again:
             eventually(lambda: again.get("/api/v1/status")["agents"] == ["far"])
             again.post(EXECUTE)
@@ -383,13 +383,13 @@ ENDS = {
 @pytest.mark.parametrize("said", ENDS.values(), ids=ENDS)
 def test_who_does_not_see_the_folder_is_not_believed(here, said):
     with served(here) as service:
-        agent = Wire(service)
-        agent.hello()
+        worker = Wire(service)
+        worker.hello()
         service.post(EXECUTE)
-        order = agent.order()
+        order = worker.order()
         assert order["task_id"] == "suite/A"
         end_of_it = {"attempt": order["attempt"], "outcome": "completed", **said}
-        assert agent.complete(end_of_it) == ["counted"]
+        assert worker.complete(end_of_it) == ["counted"]
         assert end(service) == "failed"
         (task, *_) = service.get("/api/v1/final-report")["tasks"]
         error = service.get("/api/v1/tasks/suite%2FA")["error"]
@@ -400,15 +400,15 @@ def test_who_does_not_see_the_folder_is_not_believed(here, said):
     assert ran(here) == []
 
 
-def test_tests_that_fail_on_an_agent_make_none_wait_for_another(here):
+def test_tests_that_fail_on_a_worker_make_none_wait_for_another(here):
     """What did not pass is a result; the agent has done its work."""
     tasks = ", ".join(f"{{id: T{n}, template: sh}}" for n in range(14))
     head = SUITE.partition("    unit_tests:")[0]
     (here / "suite.yaml").write_text(f"{head}    unit_tests: [{tasks}]\n")
     with served(here) as service:
         good, bad = Wire(service, "good"), Wire(service, "bad")
-        for agent in (good, bad):
-            agent.hello(lease=60)
+        for worker in (good, bad):
+            worker.hello(lease=60)
         service.post(EXECUTE)
         # Another one is busy all the time, and has done well until now.
         assert good.complete(with_mark(good.order())) == ["counted"]
@@ -419,26 +419,26 @@ def test_tests_that_fail_on_an_agent_make_none_wait_for_another(here):
             assert bad.complete(with_mark(order, exit_code=1)) == ["counted"]
         history = service.get("/api/v1/metrics")["agent_task_history"]
         assert history["bad"] == {"completed": 0, "failed": 12}
-        for agent in (good, bad):
-            agent.say("leave", {})
+        for worker in (good, bad):
+            worker.say("leave", {})
         assert end(service) == "failed"
 
 
 def test_what_was_killed_is_no_verdict_of_the_tests(here):
     with served(here) as service:
-        agent = Wire(service)
-        agent.hello()
+        worker = Wire(service)
+        worker.hello()
         service.post(EXECUTE)
-        order = agent.order()
+        order = worker.order()
         killed = {"program": {"exit_code": -9}}
         said = {"attempt": order["attempt"], "outcome": "completed", **killed}
-        assert agent.complete(said) == ["counted"]
+        assert worker.complete(said) == ["counted"]
         assert end(service) == "failed"
         (task, *_) = service.get("/api/v1/final-report")["tasks"]
     assert "was ended by signal 9" in task["error"]
 
 
-def test_an_agent_that_does_not_say_its_lease_has_that_of_the_suite(here):
+def test_a_worker_that_does_not_say_its_lease_has_that_of_the_suite(here):
     with (here / "suite.yaml").open("a") as file:
         file.write("agent_pool: {agent_timeout: 77}\n")
     with served(here) as service:
@@ -449,16 +449,16 @@ def test_an_agent_that_does_not_say_its_lease_has_that_of_the_suite(here):
 def test_what_comes_late_changes_nothing(here):
     """Not even what is found of the task: another has done it by then."""
     with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=4.0)
+        worker = Wire(service)
+        worker.hello(lease=4.0)
         service.post(EXECUTE)
-        said = with_mark(agent.order())
+        said = with_mark(worker.order())
         # It says nothing until it counts as lost, and the service does the task itself.
         assert end(service) == "completed"
         found = (here / "out" / "artifacts" / "A_results.json").read_bytes()
         # The run has ended, too: whose attempt it was, nobody knows by now.
-        agent.hello()
-        assert agent.complete(said) == ["unknown"]
+        worker.hello()
+        assert worker.complete(said) == ["unknown"]
         assert doers(service)["A"].startswith("local_")
     assert (here / "out" / "artifacts" / "A_results.json").read_bytes() == found
 
@@ -466,24 +466,24 @@ def test_what_comes_late_changes_nothing(here):
 def test_what_comes_late_in_its_run_changes_nothing(here):
     pid = waits(here, "A")
     with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=4.0)
+        worker = Wire(service)
+        worker.hello(lease=4.0)
         service.post(EXECUTE)
-        said = with_mark(agent.order())
+        said = with_mark(worker.order())
         begun(pid)  # by the service itself, since it says nothing
-        assert agent.complete(said) == ["late"]
+        assert worker.complete(said) == ["late"]
         assert not (here / "out" / "artifacts" / "A_results.json").exists()
-        agent.say("leave", {})
+        worker.say("leave", {})
         (here / "go").touch()
         assert end(service) == "completed"
 
 
 def test_progress_that_makes_no_sense_is_left_out(here):
     with served(here) as service:
-        agent = Wire(service)
-        agent.hello()
+        worker = Wire(service)
+        worker.hello()
         service.post(EXECUTE)
-        order = agent.order()
+        order = worker.order()
         name = order["attempt"]
         numbers = dict.fromkeys(
             ("done", "total", "memory_mb", "cpu_seconds", "disk_mb"), 1
@@ -493,29 +493,29 @@ def test_progress_that_makes_no_sense_is_left_out(here):
             {"event": "test", "current": "x", **numbers, "done": "many"},
         ):
             said = {"running": [name], "progress": {name: value}}
-            assert agent.say("heartbeat", said) == {"stop": []}
+            assert worker.say("heartbeat", said) == {"stop": []}
         assert service.get("/api/v1/tasks/suite%2FA")["progress"] is None
         value = {"event": "test", "current": "x", **numbers}
-        agent.say("heartbeat", {"running": [name], "progress": {name: value}})
+        worker.say("heartbeat", {"running": [name], "progress": {name: value}})
         said = service.get("/api/v1/tasks/suite%2FA")["progress"]
         assert (said["percentage"], said["current_test"]) == (100, "x")
-        agent.say("leave", {})
+        worker.say("leave", {})
         assert end(service) == "completed"
 
 
 def test_the_order_is_a_program_of_the_interpreter_that_the_template_names(here):
     with served(here) as service:
-        agent = Wire(service)
-        agent.hello()
+        far = Wire(service)
+        far.hello()
         service.post(EXECUTE)
-        order = agent.order()
+        order = far.order()
         python, worker, job = order["program"]
         assert (python, order["check"]) == (sys.executable, False)
         assert worker.endswith("suite/_worker.py")
         asked = json.loads(Path(job).read_text())
         assert asked["args"][-1] == "A"
-        assert agent.complete(with_mark(order)) == ["counted"]
-        agent.say("leave", {})
+        assert far.complete(with_mark(order)) == ["counted"]
+        far.say("leave", {})
         assert end(service) == "completed"
         assert doers(service)["A"] == "far"
 

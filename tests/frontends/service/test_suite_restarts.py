@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import pytest
-from tests.frontends.agent.tools import agent_process, free_port
+from tests.frontends.agent.tools import free_port, worker_process
 from tests.frontends.service.suites import EXECUTE, SUITE, served
 from tests.frontends.service.test_agents import Wire
 from tests.frontends.service.test_suite_agents import PYTEST, TESTS
@@ -55,29 +55,29 @@ def done_meanwhile(order):
 def joined(here):
     """The next life of the service, which the agent has joined again."""
     with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
-        yield service, agent
+        worker = Wire(service)
+        worker.hello(lease=60)
+        yield service, worker
 
 
 @contextmanager
 def given_out(here):
     """An order of a life of the service that has died since; the agent has it."""
-    with joined(here) as (service, agent):
+    with joined(here) as (service, worker):
         service.post(EXECUTE)
-        order = agent.order()
+        order = worker.order()
         service.orch.stop(drain=False)
     yield order
 
 
-def fates(agent, *said):
+def fates(worker, *said):
     """What became of ends, which are told until they are taken."""
-    path = f"/api/v1/agents/{agent.name}/complete"
+    path = f"/api/v1/agents/{worker.name}/complete"
     answers = []
 
     def are_taken():
-        about = {"Taskorch_Session": agent.secret}
-        answers.append(agent.service.post(path, {"results": [*said]}, **about))
+        about = {"Taskorch_Session": worker.secret}
+        answers.append(worker.service.post(path, {"results": [*said]}, **about))
         return answers[-1].status != 503
 
     eventually(are_taken)
@@ -92,23 +92,23 @@ def results(here, name):
 @SLOW
 @pytest.mark.parametrize("code", [0, 3])
 @pytest.mark.parametrize("is_told_before", [False, True])
-def test_what_an_agent_ends_while_the_service_is_started_anew_counts(
+def test_what_a_worker_ends_while_the_service_is_started_anew_counts(
     here, code, is_told_before
 ):
     """It is kept until the run goes on, judged once, and not done again."""
     (here / "A.sh").write_text(f"exit {code}")
     with given_out(here) as order:
         said = done_meanwhile(order)
-    with joined(here) as (service, agent):
+    with joined(here) as (service, worker):
         if is_told_before:
-            problem = agent.say("complete", {"results": [said]}, 503)
+            problem = worker.say("complete", {"results": [said]}, 503)
             assert problem["code"] == "not_running"
             assert "the end of suite/A is kept" in problem["detail"]
             service.post(EXECUTE)
         else:
             service.post(EXECUTE)
-        assert fates(agent, said) == fates(agent, said) == ["counted"]
-        agent.say("leave", {})
+        assert fates(worker, said) == fates(worker, said) == ["counted"]
+        worker.say("leave", {})
         assert end(service) == ("failed" if code else "completed")
         report = service.get("/api/v1/final-report")
         tasks = report["tasks"]
@@ -123,19 +123,19 @@ def test_what_an_agent_ends_while_the_service_is_started_anew_counts(
     assert (kept["attempt"], kept["agent_id"], kept["exit_code"]) == (1, "far", code)
 
 
-def finish(service, agent):
+def finish(service, worker):
     """The report; what is left, the service does itself."""
-    agent.say("leave", {})
+    worker.say("leave", {})
     end(service)
     return service.get("/api/v1/final-report")
 
 
 def lost_end(here, said):
     """What a new life makes of an end, of which nothing is done again."""
-    with joined(here) as (service, agent):
+    with joined(here) as (service, worker):
         service.post(EXECUTE)
-        fate = fates(agent, said)
-        return fate, finish(service, agent)
+        fate = fates(worker, said)
+        return fate, finish(service, worker)
 
 
 @SLOW
@@ -158,16 +158,16 @@ def test_it_is_judged_by_what_it_has_left_as_if_it_were_told_at_once(here):
     assert report["test_results"]["coverage"] == 1.0
 
 
-def test_an_end_that_counted_counts_in_no_later_life_again(here):
+def test_an_end_that_counted_counts_in_no_later_incarnation_again(here):
     (here / "A.sh").write_text("exit 3")
     text = SUITE + "recovery: {max_retries: 1, retry_delay: 600}\n"
     (here / "suite.yaml").write_text(text)
     with given_out(here) as order:
         said = done_meanwhile(order)
     for _ in range(2):
-        with joined(here) as (service, agent):
+        with joined(here) as (service, worker):
             service.post(EXECUTE)
-            assert fates(agent, said) == ["counted"]
+            assert fates(worker, said) == ["counted"]
             about = service.get("/api/v1/tasks/suite%2FA")
             assert (about["attempts"], about["state"]) == (1, "retrying")
             assert about["late_results"] == {}
@@ -185,10 +185,10 @@ def test_what_was_judged_when_the_service_died_is_not_judged_again(here):
         said = done_meanwhile(order)
     out, before = here / "out", here / "before"
     shutil.copytree(out, before)
-    with joined(here) as (service, agent):
+    with joined(here) as (service, worker):
         service.post(EXECUTE)
-        eventually(lambda: agent.service.get("/api/v1/status")["agents"])
-        assert fates(agent, said) == ["counted"]
+        eventually(lambda: worker.service.get("/api/v1/status")["agents"])
+        assert fates(worker, said) == ["counted"]
         service.orch.stop(drain=False)
     verdict = results(here, "A")
     # As if it had died before that was kept: of the files, nothing was.
@@ -257,22 +257,22 @@ UNPROVEN = {
 def test_what_nothing_proves_is_done_again(here):
     with given_out(here) as order:
         said = done_meanwhile(order)
-    with joined(here) as (service, agent):
+    with joined(here) as (service, worker):
         for what, lie in UNPROVEN.items():
             # By another name, as what was told by one is remembered.
             name = said["attempt"].replace(":", what.replace(" ", "_") + ":")
-            assert agent.complete(lie({**said, "attempt": name})) == ["unknown"], what
+            assert worker.complete(lie({**said, "attempt": name})) == ["unknown"], what
         service.post(EXECUTE)
         # Nor by the run, whether it has begun by now or not.
-        assert fates(agent, UNPROVEN["a result"](said)) in (["late"], ["unknown"])
-        agent.say("leave", {})
+        assert fates(worker, UNPROVEN["a result"](said)) in (["late"], ["unknown"])
+        worker.say("leave", {})
         assert end(service) == "completed"
         report = service.get("/api/v1/final-report")
     assert report["tasks"][0]["attempts"] == 2
     assert ran(here) == ["A", "A", "B", "C"]
 
 
-def test_nobody_tells_for_another_agent(here):
+def test_nobody_tells_for_another_worker(here):
     with given_out(here) as order:
         said = done_meanwhile(order)
     with served(here) as service:
@@ -286,9 +286,9 @@ def test_an_end_of_another_run_is_none_of_this_one(here):
     """Its attempts have the same lives and numbers."""
     with given_out(here) as order:
         said = done_meanwhile(order)
-    with joined(here) as (service, agent):
+    with joined(here) as (service, worker):
         service.post(EXECUTE, {"fresh": True})
-        assert agent.order()["number"] == 1
+        assert worker.order()["number"] == 1
         service.orch.stop(drain=False)
     fate, report = lost_end(here, said)
     assert fate in (["late"], ["unknown"])
@@ -296,34 +296,34 @@ def test_an_end_of_another_run_is_none_of_this_one(here):
     assert ran(here) == ["A", "A", "B", "C"]
 
 
-def test_what_an_agent_still_does_goes_on_until_a_run_does(here):
+def test_what_a_worker_still_does_goes_on_until_a_run_does(here):
     with given_out(here) as order:
         pass
-    with joined(here) as (service, agent):
+    with joined(here) as (service, worker):
         name = order["attempt"]
-        assert agent.claim(name, "9.9.x:suite/A", wait=0)["stop"] == ["9.9.x:suite/A"]
-        assert agent.say("heartbeat", {"running": [name]}) == {"stop": []}
+        assert worker.claim(name, "9.9.x:suite/A", wait=0)["stop"] == ["9.9.x:suite/A"]
+        assert worker.say("heartbeat", {"running": [name]}) == {"stop": []}
         said = done_meanwhile(order)
-        agent.say("complete", {"results": [said]}, 503)
+        worker.say("complete", {"results": [said]}, 503)
         service.post(EXECUTE)
-        assert fates(agent, said) == ["counted"]
-        report = finish(service, agent)
+        assert fates(worker, said) == ["counted"]
+        report = finish(service, worker)
     assert report["tasks"][0]["attempts"] == 1
     assert ran(here) == ["A", "B", "C"]
 
 
-def test_a_run_that_was_stopped_goes_on_in_the_same_life(here):
-    with joined(here) as (service, agent):
+def test_a_run_that_was_stopped_goes_on_in_the_same_incarnation(here):
+    with joined(here) as (service, worker):
         service.post(EXECUTE)
-        order = agent.order()
+        order = worker.order()
         service.orch.orchestrator().stop(drain=False, timeout=0)
         eventually(lambda: service.get("/api/v1/status")["status"] == "interrupted")
-        assert agent.claim(order["attempt"], wait=0)["stop"] == []
+        assert worker.claim(order["attempt"], wait=0)["stop"] == []
         said = done_meanwhile(order)
-        agent.say("complete", {"results": [said]}, 503)
+        worker.say("complete", {"results": [said]}, 503)
         service.post(EXECUTE)
-        assert fates(agent, said) == ["counted"]
-        report = finish(service, agent)
+        assert fates(worker, said) == ["counted"]
+        report = finish(service, worker)
     assert report["tasks"][0]["attempts"] == 1
     assert ran(here) == ["A", "B", "C"]
 
@@ -342,7 +342,7 @@ orchestrator:
 TOKEN = "a-token-that-nobody-guesses"
 
 
-class Lives:
+class Incarnations:
     """A suite's service in processes of its own, and two agents."""
 
     def __init__(self, here, ids, stack):
@@ -357,7 +357,7 @@ class Lives:
         for name, log in self.logs.items():
             more = {"name": name}
             stack.enter_context(
-                agent_process(self.service, log, "--lease", "60", **more)
+                worker_process(self.service, log, "--lease", "60", **more)
             )
 
     def begin(self, *, waits=True):
@@ -408,12 +408,12 @@ class Lives:
 
 
 @pytest.mark.slow("kills a service among its workers")
-def test_killed_in_the_middle_the_service_takes_what_its_agents_have_done(here):
+def test_killed_in_the_middle_the_service_takes_what_its_workers_have_done(here):
     for name in "AB":
         (here / f"{name}.sh").write_text("until [ -e go ]; do sleep 0.05; done")
     (here / "C.sh").write_text("")
     with ExitStack() as stack:
-        lives = Lives(here, "ABC", stack)
+        lives = Incarnations(here, "ABC", stack)
         lives.begin()
         lives.service.post(EXECUTE)
         eventually(lambda: sorted(lives.words("ran")) == ["A", "B"])
@@ -440,7 +440,7 @@ def test_killed_at_any_moment_no_work_that_was_done_is_done_twice(here, seed):
     for name in ids:
         (here / f"{name}.sh").write_text(f"sleep {1 + dice.random():.2f}")
     with ExitStack() as stack:
-        lives = Lives(here, ids, stack)
+        lives = Incarnations(here, ids, stack)
         lives.begin()
         for _ in range(2):
             lives.service.post(EXECUTE)

@@ -223,7 +223,7 @@ def test_a_request_that_is_not_even_read_is_told_of_in_the_status_too(here):
         assert status(service) == "completed"
 
 
-def test_a_run_that_is_interrupted_goes_on_in_the_next_life(here):
+def test_a_run_that_is_interrupted_goes_on_in_the_next_incarnation(here):
     (here / "B.sh").write_text(f"echo began >> began; {WAITS}")
     with served(here) as service:
         service.post(EXECUTE)
@@ -412,7 +412,7 @@ def test_events_of_a_run_are_followed_to_its_end_and_from_where_one_was(here):
         assert {*found} == {*ended(service)[0]}
 
 
-def test_events_of_a_run_that_goes_on_in_another_life_are_one_sequence(here):
+def test_events_of_a_run_that_goes_on_in_another_incarnation_are_one_sequence(here):
     (here / "B.sh").write_text(f"echo began >> began; {WAITS}")
     with served(here) as service:
         service.post(EXECUTE)

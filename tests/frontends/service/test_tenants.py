@@ -314,14 +314,14 @@ def test_of_runs_each_counts_its_own_and_all_of_them(tmp_path):
     tenants = {"root": None, "ann": ["acme"], "gil": ["globex"]}
     held = {n: tokens.add(n, ["operate"], tenants=t) for n, t in tenants.items()}
     with shown(tokens=tokens) as service:
-        for number, owner in enumerate(("acme", "globex", "acme", "acme")):
+        for number, tenant in enumerate(("acme", "globex", "acme", "acme")):
             flow = Workflow("flow")
-            flow.add(Task.call(double, 1, id="a", owner=owner))
+            flow.add(Task.call(double, 1, id="a", owner=tenant))
             service.orch.workflows.start(flow, f"run-{number}").result(PATIENCE)
         # A run of both is for neither.
         flow = Workflow("flow")
-        for owner in ("acme", "globex"):
-            flow.add(Task.call(double, 1, id=owner, owner=owner))
+        for tenant in ("acme", "globex"):
+            flow.add(Task.call(double, 1, id=tenant, owner=tenant))
         service.orch.workflows.start(flow, "mixed").result(PATIENCE)
 
         def listed(who):
@@ -424,7 +424,7 @@ def test_one_token_counts_once_however_many_it_speaks_for(house):
     assert orch.handle("q").result(60).by == ("ada", "eve")
 
 
-def test_answers_keep_whose_token_they_are_of_in_the_next_life(tmp_path):
+def test_answers_keep_whose_token_they_are_of_in_the_next_incarnation(tmp_path):
     tokens = Tokens(tmp_path / "tokens.json")
     bob = tokens.add("bob", ["operate", "speak_for"])
     path = f"/api/v1/tasks/{quote('q', safe='')}/answer"

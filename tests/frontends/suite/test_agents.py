@@ -13,7 +13,7 @@ from tests.pids import is_alive
 from taskorch import TaskState
 from taskorch.frontends.suite import _process, _translation, load
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._process import AgentDiedError, AgentProcess
+from taskorch.frontends.suite._process import AgentDiedError, SuiteProcess
 from taskorch.frontends.suite._results import read_pytest
 
 TESTS = """
@@ -75,7 +75,7 @@ OUTCOMES = {
 
 @pytest.fixture(scope="module")
 def process():
-    process = AgentProcess(sys.executable)
+    process = SuiteProcess(sys.executable)
     yield process
     process.close()
 
@@ -158,7 +158,7 @@ def test_one_that_ignores_the_signal_is_killed_with_all_its_children(run):
 
 
 @pytest.mark.slow("a process is killed")
-def test_an_agent_that_dies_says_so_and_starts_again(run, process):
+def test_a_worker_that_dies_says_so_and_starts_again(run, process):
     def kill():
         if begun(run.folder):
             os.kill(process._process.pid, signal.SIGKILL)
@@ -186,7 +186,7 @@ def test_one(n):
 
 
 @pytest.mark.parametrize("seconds", [600, 0.5], ids=["hangs", "tells"])
-def test_tests_end_with_the_process_of_their_agent(run, process, seconds):
+def test_tests_end_with_the_process_of_their_worker(run, process, seconds):
     # They hold the pipe by which it would be seen that the process has ended.
     tests = write(run.folder, "test_telling.py", TELLING.format(seconds=seconds))
 
@@ -202,7 +202,7 @@ def test_tests_end_with_the_process_of_their_agent(run, process, seconds):
 
 
 def test_an_interpreter_that_there_is_not():
-    process = AgentProcess("/no/such/python")
+    process = SuiteProcess("/no/such/python")
     with pytest.raises(AgentDiedError, match="cannot be started"):
         process.run({}, hear=print, is_to_end=bool, grace=1)
     process.close()
@@ -211,10 +211,10 @@ def test_an_interpreter_that_there_is_not():
 def test_when_the_orchestrator_dies_its_tasks_die_too(tmp_path):
     code = f"""
 import sys
-from taskorch.frontends.suite._process import AgentProcess
+from taskorch.frontends.suite._process import SuiteProcess
 job = dict(kind="command", args=["sh", "-c", "echo $$ > pid; sleep 600"],
            cwd={str(tmp_path)!r}, env={{}}, log="log")
-AgentProcess(sys.executable).run(job, hear=print, is_to_end=bool, grace=1)
+SuiteProcess(sys.executable).run(job, hear=print, is_to_end=bool, grace=1)
 """
     orchestrator = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:
@@ -271,19 +271,19 @@ def whole(tmp_path_factory):
     (here.parent / "D.json").write_text(json.dumps(said))
     suite = load(here / "suite.yaml")
     folder = RunFolder(here / "out").make()
-    agents = []
+    workers = []
 
-    def agent(name):
-        agents.append(_process.SuiteAgent(name, folder, suite.retries.grace))
-        return agents[-1]
+    def worker(name):
+        workers.append(_process.SuiteWorker(name, folder, suite.retries.grace))
+        return workers[-1]
 
     with _translation.orchestrator_of(suite) as orch:
-        _translation.add_agents(orch, suite, agent)
+        _translation.add_workers(orch, suite, worker)
         orch.workflows.start(_translation.workflow_of(suite), id="r")
         # Ten attempts, of which each starts programs: as long as a test may take.
         assert orch.wait(50)
         tasks = {name: orch.get_task_status(f"r/{name}") for name in "ABCDE"}
-    for one in agents:
+    for one in workers:
         one.close()
     return folder, tasks
 
@@ -310,7 +310,7 @@ def test_coverage_and_speedup_decide(whole):
     assert tasks["B"].result["speedup"] == 4.0
     totals = json.loads(folder.coverage("B").read_text())["totals"]
     assert totals["num_statements"] == 4
-    report = json.loads(folder.agent_report("B").read_text())
+    report = json.loads(folder.worker_report("B").read_text())
     assert report["agent_id"].startswith("agent_00")
 
 

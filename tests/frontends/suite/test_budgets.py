@@ -203,7 +203,7 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(here)
     (here / "suite.yaml").write_text(f"{SUITE}agent_limits: {{max_agents: 1}}\n")
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
     words = [sys.executable, "-c", KILLED]
-    with Started(words, stdout=subprocess.PIPE, env=env, cwd=here) as life:
+    with Started(words, stdout=subprocess.PIPE, env=env, cwd=here) as incarnation:
 
         def is_known():
             events = JournalReader(here / "out/journal.db").events("suite/A")
@@ -213,7 +213,7 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(here)
             eventually((here / "once").exists)
             eventually(is_known)
         finally:
-            life.send_signal(signal.SIGKILL)
+            incarnation.send_signal(signal.SIGKILL)
     done = Watched(here)
     assert done.report.passed
     assert done.spent["A"] == {"tokens": 27}
@@ -246,7 +246,7 @@ def test_a_run_that_goes_on_has_what_its_configuration_says_now(here):
     assert report.spent == {"tokens": 99 + 7 * 4}
 
 
-def test_agents_elsewhere_say_it_and_people_answer_over_http(here):
+def test_workers_elsewhere_say_it_and_people_answer_over_http(here):
     """A spends 5 elsewhere, P1 is cut off there, and the rest waits for more."""
     (here / "A.sh").write_text(said(5))
     (here / "P1.sh").write_text(said(2) + "kill -9 $$")
@@ -258,14 +258,14 @@ def test_agents_elsewhere_say_it_and_people_answer_over_http(here):
     text += "agent_limits: {max_agents: 1}\n"
     (here / "suite.yaml").write_text(text)
     with served(here) as service:
-        agent = Agent(
+        worker = Agent(
             "far",
             service.server.url,
             token=service.token,
             abilities=Abilities(),
             lease=60.0,
         )
-        with at_work(agent):
+        with at_work(worker):
             eventually(lambda: "far" in service.get("/api/v1/status")["agents"])
             service.post(EXECUTE, {})
 
@@ -279,8 +279,8 @@ def test_agents_elsewhere_say_it_and_people_answer_over_http(here):
             service.post("/api/v1/budgets/release", {"totals": {"tokens": 500}})
             eventually(lambda: service.get("/api/v1/status")["status"] != "running")
         report = service.get("/api/v1/final-report")
-        agents = {task["id"]: task["agent"] for task in report["tasks"]}
-        assert agents["A"] == "far"
+        workers = {task["id"]: task["agent"] for task in report["tasks"]}
+        assert workers["A"] == "far"
         spent = {task["id"]: task["spent"] for task in report["tasks"]}
         assert spent["A"] == {"tokens": 5}
         assert spent["P1"] == {"tokens": 10}

@@ -113,7 +113,7 @@ def test_which_tests_ended_their_process_is_said_and_those_behind_them_run(done)
     assert "test_signal: the tests behind it run in another process" in text
 
 
-def test_which_test_killed_its_agent_is_said(done):
+def test_which_test_killed_its_worker_is_said(done):
     error = done[0]["kills"].error
     assert "has ended: signal 9" in error
     assert "under way: test_kills.py::test_k (for " in error

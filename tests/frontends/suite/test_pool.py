@@ -41,7 +41,7 @@ def write(path, text):
     return path
 
 
-def test_there_are_more_agents_where_there_is_work_for_them(tmp_path):
+def test_there_are_more_workers_where_there_is_work_for_them(tmp_path):
     pool = "agent_pool: {min_agents: 1, max_agents: 3, scale_up_threshold: 0.8}\n"
     suite = load(write(tmp_path / "suite.yaml", SUITE + pool))
     assert suite.without_effect == ()

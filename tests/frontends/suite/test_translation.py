@@ -48,7 +48,7 @@ def test_what_may_write_the_same_is_not_tested_at_once(write):
             "{id: E}",
         ]
     )
-    suite = Virtual(write(text), agents=[f"agent_{n}" for n in range(9)]).run()
+    suite = Virtual(write(text), workers=[f"agent_{n}" for n in range(9)]).run()
     spans = {name: times[0] for name, times in suite.times().items()}
     parts = suite.suite.tasks[3].run
     assert [part.writes for part in parts] == [("build/d",), ("docs/q",)]

@@ -34,7 +34,7 @@ RAISED: dict[str, Any] = {
     "network_error": ConnectionRefusedError(111, "refused"),
     "unknown": RuntimeError("it went wrong"),
 }
-AGENTS, MEMORY, CORES, TIMEOUT = 3, 4096.0, 8.0, 100.0
+WORKERS, MEMORY, CORES, TIMEOUT = 3, 4096.0, 8.0, 100.0
 
 
 @attrs.frozen
@@ -86,7 +86,7 @@ def world(tests: list[Behaviour], retries: int, seed: int) -> Simulation:
         concurrency=20,
         retry_handler=_translation._recovery_of(suite),
     )
-    for number in range(AGENTS):
+    for number in range(WORKERS):
         sim.agent(f"agent_{number}", capabilities={"unit_tests"}, max_concurrency=4)
 
     def outcome(task: Task, attempt: int, _random: Any) -> Outcome:
@@ -144,7 +144,7 @@ def check(sim: Simulation, tests: list[Behaviour], retries: int) -> None:
             "unknown",
         ):
             by = [each.agent_id for each in begun]
-            assert len(set(by[:AGENTS])) == len(by[:AGENTS]), (test, by)
+            assert len(set(by[:WORKERS])) == len(by[:WORKERS]), (test, by)
         delays = [each.delay for each in failures if isinstance(each, TaskRetrying)]
         factor = 2 if test.kind == "network_error" else 1
         assert delays == [10.0 * factor**n for n in range(len(delays))], test
@@ -205,8 +205,8 @@ KILLS = st.lists(
 def killed(tests, retries, seed, kills):
     """A world whose process is killed at these facts, and one that goes on."""
     sim = world(tests, retries, seed)
-    for fact, stage in kills:
-        sim.crash_at(fact, stage)
+    for event, stage in kills:
+        sim.crash_at(event, stage)
     sim.run(1_000_000)
     check_killed(sim, tests, retries)
 

@@ -16,7 +16,7 @@ RUN = "run"
 class Virtual:
     """A suite in virtual time: its tasks take 100 s each, unless *work* says more."""
 
-    def __init__(self, *paths, fails=(), work=None, agents=None):
+    def __init__(self, *paths, fails=(), work=None, workers=None):
         self.suite = load(*paths)
         fails = dict.fromkeys(fails, 99) if not isinstance(fails, dict) else fails
         options = {}
@@ -28,7 +28,7 @@ class Virtual:
             concurrency=20,
             grace=self.suite.retries.grace,
         )
-        for name in agents or _translation.agents_of(self.suite):
+        for name in workers or _translation.workers_of(self.suite):
             kinds = {phase.kind for phase in self.suite.phases}
             self.simulation.agent(name, capabilities=kinds)
 

@@ -191,13 +191,13 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(folde
     folder.write(a_1=task(20, script))
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
     words = [sys.executable, "-c", KILLED, folder.agent]
-    with Started(words, env=env, cwd=folder.root) as life:
+    with Started(words, env=env, cwd=folder.root) as incarnation:
         try:
             eventually(once.exists)
             reserved = {"tokens": max(20, said), "eur": 0}
             eventually(lambda: Workspace(folder.root).budgets()[0].reserved == reserved)
         finally:
-            life.send_signal(signal.SIGKILL)
+            incarnation.send_signal(signal.SIGKILL)
     # Its guardian lets the lock go with the program.
     eventually(lambda: spent(folder) == counted)
     code, lines = folder.run()

@@ -33,7 +33,7 @@ class Always:
         self.name = name
 
     def route(self, task, candidates, context):
-        names = [agent.name for agent in candidates]
+        names = [worker.name for worker in candidates]
         return Route(self.name if self.name in names else names[0], "always")
 
 
@@ -117,7 +117,7 @@ def test_an_arm_that_fails_learns_the_worst_and_another_is_asked():
 
 
 @pytest.mark.parametrize("snapshot", [0, 3])
-def test_what_no_snapshot_says_is_learnt_from_the_facts(tmp_path, snapshot):
+def test_what_no_snapshot_says_is_learnt_from_the_events(tmp_path, snapshot):
     path = tmp_path / "runs.db"
     learned = Learned(
         [Always("bad"), Always("good")], floor=1, context=["type"], memory=None

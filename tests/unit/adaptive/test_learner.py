@@ -83,7 +83,7 @@ def again_with(learner, journal, kept=lambda name: {}):
     return learner
 
 
-class Life:
+class Incarnation:
     """Tasks that come, begin, end and are rewarded at random; all of it is facts."""
 
     def __init__(self, learner, seed, journal=None):
@@ -168,33 +168,35 @@ def made(**options):
 @pytest.mark.parametrize("reward", ["outcome", "given"])
 @pytest.mark.parametrize("algorithm", ["thompson", "ucb1", "linucb"])
 @given(SEEDS, st.integers(0, 80), st.integers(0, 80))
-def test_a_snapshot_and_the_facts_after_it_are_what_was_learnt(
+def test_a_snapshot_and_the_events_after_it_are_what_was_learnt(
     algorithm, reward, seed, before, after
 ):
     options = {"algorithm": algorithm, "reward": reward, "sources": ["u"]}
-    life = Life(made(**options), seed)
+    incarnation = Incarnation(made(**options), seed)
     for _ in range(before):
-        life.step()
-    kept = json.loads(json.dumps(life.learner.snapshot()))
+        incarnation.step()
+    kept = json.loads(json.dumps(incarnation.learner.snapshot()))
     for _ in range(after):
-        life.step()
+        incarnation.step()
     names = []
 
     def documents(name):
         names.append(name)
         return {"r": kept}
 
-    again = again_with(made(**options), life.journal, documents)
+    again = again_with(made(**options), incarnation.journal, documents)
 
-    assert kept_by(again) == kept_by(life.learner)
+    assert kept_by(again) == kept_by(incarnation.learner)
     assert names == ["population_state.judgement_snapshots"]
     # And goes on alike: what is under way is rewarded in the later life.
-    later = Life(again, seed + 1, life.journal)
-    later.begun = life.begun
-    twin = life.learner
+    later = Incarnation(again, seed + 1, incarnation.journal)
+    later.begun = incarnation.begun
+    twin = incarnation.learner
     for _ in range(20):
         later.reward()
-        twin.hear(life.journal.entries[-1][0]) if life.journal.entries else None
+        twin.hear(
+            incarnation.journal.entries[-1][0]
+        ) if incarnation.journal.entries else None
     if reward == "given":
         assert kept_by(again) == kept_by(twin)
 
@@ -205,25 +207,25 @@ def test_a_snapshot_and_the_facts_after_it_are_what_was_learnt(
 )
 def test_what_was_learnt_otherwise_is_left_out(change, caplog):
     """And the facts that were learnt from before are not learnt from again."""
-    life = Life(made(), 1)
+    incarnation = Incarnation(made(), 1)
     for _ in range(100):
-        life.step()
-    assert life.learner.learned()
-    snapshot = {**life.learner.snapshot(), **change}
-    again = again_with(made(), life.journal, lambda name: {"r": snapshot})
+        incarnation.step()
+    assert incarnation.learner.learned()
+    snapshot = {**incarnation.learner.snapshot(), **change}
+    again = again_with(made(), incarnation.journal, lambda name: {"r": snapshot})
     assert again.learned() == ()
     assert "what r had learnt is left out" in caplog.text
 
 
 @given(SEEDS)
-def test_without_a_snapshot_all_facts_are(seed):
-    life = Life(made(memory=None), seed)
+def test_without_a_snapshot_all_events_are(seed):
+    incarnation = Incarnation(made(memory=None), seed)
     for _ in range(100):
-        life.step()
+        incarnation.step()
     again = made(memory=None)
-    again.replay(life.journal.entries)
-    assert kept_by(again)["learnt"] == kept_by(life.learner)["learnt"]
-    kept_by_none = again_with(made(memory=None, keep=False), life.journal)
+    again.replay(incarnation.journal.entries)
+    assert kept_by(again)["learnt"] == kept_by(incarnation.learner)["learnt"]
+    kept_by_none = again_with(made(memory=None, keep=False), incarnation.journal)
     assert kept_by_none.learned() == ()
 
 
@@ -309,7 +311,7 @@ def test_only_words_that_are_learnt_from_count_in_an_estimate():
     st.integers(0, 4),
     st.booleans(),
 )
-def test_an_arm_is_read_from_facts_whatever_it_is_called(names, number, is_first):
+def test_an_arm_is_read_from_events_whatever_it_is_called(names, number, is_first):
     arm = names[number % len(names)]
     one = Learner(names, name="mine")
     other = Learner(ARMS, name="theirs")
@@ -330,7 +332,7 @@ def test_one_of_several_parts_is_known_by_its_whole_name():
 # -- contexts with arms of their own -----------------------------------------------
 
 
-def test_each_context_may_have_arms_of_its_own_which_the_facts_name():
+def test_each_context_may_have_arms_of_its_own_which_the_events_name():
     learner, chance = Learner(None, name="plan", reward="given"), random.Random(1)
     first = learner.choose("way to go", chance, arms=["walk", "ride"])
     second = learner.choose("rule of 1:2", chance, arms=["long", "short"])

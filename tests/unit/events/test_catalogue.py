@@ -59,35 +59,35 @@ def test_each_class(cls):
 
 
 @pytest.mark.parametrize("cls", CATALOGUE, ids=lambda c: c.__name__)
-def test_a_fact_is_a_tuple_that_begins_with_its_class(cls):
+def test_an_event_is_a_tuple_that_begins_with_its_class(cls):
     """Its fields come behind, in order; whoever has read it as a tuple still can."""
     names = cls.__match_args__
-    fact = cls(*range(len(names)))
-    assert fact == (cls, *range(len(names)))
-    assert [getattr(fact, name) for name in names] == list(range(len(names)))
-    assert (fact[SEQ], fact[AT_NS]) == (fact.seq, fact.at_ns)
+    event = cls(*range(len(names)))
+    assert event == (cls, *range(len(names)))
+    assert [getattr(event, name) for name in names] == list(range(len(names)))
+    assert (event[SEQ], event[AT_NS]) == (event.seq, event.at_ns)
     if issubclass(cls, TaskEvent):
-        assert fact[TASK_ID] == fact.task_id
-    assert fields_of(fact) == attrs.asdict(fact, filter=lambda f, _: not f.kw_only)
+        assert event[TASK_ID] == event.task_id
+    assert fields_of(event) == attrs.asdict(event, filter=lambda f, _: not f.kw_only)
     for copied in (
-        copy.copy(fact),
-        pickle.loads(pickle.dumps(fact)),
-        make(tuple(fact)),
+        copy.copy(event),
+        pickle.loads(pickle.dumps(event)),
+        make(tuple(event)),
     ):
         assert type(copied) is cls
-        assert copied == fact
-        assert hash(copied) == hash(fact)
-        assert repr(copied) == repr(fact)
+        assert copied == event
+        assert hash(copied) == hash(event)
+        assert repr(copied) == repr(event)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        del fact.seq
+        del event.seq
 
 
-def test_facts_of_two_classes_are_never_equal():
+def test_events_of_two_classes_are_never_equal():
     """Even if all their fields are."""
     assert AttemptWaiting(1, 2, "t", 3) != AttemptReturned(1, 2, "t", 3)
 
 
-def test_what_a_fact_leaves_out_is_as_usual():
+def test_what_an_event_leaves_out_is_as_usual():
     """By the class alone: also of the plain tuple that somebody has kept of it."""
     least = TaskSubmitted(6, 1, "t", "call", 0)
     assert least.join == "all"
@@ -135,8 +135,8 @@ def test_views():
 @pytest.mark.parametrize("why", ["timeout", "deadline", "cancel", "suspend"])
 def test_a_view_that_is_there_sometimes(why):
     """Only an attempt that is out of time has timed out."""
-    fact = AttemptStopping(1, 2, "t", 3, why, "because")
-    view = view_of(TaskTimedOut, fact)
+    event = AttemptStopping(1, 2, "t", 3, why, "because")
+    view = view_of(TaskTimedOut, event)
     if why in ("timeout", "deadline"):
         assert view == TaskTimedOut(1, 2, "t", 3, why)
     else:

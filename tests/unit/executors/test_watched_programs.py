@@ -78,7 +78,7 @@ def test_paths_are_no_empty_texts():
             Program(["true"], **{name: 3})
 
 
-def test_descriptors_are_numbers_and_of_this_life(tmp_path):
+def test_descriptors_are_numbers_and_of_this_incarnation(tmp_path):
     for wrong in (["x"], [-1], [True, None]):
         with pytest.raises(InvalidTaskError, match="no number of a file descriptor"):
             Program(["true"], pass_fds=wrong)

@@ -200,14 +200,14 @@ def facts_of(cls):
 
 
 @pytest.mark.parametrize("cls", CATALOGUE, ids=lambda c: c.__name__)
-def test_every_fact_comes_back(cls):
+def test_every_event_comes_back(cls):
     """With every value that its fields may have."""
 
     @settings(max_examples=examples(5), deadline=None)
     @given(facts_of(cls))
-    def check(fact):
-        read, doc = decode(encode((fact, None)))
-        assert same(read, fact)
+    def check(event):
+        read, doc = decode(encode((event, None)))
+        assert same(read, event)
         assert doc is None
 
     check()
@@ -219,12 +219,12 @@ def test_tasks_come_back(task):
     assert same(back(task), task)
 
 
-def test_a_number_of_a_class_of_its_own_is_kept_in_a_fact_by_its_value():
+def test_a_number_of_a_class_of_its_own_is_kept_in_an_event_by_its_value():
     class Cost(float):
         pass
 
-    fact = TaskReprioritised(1, 2, "t", 0, (Cost(1.5), 2))
-    assert decode(encode((fact, None)))[0] == fact
+    event = TaskReprioritised(1, 2, "t", 0, (Cost(1.5), 2))
+    assert decode(encode((event, None)))[0] == event
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_a_lambda_is_called_one():
 
 
 @pytest.mark.parametrize(
-    ("fact", "path"),
+    ("event", "path"),
     [
         (TaskReprioritised(1, 2, "t", 0, (1, object())), "key[1]"),
         (
@@ -421,9 +421,9 @@ def test_a_lambda_is_called_one():
         (TaskProgressed(1, 2, "t", 1, {"a": object()}), "value.a"),
     ],
 )
-def test_a_field_of_a_fact_is_refused_by_its_name(fact, path):
+def test_a_field_of_an_event_is_refused_by_its_name(event, path):
     with pytest.raises(InvalidTaskError) as caught:
-        encode((fact, None))
+        encode((event, None))
     assert caught.value.message.startswith(path)
 
 

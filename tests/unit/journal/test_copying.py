@@ -26,14 +26,16 @@ def fence() -> tuple[int, int]:
 
 def night(place: str) -> None:
     """Some of all: lives, ends, keys, what waits, what was forgotten, a snapshot."""
-    for life in range(3):
+    for incarnation in range(3):
         with TaskOrchestrator(journal=place) as orch:
             for number in range(20):
-                task = Task.call(pow, number, life, id=f"pow/{life}/{number}")
+                task = Task.call(
+                    pow, number, incarnation, id=f"pow/{incarnation}/{number}"
+                )
                 orch.submit_task(task)
-            print_ = Task.call(print, life, idempotency_key=f"key {life}")
+            print_ = Task.call(print, incarnation, idempotency_key=f"key {incarnation}")
             orch.submit_task(print_)
-            orch.submit_task(Task.call(fail, id=f"fail/{life}"))
+            orch.submit_task(Task.call(fail, id=f"fail/{incarnation}"))
             orch.wait()
     with TaskOrchestrator(journal=place) as orch:
         orch.submit_task(Task.call(fence, id="later", not_before=3600))
@@ -50,7 +52,7 @@ def all_of(place: str) -> object:
     statuses = [{**status.to_dict(), "log_path": None} for status in reader.tasks()]
     journal = open_journal(place)
     journal.verify()
-    keys = [journal.id_of_key(f"key {life}") for life in range(3)]
+    keys = [journal.id_of_key(f"key {incarnation}") for incarnation in range(3)]
     return [*reader.happened()], statuses, keys, journal.snapshot()
 
 

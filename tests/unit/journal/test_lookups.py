@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from tests.unit.journal.tools import ENTRIES, GROUPS, edit, fact, filled
+from tests.unit.journal.tools import ENTRIES, GROUPS, an_event, edit, filled
 
 from taskorch.errors import JournalError
 from taskorch.events import (
@@ -34,10 +34,10 @@ def submitted(seq, task_id, **options):
     return TaskSubmitted(seq, 1, task_id, "x", 0), Task("x", **options)
 
 
-LIVES = [
+INCARNATIONS = [
     [submitted(1, "a", idempotency_key="k"), submitted(2, "b"), submitted(3, "c")],
     [(TaskStarted(4, 1, "a", 1, "local"), None)],
-    [(TaskCompleted(5, 1, "a", 1, "local", 9), {"n": 1}), fact(6, "b")],
+    [(TaskCompleted(5, 1, "a", 1, "local", 9), {"n": 1}), an_event(6, "b")],
     [(TaskFailed(7, 1, "c", 1, "local", "OSError", "no", "error"), None)],
     [submitted(8, "d", idempotency_key="é"), submitted(9, "e", idempotency_key="\ud800")],
 ]  # fmt: skip
@@ -45,7 +45,7 @@ LIVES = [
 
 @pytest.fixture
 def lives(path):
-    filled(path, LIVES)
+    filled(path, INCARNATIONS)
     return SqliteJournal(path)
 
 
@@ -63,7 +63,7 @@ def test_select_gives_the_entries_of_the_tasks_up_to_a_number(journal, ids):
 
 
 def test_select_takes_more_ids_than_one_statement_does(path):
-    groups = [[fact(seq, f"t{seq}")] for seq in range(1, 40)]
+    groups = [[an_event(seq, f"t{seq}")] for seq in range(1, 40)]
     filled(path, groups)
     ids = [f"t{seq}" for seq in range(2_000)]
     found = list(SqliteJournal(path).select(ids, 30))
@@ -100,16 +100,16 @@ def test_select_does_not_read_other_groups(path, journal):
     assert [entry[0][1] for entry in journal.select(["t"], 99)] == [2, 4, 5, 10]
 
 
-def test_all_facts_may_be_left_out(lives):
+def test_all_events_may_be_left_out(lives):
     with closing(lives):
         epoch = lives.claim()
         assert lives.forget(epoch, "abcde") == 9
         assert lives.verify() == 0
-        lives.append(epoch, [fact(10)])
+        lives.append(epoch, [an_event(10)])
         assert lives.verify() == 1
 
 
-def test_a_fact_in_no_group_is_damage(path, journal):
+def test_an_event_in_no_group_is_damage(path, journal):
     edit(path, "INSERT INTO facts VALUES (11, 'TaskDue', 1, 't', '[1]', NULL)")
     with pytest.raises(JournalError, match="event 11 is in no group"):
         list(journal.select(["t"], 99))
@@ -142,7 +142,7 @@ def test_a_key_of_a_document_is_kept_with_it(path):
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()
         group = [submitted(seq, f"t{seq}", idempotency_key=f"k{seq}") for seq in (1, 2)]
-        documents = [(fact_, journal.document(task)) for fact_, task in group]
+        documents = [(event_, journal.document(task)) for event_, task in group]
         journal.append(epoch, documents)
         assert journal.id_of_key("k2") == "t2"
         # It was kept, and comes again.
@@ -153,7 +153,7 @@ def test_a_key_of_a_document_is_kept_with_it(path):
 def test_a_key_is_kept_with_its_group_or_not_at_all(path):
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()
-        journal.append(epoch, LIVES[0])
+        journal.append(epoch, INCARNATIONS[0])
         with pytest.raises(ValueError, match="after fact 3"):
             journal.append(epoch, [submitted(3, "z", idempotency_key="z")])
         assert journal.id_of_key("z") is None
@@ -316,7 +316,7 @@ def test_a_question_that_is_given_up_leaves_nothing_behind(path):
         assert journal._idle._readers == []
         assert journal.verify() == len(ENTRIES)
         # No transaction is left open: what comes next is seen.
-        journal.append(epoch, [fact(11)])
+        journal.append(epoch, [an_event(11)])
         assert journal.last == 11
 
 

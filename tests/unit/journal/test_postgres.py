@@ -47,7 +47,7 @@ def append_when_possible(journal, epoch, group):
 
 
 def numbers_in(address):
-    return [fact.seq for fact, _ in PostgresJournal(address).read()]
+    return [event.seq for event, _ in PostgresJournal(address).read()]
 
 
 @pytest.mark.slow("the laws, on a server")

@@ -31,17 +31,17 @@ CALL = document(TASK)
 
 def submitted(seq, task_id="t"):
     middle = ((), None, (), None, None, True)
-    fact = TaskSubmitted(seq, 5, task_id, "x", 0, *middle, 7, None, None, None, False)
-    return fact, CALL
+    event = TaskSubmitted(seq, 5, task_id, "x", 0, *middle, 7, None, None, None, False)
+    return event, CALL
 
 
 def started(seq, task_id="t", attempt=1, agent="local", allocation=()):
-    fact = TaskStarted(seq, seq + 5, task_id, attempt, agent, allocation, "because")
-    return fact, None
+    event = TaskStarted(seq, seq + 5, task_id, attempt, agent, allocation, "because")
+    return event, None
 
 
-def completed(seq, task_id="t", attempt=1, agent="local", value=None):
-    return TaskCompleted(seq, seq + 5, task_id, attempt, agent, 9), value
+def completed(seq, task_id="t", attempt=1, worker="local", value=None):
+    return TaskCompleted(seq, seq + 5, task_id, attempt, worker, 9), value
 
 
 def failed(seq, task_id="t"):
@@ -50,7 +50,7 @@ def failed(seq, task_id="t"):
 
 def read(group):
     """*group* as it comes back."""
-    return [(fact, TASK if value is CALL else value) for fact, value in group]
+    return [(event, TASK if value is CALL else value) for event, value in group]
 
 
 def kinds(rows):
@@ -62,7 +62,7 @@ def kinds(rows):
     [
         failed(3),
         completed(3, attempt=2),
-        completed(3, agent="other"),
+        completed(3, worker="other"),
         completed(3, attempt=True),
         (TaskCompleted(3, 4, "t", 1, "local", 1.5), None),
         (TaskCompleted(3, 8, "t", 1, "\udc00", 9), None),
@@ -78,8 +78,11 @@ def test_what_does_not_belong_together_stays_apart(end):
 
 
 def test_a_start_with_odd_characters_is_written_with_care():
-    for agent, task_id in (("\ud800", "t"), ("local", "é"), ("local", "\udc00")):
-        group = [started(2, task_id, agent=agent), completed(3, task_id, agent=agent)]
+    for worker, task_id in (("\ud800", "t"), ("local", "é"), ("local", "\udc00")):
+        group = [
+            started(2, task_id, agent=worker),
+            completed(3, task_id, worker=worker),
+        ]
         assert len(list(Rows(group))) == 2
         assert entries(Rows(group)) == read(group)
 
@@ -87,12 +90,12 @@ def test_a_start_with_odd_characters_is_written_with_care():
 @pytest.mark.parametrize("is_named", [True, False])
 @pytest.mark.parametrize("after", [(), ("p",), ("p", "é", 'a"b'), ("\ud83d", "\ude00")])
 def test_a_submission_is_written_as_with_care(after, is_named):
-    (fact, cargo) = submitted(1)
-    fact = (*fact[:6], after, *fact[7:-1], is_named)
-    (row,) = Rows([(fact, cargo)])
+    (event, cargo) = submitted(1)
+    event = (*event[:6], after, *event[7:-1], is_named)
+    (row,) = Rows([(event, cargo)])
     if after or is_named:
-        assert row == encode((fact, cargo))
-    assert entries([row]) == read([(fact, cargo)])
+        assert row == encode((event, cargo))
+    assert entries([row]) == read([(event, cargo)])
 
 
 @pytest.mark.parametrize("key", ["k", "é", "\ud800", None])
@@ -105,7 +108,7 @@ def test_the_key_of_a_task_is_found_in_its_row(key):
     assert entries(again)[0][1].idempotency_key == key
 
 
-def test_the_journal_gives_both_facts_of_such_a_row(tmp_path):
+def test_the_journal_gives_both_events_of_such_a_row(tmp_path):
     path = tmp_path / "journal.db"
     group = [submitted(1), started(2), submitted(3, "u"), completed(4)]
     journal = SqliteJournal(path)
@@ -113,7 +116,7 @@ def test_the_journal_gives_both_facts_of_such_a_row(tmp_path):
     assert list(journal.read()) == read(group)
     assert list(journal.read(2)) == read(group[2:])
     mine = [entry for entry in group if entry[0][3] == "t"]
-    assert list(journal.task_facts("t")) == read(mine)
+    assert list(journal.task_events("t")) == read(mine)
     assert list(journal.select(["t"], 4)) == read(mine)
     assert journal.ends(["t", "u"]) == {"t": "TaskCompleted"}
     assert journal.verify() == 4

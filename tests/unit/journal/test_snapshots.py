@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from tests.unit.journal.tools import ENTRIES, GROUPS, entries, fact
+from tests.unit.journal.tools import ENTRIES, GROUPS, an_event, entries
 
 from taskorch.journal import SqliteJournal, _points, _values
 
@@ -62,7 +62,7 @@ def test_a_snapshot_of_what_was_not_kept_is_refused(owned, seq):
     with pytest.raises(ValueError, match="was not kept"):
         journal.save(epoch, seq, {})
     assert journal.snapshot() is None
-    journal.append(epoch, [fact(11)])
+    journal.append(epoch, [an_event(11)])
 
 
 def test_text_that_does_not_decode_is_a_damaged_snapshot(owned, path):
@@ -128,7 +128,7 @@ def test_threads_that_write_at_the_same_time_take_turns(owned):
     with ThreadPoolExecutor(4) as threads:
         saved = [threads.submit(save, 1 + n % 10) for n in range(20)]
         for seq in range(11, 31):
-            journal.append(epoch, [fact(seq)])
+            journal.append(epoch, [an_event(seq)])
         for one in saved:
             one.result()
     assert journal.snapshot() == (10, {"at": 10})

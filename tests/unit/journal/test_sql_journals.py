@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.tables_journal import TablesJournal
 from tests.tools.examples import examples
-from tests.unit.journal.tools import ENTRIES, GROUPS, fact
+from tests.unit.journal.tools import ENTRIES, GROUPS, an_event
 
 from taskorch import PostgresJournal, SqliteJournal, Task, TaskOrchestrator
 from taskorch.errors import JournalError, JournalTakenError
@@ -133,7 +133,7 @@ UPDATE {groups} SET form = 9 WHERE {mine}last = 3 → 2: events 3 to 3 were chan
 
 
 @pytest.mark.parametrize(("statement", "whole", "words"), DAMAGE)
-def test_a_fact_that_is_gone_or_changed_is_damage(backend, statement, whole, words):
+def test_an_event_that_is_gone_or_changed_is_damage(backend, statement, whole, words):
     """The groups before it are given, and not one after; everybody says the same."""
     fill(backend)
     backend.edit(statement)
@@ -148,7 +148,7 @@ def test_a_fact_that_is_gone_or_changed_is_damage(backend, statement, whole, wor
     assert words_of(error) == words
 
 
-def test_facts_behind_the_last_group_are_damage(backend):
+def test_events_behind_the_last_group_are_damage(backend):
     fill(backend)
     backend.edit(
         "INSERT INTO {facts} ({column}{more}seq, kind, at_ns, task_id, body)"
@@ -197,7 +197,7 @@ def test_a_damaged_group_is_not_gone_on_from(backend):
     assert backend.open().owner()["epoch"] == 1
 
 
-def test_an_orchestrator_and_a_reader_say_that_a_fact_is_gone(backend):
+def test_an_orchestrator_and_a_reader_say_that_an_event_is_gone(backend):
     """Not a KeyError of the task that it was about."""
     with TaskOrchestrator(journal=backend.open()) as orch:
         for number in range(3):
@@ -271,7 +271,7 @@ def test_a_rest_is_checked_as_a_group_is(backend):
 )
 def test_what_is_gone_before_a_rest_is_missed(backend, last, words):
     """Its sum stands for itself: so it says where it begins."""
-    fill(backend, [[fact(number, f"t{number}")] for number in range(1, 7)])
+    fill(backend, [[an_event(number, f"t{number}")] for number in range(1, 7)])
     with closing(backend.open()) as journal:
         epoch = journal.claim()
         for name in ("t2", "t4", "t3"):
@@ -311,7 +311,7 @@ def test_a_key_that_two_tasks_had_is_that_of_the_one_that_stays(backend):
 def test_who_reads_while_something_is_left_out_sees_no_damage(backend, monkeypatch):
     """The part that is read next is of another shape than the one before."""
     monkeypatch.setattr(_reader, "_BATCH", 3)
-    groups = [[fact(n, f"t{n}")] for n in range(1, 21)]
+    groups = [[an_event(n, f"t{n}")] for n in range(1, 21)]
     fill(backend, groups)
     with closing(backend.open()) as journal:
         epoch = journal.claim()
@@ -328,12 +328,15 @@ def test_who_reads_while_something_is_left_out_sees_no_damage(backend, monkeypat
 
 
 def test_something_goes_from_a_rest_and_from_the_group_behind_it(backend):
-    fill(backend, [[fact(1, "a"), fact(2, "b")], [fact(3, "a"), fact(4, "b")]])
+    fill(
+        backend,
+        [[an_event(1, "a"), an_event(2, "b")], [an_event(3, "a"), an_event(4, "b")]],
+    )
     with closing(backend.open()) as journal:
         epoch = journal.claim()
         journal.forget(epoch, ["b"])
-        journal.append(epoch, [fact(5, "a"), fact(6, "c")])
-        journal.append(epoch, [fact(7, "a"), fact(8, "c")])
+        journal.append(epoch, [an_event(5, "a"), an_event(6, "c")])
+        journal.append(epoch, [an_event(7, "a"), an_event(8, "c")])
         assert journal.forget(epoch, ["a"]) == 4
         assert [entry[0][1] for entry in journal.read()] == [6, 8]
         assert journal.verify() == 2
@@ -342,7 +345,7 @@ def test_something_goes_from_a_rest_and_from_the_group_behind_it(backend):
 
 def test_who_asks_for_some_tasks_meanwhile_sees_no_damage(backend, monkeypatch):
     monkeypatch.setattr(_reader, "_FEW", 3)
-    groups = [[fact(n, f"t{n % 2}"), fact(n + 1, "x")] for n in range(1, 40, 2)]
+    groups = [[an_event(n, f"t{n % 2}"), an_event(n + 1, "x")] for n in range(1, 40, 2)]
     fill(backend, groups)
     with closing(backend.open()) as journal:
         epoch = journal.claim()
@@ -568,7 +571,7 @@ class Follower:
         before, epoch = self.journal, self.epoch
         self.take(self.backend.open(take_over=True))
         with pytest.raises(JournalTakenError):
-            before.append(epoch, [fact(self.model.last + 1)])
+            before.append(epoch, [an_event(self.model.last + 1)])
         before.close()
 
     def check(self):

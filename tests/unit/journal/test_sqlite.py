@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.unit.journal.tools import ENTRIES, GROUPS, edit, entries, fact, filled
+from tests.unit.journal.tools import ENTRIES, GROUPS, an_event, edit, entries, filled
 
 from taskorch.errors import (
     InvalidTaskError,
@@ -206,20 +206,20 @@ def test_any_name_of_a_file_will_do(tmp_path):
     assert path.exists()
 
 
-def test_the_facts_of_one_task_and_the_last_number(path):
+def test_the_events_of_one_task_and_the_last_number(path):
     filled(path)
     journal = SqliteJournal(path)
     assert journal.last == 10
     of_u = [entry for entry in ENTRIES if entry[0][3] == "u"]
-    assert list(journal.task_facts("u")) == of_u
-    assert list(journal.task_facts("é")) == [ENTRIES[-2]]
-    assert list(journal.task_facts("nobody")) == []
+    assert list(journal.task_events("u")) == of_u
+    assert list(journal.task_events("é")) == [ENTRIES[-2]]
+    assert list(journal.task_events("nobody")) == []
 
 
 def test_where_there_is_no_journal_there_is_nothing_to_read(path):
     journal = SqliteJournal(path)
     assert list(journal.read()) == []
-    assert list(journal.task_facts("t")) == []
+    assert list(journal.task_events("t")) == []
     assert journal.last == 0
     assert list(path.parent.iterdir()) == []
 
@@ -318,7 +318,7 @@ def test_reading_begins_in_the_middle_of_a_group(path):
 def test_numbers_that_do_not_rise_in_a_group_are_refused(opened, path):
     journal = opened()
     with pytest.raises(ValueError, match="do not rise"):
-        journal.append(journal.claim(), [fact(2), fact(2)])
+        journal.append(journal.claim(), [an_event(2), an_event(2)])
     assert entries(path) == []
 
 
@@ -326,7 +326,7 @@ def test_what_cannot_be_restored_is_refused_whole(opened, path):
     journal = opened()
     epoch = journal.claim()
     with pytest.raises(InvalidTaskError, match=r"result\.x"):
-        journal.append(epoch, [fact(1), (fact(2)[0], {"x": object()})])
+        journal.append(epoch, [an_event(1), (an_event(2)[0], {"x": object()})])
     assert entries(path) == []
     journal.append(epoch, GROUPS[0])
 
@@ -347,7 +347,7 @@ def test_a_second_opener_is_told_who_has_it(path, opened):
     assert opened().claim() == 2
 
 
-def test_taking_over_ends_the_life_before(path, opened):
+def test_taking_over_ends_the_incarnation_before(path, opened):
     first = opened()
     first.append(first.claim(), GROUPS[0])
     second = opened(take_over=True)
@@ -371,19 +371,19 @@ def test_one_that_was_taken_over_is_told_so_whatever_was_written_since(path, ope
     for number, more in enumerate((0, 1, 2), 1):
         first = opened(take_over=True)
         epoch = first.claim()
-        first.append(epoch, [fact(number * 100)])
+        first.append(epoch, [an_event(number * 100)])
         second = opened(take_over=True)
         second.append(
-            second.claim(), [fact(number * 100 + n) for n in range(1, 1 + more)]
+            second.claim(), [an_event(number * 100 + n) for n in range(1, 1 + more)]
         )
         with pytest.raises(JournalTakenError, match="taken over"):
-            first.append(epoch, [fact(number * 100 + 1)])
+            first.append(epoch, [an_event(number * 100 + 1)])
         with pytest.raises(JournalTakenError, match="taken over"):
-            first.append(epoch, [fact(number * 100)])
+            first.append(epoch, [an_event(number * 100)])
     assert SqliteJournal(path).verify() == 6
 
 
-def test_a_fact_in_the_way_is_damage(path, opened):
+def test_an_event_in_the_way_is_damage(path, opened):
     journal = opened()
     epoch = journal.claim()
     edit(path, "INSERT INTO facts VALUES (2, 'TaskDue', 1, 't', '[1]', NULL)")
@@ -442,13 +442,13 @@ def test_of_two_who_take_over_at_once_the_owner_has_the_lock(path, opened, monke
     first = opened()
     first.append(first.claim(), GROUPS[0])
     slow, quick = opened(take_over=True), opened(take_over=True)
-    begin = slow._begin_life
+    begin = slow._begin_incarnation
 
     def late(lock):
         assert quick.claim() == 2
         return begin(lock)
 
-    monkeypatch.setattr(slow, "_begin_life", late)
+    monkeypatch.setattr(slow, "_begin_incarnation", late)
     with pytest.raises(JournalTakenError, match="at the same moment") as caught:
         slow.claim()
     assert caught.value.hint
@@ -488,7 +488,7 @@ def test_many_may_take_over_at_once(path):
         epoch = max(each for each in told if isinstance(each, int))
         (owner,) = [journal for journal in journals if journal._epoch == epoch]
         assert owner._lock.is_current()
-        owner.append(epoch, [fact(owner.last + 1)])
+        owner.append(epoch, [an_event(owner.last + 1)])
         for journal in journals:
             journal.close()
     assert {*path.parent.iterdir()} == known
@@ -505,7 +505,7 @@ def test_a_journal_that_was_read_only_once_is_written_again(path):
         assert [stat.S_IMODE(file.stat().st_mode) for file in beside] == [0o400] * 2
         path.chmod(0o600)
         with closing(SqliteJournal(path)) as journal:
-            journal.append(journal.claim(), [fact(11)])
+            journal.append(journal.claim(), [an_event(11)])
             assert [stat.S_IMODE(file.stat().st_mode) for file in beside] == [0o600] * 2
             assert journal.last == 11
 
@@ -525,8 +525,8 @@ def test_the_name_of_a_new_log_is_on_the_disk(path, opened, monkeypatch):
     with pytest.raises(JournalUnavailableError, match="claimed now"):
         journal.claim()
     epoch = journal.claim()
-    journal.append(epoch, [fact(11)])
-    journal.append(epoch, [fact(12)])
+    journal.append(epoch, [an_event(11)])
+    journal.append(epoch, [an_event(12)])
     assert asked == [path.parent] * 2
 
 

@@ -58,7 +58,7 @@ def task(n):
 
 def submission(seq, n):
     each = task(n)
-    fact = TaskSubmitted(
+    event = TaskSubmitted(
         seq,
         seq * 10,
         name_of(n),
@@ -68,15 +68,15 @@ def submission(seq, n):
         named=True,
         owner=each.owner,
     )
-    return fact, document(each)
+    return event, document(each)
 
 
 def end(seq, n):
-    name, agent = name_of(n), "v" if 90 < n < 95 else "w"
+    name, worker = name_of(n), "v" if 90 < n < 95 else "w"
     if n % EVERY == 0:
         cause = "ValueError", "no", "error"
-        return TaskFailed(seq, seq * 10, name, 1, agent, *cause), None
-    return TaskCompleted(seq, seq * 10, name, 1, agent, 5), None
+        return TaskFailed(seq, seq * 10, name, 1, worker, *cause), None
+    return TaskCompleted(seq, seq * 10, name, 1, worker, 5), None
 
 
 @pytest.fixture

@@ -489,12 +489,12 @@ def test_an_instance_of_a_class_that_was_replaced_is_refused(monkeypatch):
         document(made)
 
 
-def test_in_a_fact_what_is_a_number_or_a_text_is_its_value():
+def test_in_an_event_what_is_a_number_or_a_text_is_its_value():
     """They are compared there; whatever else a report of progress has, is kept."""
-    fact = TaskProgressed(1, 2, "t", 1, (Level.LOW, Word.YES, Pair(1, 2)))
-    assert decode(encode((fact, None)))[0][5] == (1, "yes", (1, 2))
-    fact = TaskProgressed(1, 2, "t", 1, Point(Colour.RED, [Money(1)]))
-    assert same(decode(encode((fact, None)))[0][5], fact[5])
+    event = TaskProgressed(1, 2, "t", 1, (Level.LOW, Word.YES, Pair(1, 2)))
+    assert decode(encode((event, None)))[0][5] == (1, "yes", (1, 2))
+    event = TaskProgressed(1, 2, "t", 1, Point(Colour.RED, [Money(1)]))
+    assert same(decode(encode((event, None)))[0][5], event[5])
 
 
 # -- what has changed since ------------------------------------------------------------

@@ -7,15 +7,15 @@ from taskorch.events import OrchestratorStarted, TaskCancelled, TaskCompleted
 from taskorch.journal import SqliteJournal
 
 
-def fact(seq, task_id="t"):
+def an_event(seq, task_id="t"):
     return TaskCancelled(seq, seq * 10, task_id, f"for reason {seq}"), None
 
 
 GROUPS = [
-    [(OrchestratorStarted(1, 5, 1), None), fact(2)],
-    [fact(3, "u")],
-    [fact(4), (TaskCompleted(5, 50, "t", 1, "a", 9), {"answer": [42, "x" * 3000]})],
-    [fact(8, "u"), fact(9, "é"), fact(10)],
+    [(OrchestratorStarted(1, 5, 1), None), an_event(2)],
+    [an_event(3, "u")],
+    [an_event(4), (TaskCompleted(5, 50, "t", 1, "a", 9), {"answer": [42, "x" * 3000]})],
+    [an_event(8, "u"), an_event(9, "é"), an_event(10)],
 ]
 ENTRIES = [entry for group in GROUPS for entry in group]
 

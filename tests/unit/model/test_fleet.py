@@ -54,18 +54,18 @@ def test_what_is_no_capability_is_refused(wrong, words):
     ],
 )
 def test_a_level_that_is_none_is_refused_wherever_it_is_said(name, words):
-    agents = TaskOrchestrator().agents
-    agents.template("t", capabilities=["test"], handler=print)
+    workers = TaskOrchestrator().agents
+    workers.template("t", capabilities=["test"], handler=print)
     for use in (
         lambda: levels_of([name]),
-        lambda: agents.template("u", capabilities=["code", name], handler=print),
-        lambda: agents.spawn("t", {"capabilities": [name]}),
-        lambda: agents.match(["code", name]),
-        lambda: agents.provision_new_agent([name]),
+        lambda: workers.template("u", capabilities=["code", name], handler=print),
+        lambda: workers.spawn("t", {"capabilities": [name]}),
+        lambda: workers.match(["code", name]),
+        lambda: workers.provision_new_agent([name]),
     ):
         with pytest.raises(InvalidTaskError, match=words):
             use()
-    assert [one.id for one in agents.list()] == ["local"]
+    assert [one.id for one in workers.list()] == ["local"]
 
 
 def test_levels_are_read_as_they_are_written():
@@ -75,7 +75,7 @@ def test_levels_are_read_as_they_are_written():
     assert levels_of(["test:2", "test", "test:1"]) == {"test": 2}
 
 
-def test_an_agent_may_come_with_names_that_are_no_levels():
+def test_a_worker_may_come_with_names_that_are_no_levels():
     """They are shown as they are, and are matched whole."""
     orch = TaskOrchestrator()
     names = {"worker:cpu", "worker:gpu", "x:0", "test", "test:2"}

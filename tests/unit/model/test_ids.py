@@ -30,7 +30,7 @@ def test_a_path_is_its_segments(segments: list[str]) -> None:
 
 
 @given(PATHS, st.just("") | SEGMENTS, st.none() | NUMBERS)
-def test_what_a_fact_says_beside_the_id_is_the_run(
+def test_what_an_event_says_beside_the_id_is_the_run(
     stem: str, run: str, number: int | None
 ) -> None:
     task_id = stem if number is None else ids.numbered(stem, number)

@@ -21,6 +21,6 @@ def test_what_is_back_is_called():
     assert gone(-3) == 3
 
 
-def test_a_slot_that_is_a_text_of_the_users_is_none():
-    made_for = MadeFor({MadeFor.SCHEDULE: "night", MadeFor.SLOT: "tonight"})
+def test_a_tick_that_is_a_text_of_the_users_is_none():
+    made_for = MadeFor({MadeFor.SCHEDULE: "night", MadeFor.TICK: "tonight"})
     assert (made_for.schedule, made_for.slot) == ("night", None)

@@ -21,13 +21,13 @@ def states(**counts):
 
 
 def stats(tasks, **more):
-    agent = AgentStats(1, 4, 1200, 3, Resources(), None, {}, 0)
+    worker = AgentStats(1, 4, 1200, 3, Resources(), None, {}, 0)
     return Stats(
         QueueStats(0, 0, None),
         tasks,
         RetryStats(0, 0, 0),
         {"cpu": PoolStats(4.0, 0.5)},
-        {"local": agent},
+        {"local": worker},
         {},
         more.get("failures", {}),
         more.get("leaked", 0),

@@ -12,7 +12,7 @@ from taskorch.protocols import AgentView, Contender, Failure, PoolView
 
 
 @attrs.define
-class FakeAgent:
+class FakeWorker:
     name: str = "ann"
     capabilities: tuple[str, ...] = ()
     max_concurrency: int | None = None

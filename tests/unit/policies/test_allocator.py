@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import given, strategies as st
-from tests.unit.policies.fakes import FakeAgent, FakeContext, FakePool
+from tests.unit.policies.fakes import FakeContext, FakePool, FakeWorker
 
 from taskorch.model import Resources, Task
 from taskorch.policies import PoolAllocator
@@ -14,7 +14,7 @@ vectors = st.dictionaries(st.sampled_from("abc"), units)
 
 
 def allocate(wanted, *pools):
-    request = AllocationRequest(Task("t"), FakeAgent(), wanted)
+    request = AllocationRequest(Task("t"), FakeWorker(), wanted)
     named = {pool.name: pool for pool in pools}
     return PoolAllocator().allocate(request, named, FakeContext())
 

@@ -14,17 +14,17 @@ from taskorch.protocols import TaskQueue
 MANY = 10_000
 
 
-def shared(owners, pools, weights=None, *, by_demand=False, slots=MANY):
+def shared(tenants, pools, weights=None, *, by_demand=False, slots=MANY):
     """How many tasks each owner has at once: `{name: (how many, what one needs)}`."""
     tasks = [
         Task.call(print, id=f"{name}/{number}", owner=name, resources=need)
-        for name, (count, need) in owners.items()
+        for name, (count, need) in tenants.items()
         for number in range(count)
     ]
     queue = FairShareQueue(weights, by_demand=by_demand)
     orch = TaskOrchestrator(queue=queue, resources=pools, concurrency=slots)
     first = [one for one in orch.simulate(tasks, 1).schedule if one.start == 0]
-    found = dict.fromkeys(owners, 0)
+    found = dict.fromkeys(tenants, 0)
     for one in first:
         found[one.task_id.partition("/")[0]] += 1
     return found
@@ -53,7 +53,7 @@ def of(needs, names="abcd"):
     return {name: (TOTAL, vector) for name, vector in pairs}
 
 
-def test_what_a_policy_sees_of_an_owner():
+def test_what_a_policy_sees_of_a_tenant():
     seen = []
 
     class Noting(FairShareQueue):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.policies.fakes import FakeAgent, FakeContext, FakePool, FakeView
+from tests.unit.policies.fakes import FakeContext, FakePool, FakeView, FakeWorker
 
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.model import NO_RESOURCES, Resources, Task
@@ -29,7 +29,7 @@ def asked(cpu, least=None, held=None):
     """What is asked about a request of cpu; an elastic one has a least."""
     return AllocationRequest(
         Task("t"),
-        FakeAgent(),
+        FakeWorker(),
         Resources(cpu=cpu),
         None if least is None else Resources(cpu=least),
         held=None if held is None else Resources(cpu=held),
@@ -109,11 +109,11 @@ def test_it_asks_plainly_where_what_is_left_is_too_little():
 def test_what_is_not_a_pool_is_left_to_its_base():
     allocator = ForeseeingAllocator()
     request = AllocationRequest(
-        Task("t"), FakeAgent(), Resources(gpu=2), Resources(gpu=1)
+        Task("t"), FakeWorker(), Resources(gpu=2), Resources(gpu=1)
     )
     answer = allocator.allocate(request, {}, FakeContext())
     assert answer == ProportionalAllocator().allocate(request, {}, FakeContext())
-    nothing = AllocationRequest(Task("t"), FakeAgent(), NO_RESOURCES)
+    nothing = AllocationRequest(Task("t"), FakeWorker(), NO_RESOURCES)
     assert allocator.allocate(nothing, {}, FakeContext()).granted == NO_RESOURCES
 
 

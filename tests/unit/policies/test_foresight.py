@@ -84,8 +84,8 @@ class Place:
             else:
                 self.there.add(config["id"])
 
-        agents = SimpleNamespace(spawn=spawn, terminate=self.there.discard)
-        return SimpleNamespace(agents=agents, kept=self.kept)
+        workers = SimpleNamespace(spawn=spawn, terminate=self.there.discard)
+        return SimpleNamespace(agents=workers, kept=self.kept)
 
     def go(self, first, last, seen=None):
         """From one moment to another; *seen* is told how many there are."""
@@ -126,7 +126,7 @@ def ready(place, day, minute=NINE):
     return many
 
 
-def test_days_that_are_too_old_are_dropped_in_this_life_and_the_next():
+def test_days_that_are_too_old_are_dropped_in_this_incarnation_and_the_next():
     place = Place(at_nine, foresee="UTC")
     others = [
         "pool/worker/x/2020-01-01",

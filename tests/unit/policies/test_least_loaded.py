@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.unit.policies.fakes import FakeAgent, FakeContext, NoRandom
+from tests.unit.policies.fakes import FakeContext, FakeWorker, NoRandom
 
 from taskorch.model import Task
 from taskorch.policies import LeastLoadedRouter
@@ -14,13 +14,13 @@ TASK = Task("t")
 
 
 def agent(name, running=0, limit=None):
-    return FakeAgent(name, ("t",), limit, running)
+    return FakeWorker(name, ("t",), limit, running)
 
 
-def route(*agents, choices=None, random=None):
+def route(*workers, choices=None, random=None):
     random = NoRandom() if random is None else random
     router = LeastLoadedRouter(choices=choices)
-    return router.route(TASK, agents, FakeContext(random=random))
+    return router.route(TASK, workers, FakeContext(random=random))
 
 
 def test_it_is_a_task_router():
@@ -39,9 +39,9 @@ def test_a_single_candidate_needs_no_decision():
 
 def test_with_choices_the_least_of_those_drawn_is_chosen():
     """The reason says how many were compared."""
-    agents = [agent(f"a{i}", i, 10) for i in range(5)]
-    chosen = route(*agents, choices=2, random=Random(1))
+    workers = [agent(f"a{i}", i, 10) for i in range(5)]
+    chosen = route(*workers, choices=2, random=Random(1))
 
     assert chosen.reason.endswith("least of 2 drawn from 5 workers")
     assert chosen.agent != "a4"
-    assert route(*agents, choices=5).agent == "a0"
+    assert route(*workers, choices=5).agent == "a0"

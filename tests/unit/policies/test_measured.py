@@ -7,7 +7,7 @@ import math
 
 import pytest
 from hypothesis import strategies as st
-from tests.unit.policies.fakes import FakeAgent, FakeContext, FakeView
+from tests.unit.policies.fakes import FakeContext, FakeView, FakeWorker
 
 from taskorch import TaskOrchestrator
 from taskorch.adaptive import Learned
@@ -39,7 +39,7 @@ def taught(*used: float, type: str = "t", **options):  # noqa: A002
 
 def test_what_asks_for_nothing_costs_nothing():
     """The answer of the base holds on, as if that were asked itself."""
-    request = AllocationRequest(Task("t"), FakeAgent(), Resources())
+    request = AllocationRequest(Task("t"), FakeWorker(), Resources())
     context = FakeContext(view=FakeView())
     assert Measured().allocate(request, {}, context).reusable is Measured
 

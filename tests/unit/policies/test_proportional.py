@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.policies.fakes import FakeAgent, FakeContext, FakePool, FakeView
+from tests.unit.policies.fakes import FakeContext, FakePool, FakeView, FakeWorker
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources, Task
@@ -11,7 +11,7 @@ from taskorch.policies import PoolAllocator, ProportionalAllocator
 from taskorch.protocols import AllocationRequest, Contender
 
 ALLOCATOR = ProportionalAllocator()
-LARGE = FakeAgent()
+LARGE = FakeWorker()
 
 
 def allocate(request, *pools, contenders=(), allocator=ALLOCATOR):
@@ -20,11 +20,11 @@ def allocate(request, *pools, contenders=(), allocator=ALLOCATOR):
     return allocator.allocate(request, named, context)
 
 
-def elastic(wanted, least=None, *, held=None, agent=LARGE, **options):
+def elastic(wanted, least=None, *, held=None, worker=LARGE, **options):
     """What is asked about an elastic request of *wanted* cpu."""
     return AllocationRequest(
         Task("t"),
-        agent,
+        worker,
         Resources(cpu=wanted),
         Resources(cpu=1 if least is None else least),
         held=None if held is None else Resources(cpu=held),

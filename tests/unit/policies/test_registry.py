@@ -6,22 +6,22 @@ import subprocess
 import sys
 
 from hypothesis import given, strategies as st
-from tests.unit.policies.fakes import FakeAgent, FakeContext
+from tests.unit.policies.fakes import FakeContext, FakeWorker
 
 from taskorch.model import Task
 from taskorch.policies import CapabilityRegistry
 from taskorch.protocols import AgentRegistry
 
-ANN = FakeAgent("ann", ("draw", "write"))
-BOB = FakeAgent("bob", ("write",))
+ANN = FakeWorker("ann", ("draw", "write"))
+BOB = FakeWorker("bob", ("write",))
 CAPABILITIES = st.frozensets(st.sampled_from("abcd"))
 
 
-def match(task, *agents):
-    return CapabilityRegistry().matches(task, agents, FakeContext())
+def match(task, *workers):
+    return CapabilityRegistry().matches(task, workers, FakeContext())
 
 
-def test_it_is_an_agent_registry():
+def test_it_is_a_worker_registry():
     """It has the methods of its protocol."""
     assert isinstance(CapabilityRegistry(), AgentRegistry)
     assert repr(CapabilityRegistry()) == "CapabilityRegistry()"
@@ -50,9 +50,9 @@ def test_an_empty_requirement_is_met_by_all():
     assert found.reason == "2 of 2 workers can do what needs no capability"
 
 
-def test_a_busy_agent_matches_still():
+def test_a_busy_worker_matches_still():
     """The answer does not depend on load."""
-    assert match(Task("a"), FakeAgent("x", ("a",), 1, running=1)).agents == ("x",)
+    assert match(Task("a"), FakeWorker("x", ("a",), 1, running=1)).agents == ("x",)
 
 
 def test_the_reason_says_what_nobody_can_do():
@@ -64,9 +64,9 @@ def test_the_reason_says_what_nobody_can_do():
     assert found.reason == "no worker can do 'dance', 'sing'"
 
 
-def test_the_reason_names_the_nearest_agent():
+def test_the_reason_names_the_nearest_worker():
     """Where each capability exists but nobody has all, the nearest agent is named."""
-    cat = FakeAgent("cat", ("sing",))
+    cat = FakeWorker("cat", ("sing",))
     found = match(Task("x", requires=["write", "draw", "sing"]), cat, ANN)
 
     assert found.reason == (
@@ -74,7 +74,7 @@ def test_the_reason_names_the_nearest_agent():
     )
 
 
-def test_without_agents_the_reason_says_so():
+def test_without_workers_the_reason_says_so():
     """An empty registry is a reason of its own."""
     assert match(Task("x")).reason == "there is no worker"
 
@@ -82,11 +82,11 @@ def test_without_agents_the_reason_says_so():
 @given(CAPABILITIES, st.lists(CAPABILITIES, max_size=5))
 def test_it_finds_exactly_those_that_have_all(needs, have):
     """The matches are the agents whose capabilities include all the needs, in order."""
-    agents = [FakeAgent(f"a{i}", tuple(sorted(c))) for i, c in enumerate(have)]
-    found = match(Task("t", requires=needs), *agents)
+    workers = [FakeWorker(f"a{i}", tuple(sorted(c))) for i, c in enumerate(have)]
+    found = match(Task("t", requires=needs), *workers)
 
     assert found.agents == tuple(f"a{i}" for i, c in enumerate(have) if needs <= c)
-    assert found == match(Task("t", requires=sorted(needs)), *agents)
+    assert found == match(Task("t", requires=sorted(needs)), *workers)
     assert found.reason
 
 
@@ -95,9 +95,9 @@ def test_the_reason_does_not_depend_on_the_hash_seed():
     code = (
         "from taskorch.model import Task\n"
         "from taskorch.policies import CapabilityRegistry, StructuralValidator\n"
-        "from tests.unit.policies.fakes import FakeAgent, FakeContext\n"
+        "from tests.unit.policies.fakes import FakeWorker, FakeContext\n"
         "task = Task('x', requires={'one', 'two', 'three'}, after={' a', ' b', ' c'})\n"
-        "agents = [FakeAgent('ann', ('four',))]\n"
+        "agents = [FakeWorker('ann', ('four',))]\n"
         "print(CapabilityRegistry().matches(task, agents, FakeContext()).reason)\n"
         "print(StructuralValidator().validate(task, FakeContext()).findings)\n"
     )
@@ -118,8 +118,8 @@ def test_the_reason_does_not_depend_on_the_hash_seed():
 # -- labels ----------------------------------------------------------------------------
 
 HERE = ("machine:arm64", "platform:linux", "python:3.12")
-EVA = FakeAgent("eva", ("draw",), labels=HERE)
-MAX = FakeAgent("max", ("write",), labels=("platform:windows",))
+EVA = FakeWorker("eva", ("draw",), labels=HERE)
+MAX = FakeWorker("max", ("write",), labels=("platform:windows",))
 
 
 def test_labels_narrow_and_choose_nobody():
@@ -141,7 +141,7 @@ def test_a_program_is_for_any_worker_there():
 
 
 def test_a_capability_that_is_called_like_a_label_is_one():
-    old = FakeAgent("old", ("platform:linux",))
+    old = FakeWorker("old", ("platform:linux",))
     assert match(Task("x", requires=["platform:linux"]), old, EVA).agents == ("old",)
 
 
@@ -168,9 +168,9 @@ LABELS = st.frozensets(st.sampled_from(("platform:linux", "python:3.12")))
 
 @given(CAPABILITIES, LABELS, CAPABILITIES, LABELS)
 def test_it_finds_who_can_where_it_may(can, labels, needs, where):
-    agent = FakeAgent("x", tuple(sorted(can)), labels=tuple(sorted(labels)))
+    worker = FakeWorker("x", tuple(sorted(can)), labels=tuple(sorted(labels)))
     task = Task("a", requires=needs | where)
     able = needs <= can and where <= labels
     if where and not needs:
         able = able and "a" in can
-    assert match(task, agent).agents == (("x",) if able else ())
+    assert match(task, worker).agents == (("x",) if able else ())

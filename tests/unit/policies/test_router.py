@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.unit.policies.fakes import FakeAgent, FakeContext, NoRandom
+from tests.unit.policies.fakes import FakeContext, FakeWorker, NoRandom
 
 from taskorch.model import Performance, Task
 from taskorch.policies import PerformanceRouter
@@ -16,7 +16,7 @@ GREEDY = PerformanceRouter(exploration=0)
 
 def agent(name, completed=0, failed=0, latency=None, limit=None, running=0):
     done = Performance(completed, failed, latency)
-    return FakeAgent(name, ("t",), limit, running, done=done)
+    return FakeWorker(name, ("t",), limit, running, done=done)
 
 
 def test_it_is_a_task_router():
@@ -27,29 +27,29 @@ def test_it_is_a_task_router():
 
 def crowd(many, good=(), **usual):
     """So many agents, of which some have done everything well."""
-    agents = [agent(f"a{number}", **usual) for number in range(many)]
+    workers = [agent(f"a{number}", **usual) for number in range(many)]
     for number in good:
-        agents[number].done = Performance(99, 0, 1.0)
-    return agents
+        workers[number].done = Performance(99, 0, 1.0)
+    return workers
 
 
-def chosen(agents, times, router=GREEDY, seed=5):
+def chosen(workers, times, router=GREEDY, seed=5):
     """Places of the agents that so many tasks go to, and the last reason."""
     context = FakeContext(random=Random(seed))
-    routes = [router.route(TASK, agents, context) for _ in range(times)]
+    routes = [router.route(TASK, workers, context) for _ in range(times)]
     return [int(route.agent[1:]) for route in routes], routes[-1]
 
 
 def test_where_those_drawn_mostly_fail_all_are_compared():
     """One good agent among a thousand black holes is not missed."""
-    agents = crowd(1_000, good=[617], failed=9)
-    places, route = chosen(agents, 20)
+    workers = crowd(1_000, good=[617], failed=9)
+    places, route = chosen(workers, 20)
 
     assert set(places) == {617}
     assert route.reason.endswith("best of 1,000 workers")
 
 
-def test_the_agent_of_a_plan_is_found_among_thousands():
+def test_the_worker_of_a_plan_is_found_among_thousands():
     """It need not be drawn."""
     task = Task("t", metadata={"taskorch.agent": "a4321"})
     context = FakeContext(random=NoRandom())

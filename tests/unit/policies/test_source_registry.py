@@ -6,14 +6,14 @@ import threading
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.policies.fakes import FakeAgent, FakeContext
+from tests.unit.policies.fakes import FakeContext, FakeWorker
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
 from taskorch.policies import CapabilityRegistry, SourceRegistry
 from taskorch.protocols import AgentRegistry
 
-ANN, BOB = FakeAgent("ann"), FakeAgent("bob")
+ANN, BOB = FakeWorker("ann"), FakeWorker("bob")
 CAPABILITIES = st.frozensets(st.sampled_from("abcd"))
 PATIENCE = 60.0
 
@@ -37,9 +37,9 @@ class Source:
         return self.answer
 
 
-def match(registry, task="draw", now=0.0, agents=(ANN, BOB)):
+def match(registry, task="draw", now=0.0, workers=(ANN, BOB)):
     task = Task(task) if isinstance(task, str) else task
-    return registry.matches(task, agents, FakeContext(now=now))
+    return registry.matches(task, workers, FakeContext(now=now))
 
 
 def settle(registry):
@@ -51,7 +51,7 @@ def settle(registry):
     registry._reading.release()
 
 
-def test_it_is_an_agent_registry():
+def test_it_is_a_worker_registry():
     """It has the methods of its protocol, and shows its options."""
     registry = SourceRegistry({"ann": ["draw"]}, max_age=5)
 
@@ -197,12 +197,12 @@ def test_a_callable_that_returns_no_mapping_is_refused():
 @given(CAPABILITIES, st.dictionaries(st.sampled_from("uvwxyz"), CAPABILITIES))
 def test_it_finds_whom_a_registry_of_capabilities_finds(needs, records):
     """With the records told to the agents themselves, both say the same."""
-    agents = [FakeAgent(n, tuple(sorted(records.get(n, ())))) for n in "zyxw"]
-    here = [agent for agent in agents if agent.name in records]
+    workers = [FakeWorker(n, tuple(sorted(records.get(n, ())))) for n in "zyxw"]
+    here = [worker for worker in workers if worker.name in records]
     task = Task("t", requires=needs)
     registry = SourceRegistry(lambda: records)
-    found = match(registry, task, agents=agents)
+    found = match(registry, task, workers=workers)
 
     assert found.agents == CapabilityRegistry().matches(task, here, None).agents
-    assert found == match(registry, task, agents=agents)
+    assert found == match(registry, task, workers=workers)
     assert found.reason

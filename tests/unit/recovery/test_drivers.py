@@ -357,7 +357,7 @@ EVERY = [
 ]
 
 
-def test_what_a_driver_says():
+def test_what_a_controller_says():
     """It is judged by what happened, not by a name or a bare number."""
     judged = [(name, word, classify(make())) for name, word, make in EVERY]
     assert [each for each in judged if each[2].name != each[0]] == []

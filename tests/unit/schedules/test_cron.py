@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 
 from taskorch.errors import InvalidTaskError
-from taskorch.schedules import SlotTimes
+from taskorch.schedules import TickTimes
 
 pytest.importorskip("cronsim")
 NS = 10**9
@@ -38,7 +38,7 @@ def zone_of(name):
 
 
 def slots(when, zone, since, count):
-    times, found, at = SlotTimes(when, zone), [], ns(since, zone)
+    times, found, at = TickTimes(when, zone), [], ns(since, zone)
     for _ in range(count):
         at = times.after(at)
         found.append(
@@ -157,7 +157,7 @@ CHANGES = [
 ]
 
 
-def test_slots():
+def test_ticks():
     rows = [(when, "UTC", *rest) for when, *rest in ROWS] + CHANGES
     for when, zone, since, coming in rows:
         expected = []
@@ -178,7 +178,7 @@ def test_slots():
 )  # fmt: skip
 def test_what_is_no_time_is_refused(when):
     with pytest.raises(InvalidTaskError):
-        SlotTimes(when)
+        TickTimes(when)
 
 
 # -- a second reading ------------------------------------------------------------------
@@ -281,15 +281,15 @@ def check(when, zone, since, years, dice):
     """The slots are those of the second reading, wherever somebody begins to ask."""
     until = since + years * 366 * 86_400
     expected = brute(when, zone, since, until)
-    times, found, at = SlotTimes(when, zone), [], since * NS
+    times, found, at = TickTimes(when, zone), [], since * NS
     while True:
-        slot = times.after(at)
-        if slot is None or slot > until * NS:
+        tick = times.after(at)
+        if tick is None or tick > until * NS:
             break
-        found.append(slot // NS)
-        at = slot
+        found.append(tick // NS)
+        at = tick
         if dice.random() < 0.02:  # a restart: nothing is remembered
-            times = SlotTimes(when, zone)
+            times = TickTimes(when, zone)
             # Somebody asks later, but before the next minute.
             at += dice.choice((0, 1, NS, 17 * NS))
     assert found == expected, (when, zone)
@@ -334,7 +334,7 @@ def test_six_fields_are_as_five_at_the_changes_of_clocks(when, zone):
         five, six = (slots(text, zone, since, 40) for text in (when, f"0 {when}"))
         assert five == six
     # With seconds that have a star: each of them in one of the two hours that are shown.
-    times, at = SlotTimes("*/20 30 2 * * *", B), ns("2026-10-24T12:00", B)
+    times, at = TickTimes("*/20 30 2 * * *", B), ns("2026-10-24T12:00", B)
     found = []
     for _ in range(6):
         at = times.after(at)
@@ -353,5 +353,5 @@ def test_six_fields_are_as_five_at_the_changes_of_clocks(when, zone):
 )
 def test_what_other_crons_take_is_refused_with_how_it_is_said_here(when, hint):
     with pytest.raises(InvalidTaskError) as caught:
-        SlotTimes(when, "UTC")
+        TickTimes(when, "UTC")
     assert hint in str(caught.value)

@@ -19,16 +19,16 @@ from taskorch.testing._builders import (
 )
 
 
-def test_an_agent_is_idle_and_untried_unless_told_otherwise():
-    agent = make_agent()
+def test_a_worker_is_idle_and_untried_unless_told_otherwise():
+    worker = make_agent()
 
-    assert agent.name == "agent"
-    assert agent.capabilities == ()
-    assert agent.max_concurrency is None
-    assert agent.running == 0
-    assert agent.capacity is None
-    assert agent.used is NO_RESOURCES
-    assert agent.performance("any") == Performance()
+    assert worker.name == "agent"
+    assert worker.capabilities == ()
+    assert worker.max_concurrency is None
+    assert worker.running == 0
+    assert worker.capacity is None
+    assert worker.used is NO_RESOURCES
+    assert worker.performance("any") == Performance()
 
 
 def test_capabilities_are_names_and_not_letters():
@@ -61,17 +61,17 @@ def test_a_context_is_empty_unless_told_otherwise():
 
 
 def test_a_context_shows_what_it_is_told():
-    agents, pool = [make_agent("b"), make_agent("a")], make_pool("cpu", 1)
+    workers, pool = [make_agent("b"), make_agent("a")], make_pool("cpu", 1)
     context = make_context(
         now=5.0,
-        agents=agents,
+        agents=workers,
         pools=[pool],
         queued=3,
         running=2,
         states={"t": TaskState.BLOCKED},
     )
 
-    assert list(context.view.agents()) == agents
+    assert list(context.view.agents()) == workers
     assert dict(context.view.pools()) == {"cpu": pool}
     assert context.view.state_of("t") is TaskState.BLOCKED
     assert repr(context) == "<context at 5 s: <2 workers, 1 pool, 3 queued, 2 running>>"
@@ -135,11 +135,11 @@ def test_a_failure_is_a_first_one_unless_told_otherwise():
 
 
 def test_policies_of_the_library_take_what_they_make():
-    agents = [make_agent("a", running=1), make_agent("b")]
-    context = make_context(agents=agents)
-    request = AllocationRequest(make_task(), agents[0], Resources(cpu=2))
+    workers = [make_agent("a", running=1), make_agent("b")]
+    context = make_context(agents=workers)
+    request = AllocationRequest(make_task(), workers[0], Resources(cpu=2))
     pools = {"cpu": make_pool("cpu", 4, 1)}
 
-    assert PerformanceRouter(0).route(make_task(), agents, context).agent == "b"
+    assert PerformanceRouter(0).route(make_task(), workers, context).agent == "b"
     assert PoolAllocator().allocate(request, pools, context).granted is None
     assert not BackoffRetryHandler().decide(make_failure(), context).retry

@@ -25,7 +25,7 @@ from taskorch.testing._capture import capture_events
 from taskorch.testing._matchers import assert_events, event
 
 PATIENCE = 60.0
-LIFE = [TaskSubmitted, TaskValidated, TaskRouted, TaskStarted, TaskCompleted]
+INCARNATION = [TaskSubmitted, TaskValidated, TaskRouted, TaskStarted, TaskCompleted]
 
 
 def boom():
@@ -38,7 +38,7 @@ def test_all_that_a_block_does_is_there_when_it_ends():
         with capture_events(orch) as seen:
             orch.submit(pow, 2, 5)
 
-        assert_events(seen.events, LIFE)
+        assert_events(seen.events, INCARNATION)
         assert seen.of(TaskCompleted)[0].result == 32
 
 
@@ -61,7 +61,7 @@ def test_what_happened_before_the_block_or_after_it_is_not_there():
         orch.submit_task(Task.call(pow, 1, 1, id="after"))
         orch.wait()
 
-        assert len(seen.for_task("inside")) == len(LIFE)
+        assert len(seen.for_task("inside")) == len(INCARNATION)
         # It may have started, and then it is a matter of threads when it ended.
         assert seen.of(TaskSubmitted) == [event(task_id="inside")]
         assert seen.for_task("after") == []
@@ -74,7 +74,7 @@ def test_a_base_class_stands_for_all_below_it():
         orch.agent("a")(print)
         orch.submit(pow, 2, 5)
 
-    assert_events(seen.events, LIFE)
+    assert_events(seen.events, INCARNATION)
 
 
 def test_retries_and_their_delays_are_waited_for():
@@ -172,7 +172,7 @@ def test_inside_async_with():
             orch.submit(asyncio.sleep, 0)
         return seen
 
-    assert_events(asyncio.run(main()).events, LIFE)
+    assert_events(asyncio.run(main()).events, INCARNATION)
 
 
 def test_an_async_block_that_raises_leaves_nothing_connected():

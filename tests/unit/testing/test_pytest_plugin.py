@@ -245,7 +245,7 @@ def test_it(make_simulation):
     work(make_simulation())
     bad = make_simulation()
     work(bad)
-    bad.world.life.kernel.completed += 1
+    bad.world.incarnation.kernel.completed += 1
 """,
         "--taskorch-seed=1",
     )
@@ -317,7 +317,7 @@ def test_a_failure_that_is_expected_says_nothing(run):
         + """
 @pytest.mark.xfail
 def test_it(simulation):
-    simulation.world.life.kernel.completed += 1
+    simulation.world.incarnation.kernel.completed += 1
     assert False
 
 def test_skipped(simulation):
@@ -339,7 +339,7 @@ def test_it(make_simulation):
     work(make_simulation())
     bad = make_simulation()
     work(bad)
-    bad.world.life.kernel.completed += 1
+    bad.world.incarnation.kernel.completed += 1
     assert bad.get_stats().state_machine.completed == 2
 """,
         "--taskorch-seed=7",
@@ -421,7 +421,7 @@ def test_it(simulation):
     result.assert_outcomes(passed=1)
 
 
-def test_crash_points_crash_at_each_fact_that_the_test_makes(run):
+def test_crash_points_crash_at_each_event_that_the_test_makes(run):
     """An agent that joins, two tasks, two attempts: seven facts, then no crash."""
     result = run(
         TWO_TASKS

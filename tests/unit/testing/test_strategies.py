@@ -92,9 +92,9 @@ def test_payloads_survive_json(payload):
 
 
 @given(agents())
-def test_an_agent_has_room_for_what_a_task_takes_on_it(agent):
-    assert agent.capabilities == tuple(sorted(set(agent.capabilities)))
-    assert agent.capacity is None or agent.request.fits_in(agent.capacity)
+def test_a_worker_has_room_for_what_a_task_takes_on_it(worker):
+    assert worker.capabilities == tuple(sorted(set(worker.capabilities)))
+    assert worker.capacity is None or worker.request.fits_in(worker.capacity)
 
 
 @given(batches(ids=task_ids()))
@@ -115,15 +115,15 @@ def test_batches_refer_to_their_own_tasks_and_form_no_ring(batch):
     st.lists(agents(capacity=None), unique_by=lambda a: a.name, min_size=1),
     batches(),
 )
-def test_an_orchestrator_takes_any_agents_and_any_batch(drawn, batch):
+def test_an_orchestrator_takes_any_workers_and_any_batch(drawn, batch):
     """It refuses none, in any order."""
     orch = TaskOrchestrator(resources=Resources(cpu=8, memory_mb=8_192))
-    for agent in drawn:
+    for worker in drawn:
         orch.agent(
-            agent.name,
-            capabilities=agent.capabilities,
-            max_concurrency=agent.max_concurrency,
-            request=agent.request,
+            worker.name,
+            capabilities=worker.capabilities,
+            max_concurrency=worker.max_concurrency,
+            request=worker.request,
         )(print)
     orch.agent("all", capabilities={"build", "review", "test"})(print)
 
@@ -206,8 +206,12 @@ def test_parts_of_a_task_can_be_fixed(task):
 
 
 @given(agents(name="n", capabilities=("x",), max_concurrency=st.just(2)))
-def test_parts_of_an_agent_can_be_fixed(agent):
-    assert (agent.name, agent.capabilities, agent.max_concurrency) == ("n", ("x",), 2)
+def test_parts_of_a_worker_can_be_fixed(worker):
+    assert (worker.name, worker.capabilities, worker.max_concurrency) == (
+        "n",
+        ("x",),
+        2,
+    )
 
 
 @given(retry_policies(max_attempts=3, jitter=0.0, retry_on=OSError))

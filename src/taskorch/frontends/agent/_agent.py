@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
-from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, OrderRunner
+from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, OrderRunner, WorkerRun
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
@@ -117,11 +117,11 @@ class Agent:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         #: All attempts whose end it has not reported yet.
-        self._runs: dict[str, AgentRun] = {}
+        self._runs: dict[str, WorkerRun] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._unbegun: list[str] = []
         #: The ends that it has still to report.
-        self._ends: list[tuple[AgentRun, dict[str, Any]]] = []
+        self._ends: list[tuple[WorkerRun, dict[str, Any]]] = []
         #: Set while the service knows it.
         self._is_known = False
         self._takes_files = False
@@ -324,7 +324,7 @@ class Agent:
         """Return the attempts that the service may know of, under the lock."""
         return [name for name, run in self._runs.items() if not run.is_dropped]
 
-    def _under_way(self) -> list[AgentRun]:
+    def _under_way(self) -> list[WorkerRun]:
         """Return the unfinished attempts of these, under the lock."""
         ended = {run.name for run, _ in self._ends}
         return [
@@ -436,7 +436,7 @@ class Agent:
 
     # -- reports of ends -----------------------------------------------------------
 
-    def _ended(self, run: AgentRun, end: dict[str, Any]) -> None:
+    def _ended(self, run: WorkerRun, end: dict[str, Any]) -> None:
         """Note that an attempt has ended, on any thread."""
         with self._changed:
             if run.is_dropped:
@@ -453,7 +453,7 @@ class Agent:
             self._tell_until_heard(line, batch)
 
     def _tell_until_heard(
-        self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]]
+        self, line: Line, batch: list[tuple[WorkerRun, dict[str, Any]]]
     ) -> None:
         pauses = _PAUSES.pauses(self._random)
         while not self._has_ended.is_set():
@@ -475,7 +475,7 @@ class Agent:
                 self._changed.wait(next(pauses))
 
     def _tell_otherwise(
-        self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]], error: Refusal
+        self, line: Line, batch: list[tuple[WorkerRun, dict[str, Any]]], error: Refusal
     ) -> None:
         """Report refused ends one by one, or as failures."""
         if len(batch) > 1:
@@ -496,14 +496,14 @@ class Agent:
             end.update({"attempt": run.name, **failure, **run.in_result()})
         self._tell_until_heard(line, batch)
 
-    def _next_ends(self) -> list[tuple[AgentRun, dict[str, Any]]] | None:
+    def _next_ends(self) -> list[tuple[WorkerRun, dict[str, Any]]] | None:
         """Ends that fit into one message; waits for them."""
         with self._changed:
             while not (self._ends or self._has_ended.is_set()):
                 self._changed.wait()
             if self._has_ended.is_set():
                 return None
-            batch: list[tuple[AgentRun, dict[str, Any]]] = []
+            batch: list[tuple[WorkerRun, dict[str, Any]]] = []
             size = 0
             for run, end in self._ends:
                 size += len(json.dumps(end))
@@ -512,7 +512,7 @@ class Agent:
                 batch.append((run, end))
             return batch
 
-    def _tell(self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]]) -> None:
+    def _tell(self, line: Line, batch: list[tuple[WorkerRun, dict[str, Any]]]) -> None:
         if self._takes_files:
             for run, _ in batch:
                 self._send_files(line, run)
@@ -536,7 +536,7 @@ class Agent:
         self._has_told([run for run, _ in batch])
         self._hear(answer, sent)
 
-    def _has_told(self, runs: list[AgentRun]) -> None:
+    def _has_told(self, runs: list[WorkerRun]) -> None:
         """Note that these ends, the first ones, are reported."""
         with self._changed:
             del self._ends[: len(runs)]
@@ -546,7 +546,7 @@ class Agent:
         for run in runs:
             self._runner.forget(run)
 
-    def _send_files(self, line: Line, run: AgentRun) -> None:
+    def _send_files(self, line: Line, run: WorkerRun) -> None:
         """Send the files of an attempt; leave out and log refused ones."""
         refused = 0
         for name, path in run.files():

@@ -221,7 +221,7 @@ def units(resource: str) -> tuple[str, ...]:
 
 
 @attrs.define(eq=False)
-class AgentRun:
+class WorkerRun:
     """One attempt of the agent, with its folder and its process."""
 
     order: Mapping[str, Any]
@@ -320,7 +320,7 @@ class AgentRun:
 
 
 #: The attempt whose function runs.
-_RUN: Final[ContextVar[AgentRun | None]] = ContextVar(
+_RUN: Final[ContextVar[WorkerRun | None]] = ContextVar(
     "taskorch_agent_run", default=None
 )
 
@@ -338,7 +338,7 @@ class OrderRunner:
         abilities: Abilities,
         at_once: int,
         run_id: str,
-        on_end: Callable[[AgentRun, dict[str, Any]], object],
+        on_end: Callable[[WorkerRun, dict[str, Any]], object],
     ) -> None:
         self._abilities = abilities
         self._on_end = on_end
@@ -347,20 +347,20 @@ class OrderRunner:
         self._at_once = at_once
         self._workers = 0
         #: The attempts that the system had no room for, and that have still to begin.
-        self._waiting: dict[AgentRun, bool] = {}
+        self._waiting: dict[WorkerRun, bool] = {}
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._count = 0
 
-    def prepare(self, order: Mapping[str, Any]) -> AgentRun:
+    def prepare(self, order: Mapping[str, Any]) -> WorkerRun:
         """An attempt that is still to be begun."""
         with self._lock:
             if self._folder is None:
                 self._folder = make_temporary()
             self._count += 1
-            return AgentRun(order, self._folder / str(self._count))
+            return WorkerRun(order, self._folder / str(self._count))
 
-    def begin(self, run: AgentRun) -> None:
+    def begin(self, run: WorkerRun) -> None:
         """Begin the attempt; report an error as its end."""
         try:
             work = self._abilities.work_of(run.order)
@@ -378,15 +378,15 @@ class OrderRunner:
             if self._waits_no_more(run):
                 self.begin(run)
 
-    def is_waiting(self, run: AgentRun) -> bool:
+    def is_waiting(self, run: WorkerRun) -> bool:
         """Return whether it still waits for room in the system."""
         return run in self._waiting
 
-    def _waits_no_more(self, run: AgentRun) -> bool:
+    def _waits_no_more(self, run: WorkerRun) -> bool:
         """Return whether *run* was waiting; True for one thread only."""
         return self._waiting.pop(run, False)
 
-    def _not_begun(self, run: AgentRun, error: BaseException) -> None:
+    def _not_begun(self, run: WorkerRun, error: BaseException) -> None:
         if not is_no_room(error):
             self._fail(run, error)
         elif run.is_to_stop:
@@ -394,7 +394,7 @@ class OrderRunner:
         else:
             self._waiting[run] = True
 
-    def stop(self, run: AgentRun, grace: float) -> None:
+    def stop(self, run: WorkerRun, grace: float) -> None:
         """Ask the attempt to end within so many seconds; a function ignores it."""
         run.is_to_stop = True
         if self._waits_no_more(run):
@@ -402,7 +402,7 @@ class OrderRunner:
         elif run.process is not None:
             run.process.terminate(until_kill(grace))
 
-    def forget(self, run: AgentRun) -> None:
+    def forget(self, run: WorkerRun) -> None:
         """Remove the folder of *run*."""
         remove_tree(run.folder)
 
@@ -416,7 +416,7 @@ class OrderRunner:
 
     # -- programs ------------------------------------------------------------------
 
-    def _start(self, run: AgentRun, program: Program) -> None:
+    def _start(self, run: WorkerRun, program: Program) -> None:
         artifacts = run.folder / "artifacts"
         artifacts.mkdir(parents=True, exist_ok=True)
         variables = run.order.get("variables", {})
@@ -447,7 +447,7 @@ class OrderRunner:
             # The request to stop came before the program could be stopped.
             run.process.terminate(0)
 
-    def _ended(self, run: AgentRun, end: ProgramEnd) -> None:
+    def _ended(self, run: WorkerRun, end: ProgramEnd) -> None:
         result = end.result
         assert result is not None  # noqa: S101 - there is no error
         run.log = result.log_path
@@ -495,7 +495,7 @@ class OrderRunner:
         while (call := self._calls.get()) is not None:
             call()
 
-    def _call(self, run: AgentRun, call: Callable[[], Any]) -> None:
+    def _call(self, run: WorkerRun, call: Callable[[], Any]) -> None:
         try:
             variables = Context()
             variables.run(_RUN.set, run)
@@ -505,7 +505,7 @@ class OrderRunner:
             return
         self._on_end(run, {"outcome": "completed", "result": value})
 
-    def _fail(self, run: AgentRun, error: BaseException) -> None:
+    def _fail(self, run: WorkerRun, error: BaseException) -> None:
         kind, message = type(error).__name__, ""
         with suppress(Exception):
             kind, message = said(error)

@@ -264,9 +264,9 @@ class Aftermath:
     def recall(self, journal: Any, last: int) -> None:
         """Do what earlier runs left undone; *last* numbers their last event."""
         ids: dict[str, None] = {}
-        for fact, _ in journal.read(self._followed) if self._followed < last else ():
-            if isinstance(fact, TaskEvent) and fact.task_id.startswith(PREFIX):
-                ids[first_of(fact.task_id).removeprefix(PREFIX)] = None
+        for event, _ in journal.read(self._followed) if self._followed < last else ():
+            if isinstance(event, TaskEvent) and event.task_id.startswith(PREFIX):
+                ids[first_of(event.task_id).removeprefix(PREFIX)] = None
         self._followed = max(self._followed, last)
         # This happens before any attempt, since a program may end soon after its start.
         for job_id in ids:

@@ -62,10 +62,10 @@ class JobBook:
 
     def earlier(self) -> Iterator[Event]:
         """Return the events of earlier runs of the program."""
-        for fact, _ in () if self._journal is None else self._journal.read(0):
-            if fact.seq > self._recalled:
+        for event, _ in () if self._journal is None else self._journal.read(0):
+            if event.seq > self._recalled:
                 break
-            yield fact
+            yield event
 
     def known(self, job_id: str) -> JobRecord:
         """
@@ -106,9 +106,9 @@ class JobBook:
         )
         if self._journal is not None:
             ids = self._journal.ids(in_run(PREFIX + job_id))
-            for fact, _ in self._journal.select(ids, _NO_END):
-                record.take_in(fact)
-                if fact.seq <= self._recalled:
+            for event, _ in self._journal.select(ids, _NO_END):
+                record.take_in(event)
+                if event.seq <= self._recalled:
                     # The earlier run has reported it.
                     record.told = record.state
                     record.is_told_to_begin = record.has_begun
@@ -124,9 +124,9 @@ class JobBook:
                 with self.lock:
                     self.found(job_id)
             self._has_read_all = True
-        return self.of_this_life()
+        return self.of_this_incarnation()
 
-    def of_this_life(self) -> list[JobRecord]:
+    def of_this_incarnation(self) -> list[JobRecord]:
         """Return the records that this run of the program has made or read."""
         with self.lock:
             return list(self.records.values())

@@ -94,7 +94,7 @@ class Improvement:
 
     def _write_diary(self, orchestrator: Any) -> None:
         # It leaves out jobs of earlier runs, since reading them may take seconds.
-        page = self._page(self._book.of_this_life())
+        page = self._page(self._book.of_this_incarnation())
         orchestrator.kept(DOCUMENTS)[_DIARY] = page
         self.diary = page
 

@@ -43,13 +43,13 @@ class JobLedger:
                 self._entries.append(entry)
             return entry
 
-    def with_earlier(self, facts: Iterable[Event]) -> list[dict[str, Any]]:
-        """Return the latest entries, with those of the earlier *facts* first."""
+    def with_earlier(self, events: Iterable[Event]) -> list[dict[str, Any]]:
+        """Return the latest entries, with those of the earlier *events* first."""
         earlier: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         holders: set[str] = set()
-        for fact in facts:
-            if not isinstance(fact, TaskEvent) or fact.task_id.startswith(PREFIX):
-                entry = _entry(fact, holders)
+        for event in events:
+            if not isinstance(event, TaskEvent) or event.task_id.startswith(PREFIX):
+                entry = _entry(event, holders)
                 if entry is not None:
                     earlier.append(entry)
         with self._lock:

@@ -208,7 +208,7 @@ class JobSystem:
             )
             objective.counts_own = objective.counts_own or own_rewards
             if self._book.orch is not None:
-                self._add_agent(name, kind, function)
+                self._add_worker(name, kind, function)
                 specialist = self._choices.specialise(name)
                 if specialist is not None:
                     self._queue.join(specialist)
@@ -356,7 +356,7 @@ class JobSystem:
         self._book.orch = orch
         for name, objective in self._objectives.items():
             for kind, function in objective.handlers.items():
-                self._add_agent(name, kind, function)
+                self._add_worker(name, kind, function)
         orch.resources.set_saturation(self._threshold, self._relief)
         for signal in (
             *("task_submitted", "task_started", "task_completed", "task_failed"),
@@ -366,7 +366,7 @@ class JobSystem:
             getattr(orch.signals, signal).connect(self._aftermath.hear)
         orch.drivers.add(self.cycles)
 
-    def _add_agent(
+    def _add_worker(
         self, name: str, kind: str, function: Callable[[Unit, Job], Any]
     ) -> None:
         def handler(task: Task[Any], context: TaskContext) -> Any:

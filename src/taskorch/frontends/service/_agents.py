@@ -27,7 +27,7 @@ from taskorch.frontends.service._bodies import (
     refuse,
 )
 from taskorch.frontends.service._operations import Operation, named, ref
-from taskorch.frontends.service._sessions import AgentSession, Result
+from taskorch.frontends.service._sessions import Result, WorkerSession
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import visible
@@ -86,7 +86,7 @@ PROTOCOL: Final = 1
 #: The number of heartbeats in a lease, of which two may be lost.
 _BEATS: Final = 3
 #: The largest number of known agents.
-_MAX_AGENTS: Final = 1_000
+_MAX_WORKERS: Final = 1_000
 #: A function that lets an agent join an orchestrator: `orch.agents.join`, or a wrapper.
 Admit: TypeAlias = Callable[[Agent, AttemptExecutor[Any]], None]
 #: The secret of an agent.
@@ -146,7 +146,7 @@ def _operation(
     )
 
 
-class Agents:
+class Workers:
     """
     The operations of agents.
 
@@ -166,10 +166,10 @@ class Agents:
     ) -> None:
         self._late = late
         self._lease = LEASE if lease is None else lease
-        self._agents = orch.agents
+        self._workers = orch.agents
         self._admit: Admit = orch.agents.join if admit is None else admit
         self._artifacts = artifacts
-        self._sessions: dict[str, AgentSession] = {}
+        self._sessions: dict[str, WorkerSession] = {}
         #: Guards the names: two agents may not take one name at once.
         self._joining = threading.Lock()
         self._is_closed = False
@@ -248,20 +248,20 @@ class Agents:
                 # The answer to its first hello was lost.
                 existing.hear(())
                 return
-            if existing is not None and not self._agents.is_lost(info.name):
+            if existing is not None and not self._workers.is_lost(info.name):
                 raise HttpProblem(
                     *(409, "agent_taken", f"there is a worker {info.name!r} already"),
                     hint="it is free once the other has left, or its lease is over: "
                     "wait, or take another name",
                     headers={"Retry-After": "1"},
                 )
-            if existing is None and len(self._sessions) >= _MAX_AGENTS:
+            if existing is None and len(self._sessions) >= _MAX_WORKERS:
                 self._forget_one()
             self._take(info, secret)
             _LOG.info("worker %s has come", visible(info.name))
 
     def _take(self, info: Agent, secret: str) -> None:
-        session = AgentSession(self._agents, info, secret, self._late)
+        session = WorkerSession(self._workers, info, secret, self._late)
         self._admit(info, session)
         self._sessions[info.name] = session
 
@@ -274,7 +274,7 @@ class Agents:
             admit: Has one join it; it has started by then.
         """
         with self._joining:
-            before, self._agents = self._agents, orch.agents
+            before, self._workers = self._workers, orch.agents
             self._admit = admit
             for session in [*self._sessions.values()]:
                 # Requests of the agent meanwhile go to one of the two sessions.
@@ -290,16 +290,16 @@ class Agents:
     def names(self) -> list[str]:
         """Names of the agents that are there, sorted."""
         with self._joining:
-            living = [n for n in self._sessions if not self._agents.is_lost(n)]
+            living = [n for n in self._sessions if not self._workers.is_lost(n)]
         return sorted(living)
 
     def _forget_one(self) -> None:
         """Drop one lost agent to make room; it may say hello again."""
         for name in self._sessions:
-            if self._agents.is_lost(name):
+            if self._workers.is_lost(name):
                 del self._sessions[name]
                 return
-        text = f"there are {_MAX_AGENTS:,} workers already"
+        text = f"there are {_MAX_WORKERS:,} workers already"
         raise HttpProblem(409, "too_many_agents", text)
 
     async def _leave(self, request: Request) -> Response:
@@ -402,7 +402,7 @@ class Agents:
 
     async def _read(
         self, request: Request, kind: str
-    ) -> tuple[AgentSession, dict[str, Any]]:
+    ) -> tuple[WorkerSession, dict[str, Any]]:
         """
         Return the session of the agent that asks, and its message of this *kind*.
 

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.people import Identity, Tokens
-from taskorch.frontends.service._agents import Agents, schemas
+from taskorch.frontends.service._agents import Workers, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import (
@@ -156,7 +156,7 @@ def create_app(
     tenancy = Tenancy(lambda: orch)
     brought = Submissions(orch, functions or {}, tenancy, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
-    remote_agents = Agents(orch, kept)
+    remote_workers = Workers(orch, kept)
     board = Board() if page else None
     shown = None
     if board is not None:
@@ -175,7 +175,7 @@ def create_app(
             shown.close()
             board.close()
         feed.close()
-        remote_agents.close()
+        remote_workers.close()
 
     app = make_app(
         [
@@ -185,7 +185,7 @@ def create_app(
             *existing(
                 lambda: orch, lambda: feed, tenancy, {**VERBS, **orch.extensions.verbs}
             ),
-            *(remote_agents.operations() if agents else ()),
+            *(remote_workers.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
             *(() if shown is None else shown.operations()),
             *(() if jobs is None else Commands(jobs).operations()),

@@ -251,20 +251,20 @@ class Board(Projection):
         start = start or (spans[0].start if spans else now - _NS)
         end = max(end or now, start + width)
         shown = [s for s in spans if s.end >= start and s.start <= end]
-        agents = list(dict.fromkeys(sorted({span.agent for span in shown})))
-        picture = _Picture(start, end, width, agents[:lanes])
+        workers = list(dict.fromkeys(sorted({span.agent for span in shown})))
+        picture = _Picture(start, end, width, workers[:lanes])
         rectangles = list(picture.rectangles(shown))
         counts = Counter((span.agent, span.outcome) for span in shown)
         return {
             "start": start / _NS,
             "end": end / _NS,
-            "agents": agents[:lanes],
-            "agents_left_out": max(0, len(agents) - lanes),
+            "agents": workers[:lanes],
+            "agents_left_out": max(0, len(workers) - lanes),
             "rows": picture.rows(),
             "outcomes": OUTCOMES,
             "counts": [
-                [counts[agent, outcome] for outcome in OUTCOMES]
-                for agent in agents[:lanes]
+                [counts[worker, outcome] for outcome in OUTCOMES]
+                for worker in workers[:lanes]
             ],
             "attempts": len(shown),
             "attempts_left_out": picture.left_out,
@@ -275,13 +275,13 @@ class Board(Projection):
 class _Picture:
     """A picture of attempts in rows, where very short ones share a rectangle."""
 
-    def __init__(self, start: int, end: int, width: int, agents: list[str]) -> None:
+    def __init__(self, start: int, end: int, width: int, workers: list[str]) -> None:
         self._start = start
         self._scale = width / (end - start)
         self._width = width
-        self._lane_of = {name: place for place, name in enumerate(agents)}
+        self._lane_of = {name: place for place, name in enumerate(workers)}
         #: For each lane, the latest rectangle of each of its rows.
-        self._latest: list[list[Rectangle]] = [[] for _ in agents]
+        self._latest: list[list[Rectangle]] = [[] for _ in workers]
         self.left_out = 0
 
     def rows(self) -> list[int]:

@@ -146,7 +146,7 @@ class Feed(Projection):
         self._readings: OrderedDict[int, Iterator[Event]] = OrderedDict()
         #: Numbers go on in a journal; in memory they begin anew in each incarnation.
         mark = secrets.token_hex(4) if journal is None else journal.uid[:_MARK]
-        self._life: str = f"-{mark}" if mark else ""
+        self._incarnation: str = f"-{mark}" if mark else ""
         self.has_ended = False
         if journal is not None:
             self._before = journal.last
@@ -201,15 +201,19 @@ class Feed(Projection):
 
     def cursor(self, number: int) -> str:
         """Return the cursor with which a client goes on after this event."""
-        return f"{number}{self._life}"
+        return f"{number}{self._incarnation}"
 
     def place(self, cursor: str) -> int | None:
         """Return the number in a cursor; None: it is from another incarnation."""
         if cursor == "0":
             # It begins before all events.
             return 0
-        number, dash, life = cursor.partition("-")
-        if dash + life != self._life or not number.isascii() or not number.isdigit():
+        number, dash, incarnation = cursor.partition("-")
+        if (
+            dash + incarnation != self._incarnation
+            or not number.isascii()
+            or not number.isdigit()
+        ):
             return None
         return int(number[:_DIGITS])
 

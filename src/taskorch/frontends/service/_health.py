@@ -160,8 +160,8 @@ class Overviews:
         return answer({"alerts": document(alerts)})
 
     async def _instances(self, _: Request) -> Response:
-        agents = await run_in_threadpool(self._orch().agents.list)
-        return answer({"agents": [plain(each.to_dict()) for each in agents]})
+        workers = await run_in_threadpool(self._orch().agents.list)
+        return answer({"agents": [plain(each.to_dict()) for each in workers]})
 
     async def _schedule(self, request: Request) -> Response:
         name, manager = named(request, "name"), self._orch().schedules

@@ -35,7 +35,7 @@ from taskorch.executors.programs import (
     failure_of,
     spending_of,
 )
-from taskorch.fleet._agents import AgentManager
+from taskorch.fleet._agents import WorkerManager
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import Agent, Program, ProgramResult, Resources, Task
 from taskorch.protocols import Attempt, AttemptExecutor
@@ -77,7 +77,7 @@ class Result:
 
 
 @attrs.define(eq=False)
-class _AgentOrder:
+class _WorkerOrder:
     """An attempt on its way to an agent, or there."""
 
     attempt: Attempt
@@ -103,7 +103,7 @@ def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
     return None if match is None else (match[3], (int(match[1]), int(match[2])))
 
 
-class AgentSession(AttemptExecutor[str]):
+class WorkerSession(AttemptExecutor[str]):
     """
     The executor of one agent elsewhere: attempts wait until the agent asks.
 
@@ -116,13 +116,13 @@ class AgentSession(AttemptExecutor[str]):
 
     def __init__(
         self,
-        agents: AgentManager,
+        workers: WorkerManager,
         info: Agent,
         secret: str,
         late: EndsKept | None = None,
     ) -> None:
         self.info = info
-        self._agents = agents
+        self._workers = workers
         self._late = late
         self.secret = secret
         #: The seconds of its latest heartbeat, if it has reported that.
@@ -133,7 +133,7 @@ class AgentSession(AttemptExecutor[str]):
         #: A counter, which distinguishes two starts of one attempt.
         self._counts = count(1)
         self._lock = threading.Lock()
-        self._orders: dict[str, _AgentOrder] = {}
+        self._orders: dict[str, _WorkerOrder] = {}
         #: The names of orders that were not sent, the first one first.
         self._unsent: dict[str, None] = {}
         self._ended: OrderedDict[str, Fate] = OrderedDict()
@@ -169,7 +169,7 @@ class AgentSession(AttemptExecutor[str]):
             order["units"] = {name: [*names] for name, names in units.items()}
         program = task.payload if isinstance(task.payload, Program) else None
         with self._lock:
-            self._orders[name] = _AgentOrder(attempt, order, program)
+            self._orders[name] = _WorkerOrder(attempt, order, program)
             self._unsent[name] = None
             self._wake()
         return name
@@ -222,7 +222,7 @@ class AgentSession(AttemptExecutor[str]):
             }
         if round_trip is not None:
             self.round_trip = round_trip
-        outdated = self._agents.beat(self.info.name, named, round_trip=round_trip)
+        outdated = self._workers.beat(self.info.name, named, round_trip=round_trip)
         gone = [named[key] for key in outdated]
         for order in ignored:
             msg = f"worker {self.info.name} has given it up"
@@ -255,7 +255,7 @@ class AgentSession(AttemptExecutor[str]):
         parsed = _parsed(name)
         return parsed is not None and self._late.is_awaited(*parsed, self.info.name)
 
-    def _again(self, running: Collection[str]) -> list[_AgentOrder]:
+    def _again(self, running: Collection[str]) -> list[_WorkerOrder]:
         """
         Under the lock: send again what was sent, and is not among *running*.
 
@@ -314,7 +314,7 @@ class AgentSession(AttemptExecutor[str]):
             orders = {r.attempt: self._orders.get(r.attempt) for r in reported}
             named = {o.key: name for name, o in orders.items() if o is not None}
         # An agent that reports the end has had the attempt until now.
-        late = [named[key] for key in self._agents.beat(self.info.name, named)]
+        late = [named[key] for key in self._workers.beat(self.info.name, named)]
         fates: list[Fate] = []
         again: NotRunningError | None = None
         for result in reported:
@@ -322,7 +322,7 @@ class AgentSession(AttemptExecutor[str]):
                 fates.append(self._end(result, is_late=result.attempt in late))
             except NotRunningError as error:
                 again = error
-        self._agents.keep()
+        self._workers.keep()
         if again is not None:
             raise again
         return fates
@@ -352,7 +352,7 @@ class AgentSession(AttemptExecutor[str]):
         if parsed is None:
             return "unknown"
         task_id, fence = parsed
-        late = self._agents if self._late is None else self._late
+        late = self._workers if self._late is None else self._late
         try:
             program = late.program_of(task_id)
             counts = late.bring_late(
@@ -374,7 +374,7 @@ class AgentSession(AttemptExecutor[str]):
             self._unsent.clear()
             self._has_left = True
             self._wake()
-        self._agents.leave(self.info.name, never)
+        self._workers.leave(self.info.name, never)
 
     def end_here(self) -> None:
         """Close the session, as the agent has joined another orchestrator."""
@@ -391,7 +391,7 @@ class AgentSession(AttemptExecutor[str]):
         if parsed is None:
             return None
         try:
-            self._agents.check_made(*parsed, self.info.name)
+            self._workers.check_made(*parsed, self.info.name)
         except (InvalidTaskError, UnknownTaskError):
             return None
         return parsed

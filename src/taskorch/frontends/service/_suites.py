@@ -29,7 +29,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.events import AgentLost, AgentReturned
-from taskorch.frontends.service._agents import Agents, schemas
+from taskorch.frontends.service._agents import Workers, schemas
 from taskorch.frontends.service._app import existing, make_app
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import HttpProblem, answer, read_object, refuse
@@ -158,7 +158,7 @@ class SuiteRuns:
         self._idle = self._between_runs()
         #: Attempts of earlier incarnations that agents have ended.
         self._ends = EndsKept(RunFolder(folder))
-        self.agents = Agents(
+        self.agents = Workers(
             self._idle,
             None,
             partial(_await_run, self._idle),
@@ -405,14 +405,14 @@ class SuiteRuns:
 
     def status(self) -> dict[str, Any]:
         """State and outcome of the run, and the agents elsewhere that are there."""
-        agents = self.agents.names()
+        workers = self.agents.names()
         with self._lock:
             return {
                 "status": self._status,
                 "suite_name": self._name,
                 "name": self.suite.name,
                 "version": self.suite.version,
-                "agents": agents,
+                "agents": workers,
                 "error": self._error,
             }
 
@@ -476,11 +476,11 @@ def _error(code: str, message: str, hint: str = "") -> dict[str, str]:
 
 
 def _await_run(
-    idle: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
+    idle: TaskOrchestrator, worker: Agent, executor: AttemptExecutor[Any]
 ) -> None:
     """Start *idle*, an orchestrator without tasks, and let an agent wait in it."""
     idle.start()
-    admit(idle, agent, executor)
+    admit(idle, worker, executor)
 
 
 def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
@@ -488,9 +488,9 @@ def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
     doers = {}
     for name in names:
         with suppress(UnknownTaskError):
-            agent = orch.get_task_status(f"{RUN}/{name}").agent_id
-            if agent is not None:
-                doers[name] = agent
+            worker = orch.get_task_status(f"{RUN}/{name}").agent_id
+            if worker is not None:
+                doers[name] = worker
     return doers
 
 

@@ -125,18 +125,18 @@ class Tenancy:
 
     def has_task(self, who: Caller, task_id: str) -> bool:
         """Return whether a task exists, and is theirs."""
-        owner = self._owner_of(task_id)
-        if owner is None or owner:
-            return owner is not None and who.sees(owner)
-        owners = self._owners_in(run_by(task_id, None), stem_of(task_id))
-        return bool(owners) and all(map(who.sees, owners))
+        tenant = self._tenant_of(task_id)
+        if tenant is None or tenant:
+            return tenant is not None and who.sees(tenant)
+        tenants = self._tenants_in(run_by(task_id, None), stem_of(task_id))
+        return bool(tenants) and all(map(who.sees, tenants))
 
     def has_run(self, who: Caller, run_id: str) -> bool:
         """Return whether a run exists, and all of its tasks are theirs."""
-        owners = self._owners_in(run_id)
-        return bool(owners) and all(map(who.sees, owners))
+        tenants = self._tenants_in(run_id)
+        return bool(tenants) and all(map(who.sees, tenants))
 
-    def _owners_in(self, run_id: str, member: str = "") -> frozenset[str]:
+    def _tenants_in(self, run_id: str, member: str = "") -> frozenset[str]:
         """Return the tenants in a run that has *member*; empty if there is none."""
         try:
             handles = self._orch().workflows.get(run_id).handles
@@ -146,10 +146,10 @@ class Tenancy:
         ids = {stem_of(each.task_id) for each in handles.values()}
         if member and member not in ids:
             return frozenset()
-        owners = {self._owner_of(each.task_id) for each in handles.values()}
-        return frozenset(owner for owner in owners if owner)
+        tenants = {self._tenant_of(each.task_id) for each in handles.values()}
+        return frozenset(tenant for tenant in tenants if tenant)
 
-    def _owner_of(self, task_id: str) -> str | None:
+    def _tenant_of(self, task_id: str) -> str | None:
         """The tenant of a task; "": it has none; None: there is no such task."""
         try:
             return self._orch().get_task_status(task_id).owner or ""

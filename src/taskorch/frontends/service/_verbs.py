@@ -56,11 +56,13 @@ if TYPE_CHECKING:
     from taskorch.kit.people import Caller
     from taskorch.kit.verbs import Argument, Verb
 
-_AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT, instance=ref("AgentInstance"))
+_WORKER: Final = told(
+    id=TEXT, status=TEXT, health=OBJECT, instance=ref("AgentInstance")
+)
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
 #: Functions that write an answer, by the member with the returned value.
 _MEMBERS: Final[Mapping[str, Schema]] = {
-    "agents": listed(_AGENT),
+    "agents": listed(_WORKER),
     "budget": OBJECT,
     "allocation_id": TEXT,
     "changed": CHANGED["properties"]["changed"],
@@ -72,7 +74,7 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
     "promise": OBJECT,
     "promises": listed(OBJECT),
     "what_if": OBJECT,
-    "matches": listed(told(agent=_AGENT, matches={"type": "boolean"}, reason=TEXT)),
+    "matches": listed(told(agent=_WORKER, matches={"type": "boolean"}, reason=TEXT)),
     "released": {"type": "integer"},
     "resources": OBJECT,
     "task_id": TASK_ID["properties"]["task_id"],
@@ -82,12 +84,12 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
 }
 #: The schemas of answers that are the whole value, or have more members.
 _ANSWERS: Final[Mapping[str, Schema]] = {
-    "agent": _AGENT,
+    "agent": _WORKER,
     "allocate_resources": told(id=TEXT, owner=TEXT, resources=OBJECT, since=TEXT),
     "backfill_schedule": told(ids=listed(TEXT), already=listed(TEXT), backfill_id=TEXT),
     "get_task_status": _STATUS,
     "hold_starts": OBJECT,
-    "spawn_agent": _AGENT,
+    "spawn_agent": _WORKER,
     "stuck": {"type": "object", "required": ["stuck"]},
     "terminate_agent": OBJECT,
     "workflow_status": told(

@@ -121,13 +121,13 @@ class SuiteAttempt:
 
     def __init__(
         self,
-        agent: str,
+        worker: str,
         folder: RunFolder,
         task: Task,
         info: AttemptInfo,
         began: float | None = None,
     ) -> None:
-        self.agent = agent
+        self.agent = worker
         self.folder = folder
         self.told = info
         self._clock = MonotonicClock()
@@ -416,7 +416,7 @@ class SuiteAttempt:
         if not folder.coverage(self.name).exists():
             write_json(folder.coverage(self.name), {"measured": False})
         write_json(
-            folder.agent_report(self.name),
+            folder.worker_report(self.name),
             {
                 **{n: record[n] for n in ("agent_id", "task_id", "attempt")},
                 "host": event["host"],

@@ -94,7 +94,7 @@ class OthersFirst:
         others = [a for a in agents if a.name not in self._own and not a.is_lost]
         match = self._capable.matches(task, others, context)
         if not match.agents:
-            own = [agent for agent in agents if agent.name in self._own]
+            own = [worker for worker in agents if worker.name in self._own]
             match = self._capable.matches(task, own, context)
         return attrs.evolve(match, reusable=OthersFirst)
 
@@ -116,25 +116,25 @@ def room_for_any(suite: Suite, has: Resources | None) -> Resources | None:
 
 
 def admit(
-    orchestrator: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
+    orchestrator: TaskOrchestrator, worker: Agent, executor: AttemptExecutor[Any]
 ) -> None:
     """
     Add an agent elsewhere to an orchestrator, by a name no local agent has.
 
     Raises:
-        InvalidTaskError: One of ours may have it; or see `AgentManager.join`.
+        InvalidTaskError: One of ours may have it; or see `WorkerManager.join`.
     """
-    if agent.name.startswith(OWN):
+    if worker.name.startswith(OWN):
         msg = f"workers of the service itself have names that begin with {OWN!r}"
         raise InvalidTaskError(msg, hint="give it another name")
-    orchestrator.agents.join(agent, executor)
+    orchestrator.agents.join(worker, executor)
 
 
 def join(
     orchestrator: TaskOrchestrator,
     suite: Suite,
     folder: RunFolder,
-    agent: Agent,
+    worker: Agent,
     executor: AttemptExecutor[Any],
 ) -> None:
     """
@@ -146,16 +146,16 @@ def join(
         InvalidTaskError: See `admit`.
     """
     kinds = {phase.kind for phase in suite.phases}
-    does = kinds.intersection(agent.capabilities) or kinds
+    does = kinds.intersection(worker.capabilities) or kinds
     admit(
         orchestrator,
         attrs.evolve(
-            agent,
+            worker,
             capabilities=tuple(sorted(does)),
-            capacity=room_for_any(suite, agent.capacity),
+            capacity=room_for_any(suite, worker.capacity),
         ),
         Elsewhere(
-            orchestrator, folder, agent.name, executor, enforce=suite.limits.enforce
+            orchestrator, folder, worker.name, executor, enforce=suite.limits.enforce
         ),
     )
 
@@ -362,9 +362,9 @@ class EndsKept:
         del task_id
         return _UNCHECKED
 
-    def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
-        """Return whether *agent* may go on with an attempt whose end is kept."""
-        return self._run is None and bool(self._request(agent, task_id, fence))
+    def is_awaited(self, task_id: str, fence: tuple[int, int], worker: str) -> bool:
+        """Return whether *worker* may go on with an attempt whose end is kept."""
+        return self._run is None and bool(self._request(worker, task_id, fence))
 
     def bring_late(
         self,
@@ -376,7 +376,7 @@ class EndsKept:
         agent: str,
     ) -> bool:
         """
-        Take the end of an attempt: see `AgentManager.bring_late`.
+        Take the end of an attempt: see `WorkerManager.bring_late`.
 
         Raises:
             NotRunningError: It is kept, and to be told again when a run goes on.
@@ -435,23 +435,23 @@ class EndsKept:
         for path in self._folder.under_way.glob("*/*/job.json"):
             job = kept_in(path)
             with suppress(KeyError, TypeError, ValueError, UnknownTaskError):
-                task_id, agent = (
+                task_id, worker = (
                     job["attempt"][ProgramVariables.TASK],
                     job["about"]["agent"],
                 )
                 epoch, number = map(int, path.parent.name.split("."))
-                if orch.agents.awaits_end(task_id, (epoch, number), agent):
-                    out.add((agent, task_id, (epoch, number)))
+                if orch.agents.awaits_end(task_id, (epoch, number), worker):
+                    out.add((worker, task_id, (epoch, number)))
         return out
 
     def _request(
-        self, agent: str, task_id: str, fence: tuple[int, int]
+        self, worker: str, task_id: str, fence: tuple[int, int]
     ) -> dict[str, Any]:
-        """Return the request to *agent*; empty if there is none, or it is over."""
+        """Return the request to *worker*; empty if there is none, or it is over."""
         job = kept_in(self._folder.request(name_of(task_id), fence))
         about = job.get("about")
         is_it = job.get("attempt") == ProgramVariables.of_attempt(task_id, fence)
-        is_its = isinstance(about, dict) and about.get("agent") == agent
+        is_its = isinstance(about, dict) and about.get("agent") == worker
         return job if is_it and is_its else {}
 
     def _proof(
@@ -472,24 +472,24 @@ class EndsKept:
         error: BaseException | None,
     ) -> bool:
         """Judge an end in the run *orch*; whether it counts."""
-        agent, task_id, fence = key
+        worker, task_id, fence = key
         with self._judging:
             if key in self._fates:
                 return self._fates[key]
-            bring = partial(orch.agents.bring_late, task_id, fence, agent=agent)
+            bring = partial(orch.agents.bring_late, task_id, fence, agent=worker)
             proof = self._proof(key, value)
             if proof is None:
                 why = (
-                    f"nothing proves what worker {agent} did in an earlier incarnation"
+                    f"nothing proves what worker {worker} did in an earlier incarnation"
                 )
                 return bring(error=error or NotSharedError(why))
-            if orch.agents.awaits_end(task_id, fence, agent):
+            if orch.agents.awaits_end(task_id, fence, worker):
                 counts = bring(*self._verdict(key, *proof), judged=True)
             elif self._folder.verdict(name_of(task_id), task_id, fence[1]):
                 # It counted in an earlier incarnation, whose answer was lost.
                 counts = True
             else:
-                why = f"worker {agent} has ended it too late"
+                why = f"worker {worker} has ended it too late"
                 counts = bring(error=error or AttemptInterrupted(why))
             self._fates[key] = counts
             return counts
@@ -498,11 +498,11 @@ class EndsKept:
         self, key: _Key, job: Mapping[str, Any], event: Mapping[str, Any]
     ) -> tuple[Any, BaseException | None]:
         """Return the result of an attempt, or the error that it failed with."""
-        agent, task_id, fence = key
+        worker, task_id, fence = key
         about = job["about"]
         info = AttemptInfo(task_id, fence, about["allocation"], lambda _: None)
         task = Task("test", about["payload"], metadata=about["metadata"])
-        attempt = SuiteAttempt(agent, self._folder, task, info, about["began"])
+        attempt = SuiteAttempt(worker, self._folder, task, info, about["began"])
         try:
             return attempt.end_late(event), None
         except Exception as raised:  # noqa: BLE001 - it is the end of the attempt

@@ -91,7 +91,7 @@ class RunFolder:
         """Path of the coverage data of a task, for coverage.py."""
         return self.artifacts / f"{name}.coverage"
 
-    def agent_report(self, name: str) -> Path:
+    def worker_report(self, name: str) -> Path:
         """Return the path of a task's report on its agent and its usage."""
         return self.artifacts / f"{name}_agent_report.json"
 

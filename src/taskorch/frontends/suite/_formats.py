@@ -323,11 +323,11 @@ def _picture(report: SuiteReport) -> Iterator[str]:
         return
     start = min(one.start for one in report.slices)
     span = max(max(one.end for one in report.slices) - start, 1e-3)
-    agents = sorted({one.agent for one in report.slices})
-    lanes = {agent: number for number, agent in enumerate(agents)}
-    height = _LANE * len(agents) + 24
+    workers = sorted({one.agent for one in report.slices})
+    lanes = {worker: number for number, worker in enumerate(workers)}
+    height = _LANE * len(workers) + 24
     scale = (_WIDTH - _LEFT - 10) / span
-    yield f"<h2>Timeline</h2><p class=dim>{counted(len(agents), 'worker')}, "
+    yield f"<h2>Timeline</h2><p class=dim>{counted(len(workers), 'worker')}, "
     yield f"{counted(len(report.slices), 'attempt')}:"
     seen = {one.outcome for one in report.slices}
     for outcome, kind in _OUTCOMES.items():
@@ -336,10 +336,10 @@ def _picture(report: SuiteReport) -> Iterator[str]:
     yield "</p>"
     yield f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
     yield 'aria-label="Which worker ran which task when">'
-    for agent, number in lanes.items():
+    for worker, number in lanes.items():
         y = _LANE * number
-        yield f"<g><title>{_text(agent)}</title>"
-        yield f'<text x="0" y="{y + 15}">{_text(_fitting(agent))}</text></g>'
+        yield f"<g><title>{_text(worker)}</title>"
+        yield f'<text x="0" y="{y + 15}">{_text(_fitting(worker))}</text></g>'
         yield f'<line class="lane" x1="{_LEFT}" x2="{_WIDTH}" y1="{y + _LANE - 3}" '
         yield f'y2="{y + _LANE - 3}"/>'
     yield from _marks(span, scale, height)
@@ -348,10 +348,10 @@ def _picture(report: SuiteReport) -> Iterator[str]:
     yield "</svg></div>"
 
 
-def _fitting(agent: str) -> str:
-    """The name of *agent*, cut to fit beside the bars."""
+def _fitting(worker: str) -> str:
+    """The name of *worker*, cut to fit beside the bars."""
     most = _LEFT // _LETTER - 1
-    return agent if len(agent) <= most else f"{agent[: most - 1]}…"
+    return worker if len(worker) <= most else f"{worker[: most - 1]}…"
 
 
 def _marks(span: float, scale: float, height: int) -> Iterator[str]:

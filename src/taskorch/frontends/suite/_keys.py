@@ -157,7 +157,7 @@ class AboutSuite:
 
 
 @attrs.frozen
-class AgentLimits:
+class WorkerLimits:
     """
     Limits of all workers of this process.
 
@@ -178,7 +178,7 @@ class AgentLimits:
 
 
 @attrs.frozen
-class AgentPoolSection:
+class WorkerPoolSection:
     """
     A worker pool that follows the work.
 
@@ -242,9 +242,9 @@ class SuiteConfiguration:
     resource_allocation: Mapping[str, ClassAllocation] = field(
         AnyNames(DocumentOf(ClassAllocation, rest=AMOUNT))
     )
-    agent_limits: AgentLimits = field(DocumentOf(AgentLimits))
+    agent_limits: WorkerLimits = field(DocumentOf(WorkerLimits))
     failure_handling: FailureHandling = field(DocumentOf(FailureHandling))
-    agent_pool: AgentPoolSection = field(DocumentOf(AgentPoolSection))
+    agent_pool: WorkerPoolSection = field(DocumentOf(WorkerPoolSection))
     recovery: RecoverySection = field(DocumentOf(RecoverySection))
     monitoring: Monitoring = field(DocumentOf(Monitoring))
     alerts: Mapping[str, AlertRule] = field(

@@ -64,12 +64,12 @@ def check_message(message: object) -> None:
         raise ValidationFailedError(msg, findings=tuple(sorted(problems)))
 
 
-def assignment(orchestrator: str, agent: str, task: SuiteTask) -> dict[str, Any]:
+def assignment(orchestrator: str, worker: str, task: SuiteTask) -> dict[str, Any]:
     """An agent is given a task."""
     held = task.resources
     return {
         "orchestrator_id": orchestrator,
-        "target_agent": agent,
+        "target_agent": worker,
         "task_details": {
             "task_id": task.id,
             "task_type": _words.task_type(task.kind),
@@ -109,7 +109,7 @@ def progress(agent: str, task_id: str, figures: Mapping[str, Any]) -> dict[str, 
 
 
 def completion(
-    agent: str,
+    worker: str,
     task_id: str,
     state: TaskState,
     span: tuple[float, float],
@@ -121,7 +121,7 @@ def completion(
     rate, coverage = results.get("pass_rate"), results.get("coverage")
     began, at = span
     return {
-        "agent_id": agent,
+        "agent_id": worker,
         "task_id": task_id,
         "final_status": _words.FINAL_STATUS[state],
         "execution_summary": {
@@ -144,7 +144,7 @@ def completion(
 
 
 def failure(
-    agent: str,
+    worker: str,
     task_id: str,
     error_type: str,
     message: str,
@@ -154,7 +154,7 @@ def failure(
     """An attempt has failed."""
     first: Mapping[str, Any] = failed[0] if failed else {}
     return {
-        "agent_id": agent,
+        "agent_id": worker,
         "task_id": task_id,
         "failure_details": {
             "error_type": error_type,

@@ -13,11 +13,11 @@ from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask, parts_of
 from taskorch.frontends.suite._sharding import shards_of
 from taskorch.frontends.suite._translation import (
-    add_agents,
-    agents_of,
+    add_workers,
     declare_budgets,
     orchestrator_of,
     pools_of,
+    workers_of,
     workflow_of,
 )
 from taskorch.kit.visible import counted
@@ -79,11 +79,11 @@ def _head(suite: Suite, parts: Sequence[SuiteTask]) -> str:
     tasks = counted(len(parts) - more, "task")
     if more > 0:
         tasks += f" in {len(parts)} parts"
-    many = len(agents_of(suite))
-    agents = counted(many, "worker")
+    many = len(workers_of(suite))
+    workers = counted(many, "worker")
     if suite.limits.is_pool and suite.limits.min_agents < many:
-        agents = f"{suite.limits.min_agents} to {agents}"
-    return f"{suite.title}: {tasks}, {agents}"
+        workers = f"{suite.limits.min_agents} to {workers}"
+    return f"{suite.title}: {tasks}, {workers}"
 
 
 def _phase(
@@ -161,7 +161,7 @@ def _simulated(suite: Suite, history: History, governance: Any) -> SimulationRep
 
     orchestrator = orchestrator_of(suite, governance=governance)
     declare_budgets(orchestrator, suite)
-    add_agents(orchestrator, suite, lambda _name: _never)
+    add_workers(orchestrator, suite, lambda _name: _never)
     return orchestrator.simulate(workflow_of(suite), seconds)
 
 

@@ -54,7 +54,7 @@ class AgentDiedError(TaskFailure):
     failure_class = "system_error"
 
 
-class AgentProcess:
+class SuiteProcess:
     """
     A long-lived process that runs test tasks, one at a time.
 
@@ -299,7 +299,7 @@ class SpentPipe:
 
 
 @attrs.define(eq=False)
-class SuiteAgent:
+class SuiteWorker:
     """
     Runs one test task at a time; one that is to end has *grace* seconds for that.
 
@@ -311,8 +311,8 @@ class SuiteAgent:
     _grace: float
     _governor: Governor | None = None
     #: By the interpreter that each runs.
-    _processes: dict[str, AgentProcess] = attrs.field(
-        init=False, factory=dict[str, AgentProcess]
+    _processes: dict[str, SuiteProcess] = attrs.field(
+        init=False, factory=dict[str, SuiteProcess]
     )
 
     def close(self) -> None:
@@ -337,7 +337,7 @@ class SuiteAgent:
         )
         attempt = SuiteAttempt(self.name, self.folder, task, info)
         python = attempt.python
-        process = self._processes.setdefault(python, AgentProcess(python))
+        process = self._processes.setdefault(python, SuiteProcess(python))
         attempt.clear()
         hold, spent = self._hold(context), SpentPipe(context)
         job = {**attempt.job(), "joins": hold.joins, "held": hold.is_one}

@@ -27,14 +27,14 @@ from taskorch.frontends.suite._folder import OWN, History, RunFolder, kept_in
 from taskorch.frontends.suite._formats import written
 from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import RUN, Suite, parts_of
-from taskorch.frontends.suite._process import SuiteAgent
+from taskorch.frontends.suite._process import SuiteWorker
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
 from taskorch.frontends.suite._statement import Subject
 from taskorch.frontends.suite._telling import Ended, SuiteTeller
 from taskorch.frontends.suite._translation import (
-    add_agents,
+    add_workers,
     declare_budgets,
     orchestrator_of,
     workflow_of,
@@ -125,15 +125,15 @@ def run(
     place = _made_ready(RunFolder(folder), failed=failed, fresh=fresh)
     subject = None if statement is None else Subject(suite, place)
     suite = sharded(suite, place)
-    agents: dict[str, SuiteAgent] = {}
+    workers: dict[str, SuiteWorker] = {}
     governor = Governor() if suite.limits.enforce else None
 
-    def agent(name: str) -> SuiteAgent:
-        agents[name] = SuiteAgent(name, place, suite.retries.grace, governor)
-        return agents[name]
+    def worker(name: str) -> SuiteWorker:
+        workers[name] = SuiteWorker(name, place, suite.retries.grace, governor)
+        return workers[name]
 
     def left(event: AgentLost) -> None:
-        gone = agents.pop(event.agent_id, None)
+        gone = workers.pop(event.agent_id, None)
         if gone is not None:
             gone.close()
 
@@ -159,10 +159,10 @@ def run(
             begun(orchestrator, suite)
             orchestrator.signals.agent_lost.connect(left)
             # Tasks of an earlier incarnation begin as soon as there are agents.
-            add_agents(
+            add_workers(
                 orchestrator,
                 suite,
-                agent,
+                worker,
                 elsewhere=elsewhere,
                 is_scaled=suite.limits.is_pool,
             )
@@ -173,7 +173,7 @@ def run(
                 receiver.tell_memory(report.over_memory)
                 receiver.flush(_PATIENCE)
     finally:
-        for one in list(agents.values()):
+        for one in list(workers.values()):
             one.close()
     if subject is not None and statement is not None:
         subject.write(statement, report, signer)

@@ -21,7 +21,7 @@ from taskorch.frontends.suite._folder import History, RunFolder, kept_in, write_
 from taskorch.frontends.suite._judging import Counts, CriteriaNotMetError, judge
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
 from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, filled
-from taskorch.frontends.suite._process import AgentProcess
+from taskorch.frontends.suite._process import SuiteProcess
 from taskorch.frontends.suite._results import ResultsError, read_pytest
 from taskorch.frontends.suite._tasks import shard_ids
 from taskorch.frontends.suite._whole import combine, measures_of
@@ -53,12 +53,12 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
         return suite
     kept: dict[str, Any] = kept_in(folder.shards)
     history = History.read(folder.history)
-    processes: dict[str, AgentProcess] = {}
+    processes: dict[str, SuiteProcess] = {}
 
     def split(task: SuiteTask, template: Template) -> SuiteTask:
         if not isinstance(kept.get(task.id), dict):
             python = template.python
-            process = processes.setdefault(python, AgentProcess(python))
+            process = processes.setdefault(python, SuiteProcess(python))
             shards = _dealt(task, template, folder, history, process)
             # Version 0.1.0 has kept the files alone.
             kept[task.id] = shards | {"files": kept.get(task.id, shards["files"])}
@@ -127,7 +127,7 @@ def _dealt(
     template: Template,
     folder: RunFolder,
     history: History,
-    process: AgentProcess,
+    process: SuiteProcess,
 ) -> dict[str, list[Any]]:
     """
     The files of a task in as many lists as it has shards, of about one length.
@@ -192,7 +192,7 @@ def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
 
 
 def _collected(
-    task: SuiteTask, template: Template, folder: RunFolder, process: AgentProcess
+    task: SuiteTask, template: Template, folder: RunFolder, process: SuiteProcess
 ) -> dict[str, Any]:
     """The `files` that pytest finds for a task, or did last time, and their `paths`."""
     results = (folder.artifacts / f"{task.id}.collected.jsonl").resolve()
@@ -255,7 +255,7 @@ def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> s
 
 
 def _collect(
-    task: SuiteTask, job: Mapping[str, Any], process: AgentProcess
+    task: SuiteTask, job: Mapping[str, Any], process: SuiteProcess
 ) -> Mapping[str, Any]:
     """
     Have pytest collect the tests of a task.

@@ -262,7 +262,7 @@ class SuiteTeller:
             return None
         return self._tasks.get(name_of(event.task_id))
 
-    def _agent(self, event: TaskEvent) -> str:
+    def _worker(self, event: TaskEvent) -> str:
         """Name of the agent of the latest attempt at the task."""
         latest = self.timeline.latest(event.task_id)
         return "local" if latest is None else latest.agent
@@ -347,7 +347,7 @@ class SuiteTeller:
         busy = (figures["cpu_seconds"] - used) / seconds if seconds > 0 else 0.0
         figures["cpu_utilization"] = round(100 * max(0.0, busy))
         self._cpu[task.id] = event.at, figures["cpu_seconds"]
-        about = _messages.progress(self._agent(event), task.id, figures)
+        about = _messages.progress(self._worker(event), task.id, figures)
         self._send("progress_update", event.at, about)
 
     def _recovering(self, event: RecoveryAttempted) -> None:
@@ -379,17 +379,17 @@ class SuiteTeller:
         results = kept_in(self._folder.results(task.id))
         first = self.timeline.first(event.task_id)
         began = event.at if first is None else first
-        agent = self._agent(event)
+        worker = self._worker(event)
         tried: Sequence[_Tried] = self._failed.get(task.id, ())
         if isinstance(event, TaskCompleted):
             of_last = self._folder.results_of(task.id, event.task_id, event.attempt)
             tried = self._tried(task, event, of_last)
-        self._complete(task, agent, state, (began, event.at), results, tried)
+        self._complete(task, worker, state, (began, event.at), results, tried)
         self._log(
             "task_completed",
             event.at,
             task_id=task.id,
-            agent_id=agent,
+            agent_id=worker,
             duration_seconds=round(event.at - began, 3),
             status=_words.FINAL_STATUS[state],
             test_pass_rate=results.get("pass_rate"),
@@ -402,17 +402,17 @@ class SuiteTeller:
     def _complete(
         self,
         task: SuiteTask,
-        agent: str,
+        worker: str,
         state: TaskState,
         span: tuple[float, float],
         results: Mapping[str, Any],
         tried: Sequence[_Tried] = (),
     ) -> None:
         """Send that *task* has ended, for good."""
-        kept = self._folder.results, self._folder.coverage, self._folder.agent_report
+        kept = self._folder.results, self._folder.coverage, self._folder.worker_report
         paths = [of(task.id) for of in kept]
         about = {
-            **_messages.completion(agent, task.id, state, span, results, tried),
+            **_messages.completion(worker, task.id, state, span, results, tried),
             "artifacts": [path.name for path in paths if path.exists()],
             "next_actions": list(self._next_actions(task)),
         }
@@ -427,13 +427,13 @@ class SuiteTeller:
         state = _STATES[type(event)].value
         message = getattr(event, "message", "") or getattr(event, "reason", "")
         latest = self.timeline.latest(event.task_id)
-        agent, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
+        worker, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
         results = self._folder.results_of(task.id, event.task_id, attempt)
         if state != "retrying":
             self._done.add(task.id)
         message = with_stop(message, results)
         numbers = len(self._done), len(self._tasks)
-        self._tell(Ended(task.id, state, agent, attempt, message, *numbers))
+        self._tell(Ended(task.id, state, worker, attempt, message, *numbers))
 
     def _whole_ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
         whole = self._wholes.get(name_of(event.task_id))
@@ -498,9 +498,9 @@ class SuiteTeller:
         if is_for_people and self._receiver is not None:
             failed_as = event.attempt, event.error_type, event.message
             self._receiver.tell_failure(event.task_id, *failed_as, kind)
-        agent = event.agent_id or "local"
+        worker = event.agent_id or "local"
         about = {
-            **_messages.failure(agent, task.id, kind, message, failed, attempts),
+            **_messages.failure(worker, task.id, kind, message, failed, attempts),
             "escalation_required": is_over or is_for_people,
             "recommended_actions": list(self._advice(task, kind, failed, event)),
         }

@@ -195,7 +195,7 @@ def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
 # -- who does it -------------------------------------------------------------------
 
 
-def agents_of(suite: Suite, *, elsewhere: bool = False) -> list[str]:
+def workers_of(suite: Suite, *, elsewhere: bool = False) -> list[str]:
     """
     The names of the agents of this process: as many as there may be, and work for.
 
@@ -234,7 +234,7 @@ def orchestrator_of(
     *elsewhere*: agents elsewhere may join, and do the work while they are there. The
     *options* are more arguments of `TaskOrchestrator`.
     """
-    own = agents_of(suite, elsewhere=elsewhere)
+    own = workers_of(suite, elsewhere=elsewhere)
     concurrency = len(own) + _OTHERS
     if elsewhere:
         concurrency = _ELSEWHERE
@@ -276,7 +276,7 @@ def _recovery_of(suite: Suite) -> RecoveryHandler:
     )
 
 
-def add_agents(
+def add_workers(
     orchestrator: TaskOrchestrator,
     suite: Suite,
     handler_of: Callable[[str], Handler],
@@ -296,7 +296,7 @@ def add_agents(
     def another(name: str) -> AddAgent:
         return AddAgent(Agent(name, kinds, 1), handler_of(name))
 
-    names = agents_of(suite, elsewhere=elsewhere)
+    names = workers_of(suite, elsewhere=elsewhere)
     # Work that is there already needs one from the beginning.
     first = names[: suite.limits.min_agents] if is_scaled else names
     for name in first:

@@ -139,7 +139,7 @@ class PhaseClock:
         late: Callable[[str], object],
         tell: Callable[[str, str, list[str]], object] | None = None,
     ) -> None:
-        self._drivers = orchestrator.drivers
+        self._controllers = orchestrator.drivers
         self._path = path
         self._timeout = timeout
         #: When the time of the run is over; None: that is not known yet, or it is over.
@@ -166,7 +166,7 @@ class PhaseClock:
         signals.task_started.connect(self._started)
         signals.task_completed.connect(self._ended)
         signals.task_failed.connect(self._ended)
-        self._drivers.add(self)
+        self._controllers.add(self)
 
     def stop(self) -> None:
         """Stop the clock: no phase times out any more."""
@@ -174,7 +174,7 @@ class PhaseClock:
         self._note(MonotonicClock().now_ns() / NS)
         with self._lock:
             self._is_stopped = True
-        self._drivers.remove(self.name)
+        self._controllers.remove(self.name)
 
     def _started(self, event: TaskEvent) -> None:
         phase = self._timed.get(stem_of(event.task_id))
@@ -182,7 +182,7 @@ class PhaseClock:
             return
         with self._lock:
             self._under_way[phase.name] = phase, event.at
-        self._drivers.wake(self.name)
+        self._controllers.wake(self.name)
 
     def _ended(self, event: TaskEvent) -> None:
         """A gate has looked: the phase is over, or will be run again as a whole."""

@@ -62,11 +62,11 @@ def put_together(task: SuiteTask, folder: RunFolder) -> dict[str, Any]:
     write_json(folder.results(task.id), results)
     if not folder.coverage(task.id).exists():
         write_json(folder.coverage(task.id), {"measured": False})
-    agents = {one["task_id"]: one["agent_id"] for one in records}
+    workers = {one["task_id"]: one["agent_id"] for one in records}
     used = {n: sum(one[n] for one in records) for n in ("cpu_seconds", "disk_mb")}
     memory = {"memory_mb": measures.memory_mb}
-    report = {"task_id": task.id, "agents": agents, **memory, **used}
-    write_json(folder.agent_report(task.id), report)
+    report = {"task_id": task.id, "agents": workers, **memory, **used}
+    write_json(folder.worker_report(task.id), report)
     return results
 
 

@@ -62,7 +62,7 @@ _MOST_AGAIN = 20
 #: The number of words on its command line, if one of them is the file of a request.
 _WITH_FILE = 2
 #: The variables that an agent elsewhere sets: the places for progress and for files.
-_OF_AGENT = ("TASKORCH_PROGRESS", "TASKORCH_ARTIFACTS")
+_OF_WORKER = ("TASKORCH_PROGRESS", "TASKORCH_ARTIFACTS")
 
 
 def _plugin() -> Any:
@@ -533,7 +533,7 @@ def _run_one(path: str) -> int:
         sys.stderr.write(f"{path}: {error.strerror}\n")
         return 1
     # They are for this program, and tests have nothing to tell there.
-    paths = [os.environ.pop(name, None) for name in _OF_AGENT]
+    paths = [os.environ.pop(name, None) for name in _OF_WORKER]
     events = os.open(paths[0] or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     ended = {**TaskWorker(events).run(job), "mark": job["mark"]}
     sys.stdout.write(json.dumps(ended) + "\n")

@@ -17,7 +17,7 @@ from taskorch.kernel._dependencies import (
 from taskorch.kernel._explain._holders import Holders, ahead, shares_by_hand
 from taskorch.kernel._explain._parents import how
 from taskorch.kernel._explain._people import wait_of
-from taskorch.kernel._rows import AgentRow, TaskRow, TimedLimit
+from taskorch.kernel._rows import TaskRow, TimedLimit, WorkerRow
 from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
@@ -199,13 +199,13 @@ class _Guess:
         work = self._work_before(row, alone=alone) if row.state is _S.QUEUED else 0.0
         if not short and not work:
             return 0.0
-        agents = row.bucket.agents
-        many = min(self._kernel.concurrency, sum(agent.limit for agent in agents))
+        workers = row.bucket.agents
+        many = min(self._kernel.concurrency, sum(worker.limit for worker in workers))
         running = list(self._holders.rows())
         if alone:
-            running = [other for other in running if other.agent in agents]
+            running = [other for other in running if other.agent in workers]
         if "resource" in short:
-            many = min(many, self._fit(row, agents))
+            many = min(many, self._fit(row, workers))
             running = [other for other in running if other.alloc]
         left: list[float] = []
         unknown: list[str] = []
@@ -241,7 +241,7 @@ class _Guess:
                 before = bucket.size
             if bucket is not row.bucket:
                 # The other tasks of this bucket wait for their workers.
-                before = min(before, sum(agent.limit for agent in bucket.agents))
+                before = min(before, sum(worker.limit for worker in bucket.agents))
             count += before
             work += before * self._mean(head)
         if count:
@@ -249,14 +249,14 @@ class _Guess:
             self._notes.append(f"{tasks} before it")
         return work
 
-    def _fit(self, row: TaskRow, agents: list[AgentRow]) -> int:
+    def _fit(self, row: TaskRow, workers: list[WorkerRow]) -> int:
         """Return how many tasks like *row* fit into pools or on its workers at once."""
         pools = self._kernel.pools
         fits = []
         for name, units in row.bucket.need:
             limits = [pools[name].total] if name in pools else []
-            if all(name in agent.capacity for agent in agents):
-                limits.append(sum(agent.capacity[name] for agent in agents))
+            if all(name in worker.capacity for worker in workers):
+                limits.append(sum(worker.capacity[name] for worker in workers))
             fits += [limit // units for limit in limits]
         return min(fits, default=1)
 

@@ -57,7 +57,7 @@ _S: Final = TaskState
 #: The most tasks through which a failure is followed up when many tasks are explained.
 _NEAR: Final = 5
 #: The most workers without room that are named; any one of them is enough.
-_MOST_AGENTS: Final = 5
+_MOST_WORKERS: Final = 5
 _NO_UNITS: Final[Mapping[str, Sequence[str]]] = ReadOnly({})
 
 
@@ -104,9 +104,9 @@ def explain(
             then = waits_for(kernel, row, now) + _delay(row, now)
         if wait is None:
             shorts = shortages(kernel, row, now)
-            agents = [*dict.fromkeys(s.agent for s in shorts if s.agent is not None)]
-            more_agents = max(0, len(agents) - _MOST_AGENTS)
-            of_all = (None, *agents[:_MOST_AGENTS])
+            workers = [*dict.fromkeys(s.agent for s in shorts if s.agent is not None)]
+            more_agents = max(0, len(workers) - _MOST_WORKERS)
+            of_all = (None, *workers[:_MOST_WORKERS])
             words = Wording(kernel, row, now, paused)
             then += [words.of(short) for short in shorts if short.agent in of_all]
         elif suspended or not awaits(row):
@@ -148,7 +148,7 @@ def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
     if above is not None:
         return _above(*above)
     share = row.bucket.share
-    if share is not None and (before := _owners_before(kernel, share, now)):
+    if share is not None and (before := _tenants_before(kernel, share, now)):
         return (
             f"owners share what there is, and {_named(share)} has more for its weight "
             f"than {some(list(map(_named, before)))}, whose tasks come first"
@@ -180,13 +180,13 @@ def _kept(kept: Reservation, now: int) -> str:
     )
 
 
-def _owners_before(kernel: KernelState, share: Share, now: int) -> list[Share]:
+def _tenants_before(kernel: KernelState, share: Share, now: int) -> list[Share]:
     """Return the tenants whose tasks are served before those of *share*."""
     assert kernel.shares is not None  # noqa: S101 - tenants share
     standing = kernel.deciders.standing(share, now)
     return [
         other
-        for other in kernel.shares.by_owner.values()
+        for other in kernel.shares.by_tenant.values()
         if other is not share
         and other.queued
         and kernel.deciders.standing(other, now) < standing

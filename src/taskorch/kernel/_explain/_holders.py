@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import chain, islice, tee
 from typing import Any, Final, TypeAlias
 
-from taskorch.kernel._application import agent_of, is_under_way
-from taskorch.kernel._rows import IN_ORDER, AgentRow, Bucket, TaskRow
+from taskorch.kernel._application import is_under_way, worker_of
+from taskorch.kernel._rows import IN_ORDER, Bucket, TaskRow, WorkerRow
 from taskorch.kernel._scopes import held_in
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
@@ -25,7 +25,7 @@ NAMED: Final = 100
 _HOLDING: Final = (TaskState.RUNNING, TaskState.SUSPENDED)
 
 #: A share that one attempt holds: its name, worker, slots and resources.
-Share: TypeAlias = tuple[str, AgentRow, int, Units]
+Share: TypeAlias = tuple[str, WorkerRow, int, Units]
 #: Names of holders, each with its slots or its units of one resource.
 Held: TypeAlias = list[tuple[str, int]]
 
@@ -33,7 +33,7 @@ Held: TypeAlias = list[tuple[str, int]]
 def share_of(row: TaskRow) -> Share:
     """Return the worker, slots and resources that the attempt of *row* holds."""
     slots = 0 if row.extra is not None and row.extra.yielded else 1
-    return row.id, agent_of(row), slots, row.alloc
+    return row.id, worker_of(row), slots, row.alloc
 
 
 def leaked_shares(kernel: KernelState) -> list[Share]:
@@ -79,17 +79,17 @@ class Holders:
         self._rows, rows = tee(self._rows)
         return rows
 
-    def of(self, name: str | None, need: int, agent: AgentRow | None = None) -> Held:
-        """Return holders of the resource *name* (None: of slots), on *agent* or on all.
+    def of(self, name: str | None, need: int, worker: WorkerRow | None = None) -> Held:
+        """Return holders of the resource *name* (None: of slots), on *worker* or all.
 
         It stops when they are enough to be named, and together hold *need*.
         """
         held: Held = []
-        there = (row for row in self.rows() if agent in (None, row.agent))
+        there = (row for row in self.rows() if worker in (None, row.agent))
         others = leaked_shares(self._kernel) + shares_by_hand(self._kernel)
         for holder, where, slots, alloc in chain(map(share_of, there), others):
             units = slots if name is None else held_in(self._kernel, alloc)[name]
-            if units and agent in (None, where):
+            if units and worker in (None, where):
                 held.append((holder, units))
                 need -= units
                 if need <= 0 and len(held) >= NAMED:

@@ -209,7 +209,7 @@ def _mending(
 def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
     """Return whether no known worker can do *row*."""
     bucket = row.bucket
-    if bucket.agents_version != kernel.agents_version or bucket.agents:
+    if bucket.workers_version != kernel.workers_version or bucket.agents:
         return False
     return not _breakers.for_now(kernel, bucket)
 

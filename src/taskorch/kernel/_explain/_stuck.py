@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from taskorch.kernel import _breakers, _limits, _scopes
-from taskorch.kernel._application import agent_of, is_under_way
+from taskorch.kernel._application import is_under_way, worker_of
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._explain._explanation import answers, explain
@@ -31,7 +31,7 @@ from taskorch.kernel._explain._people import (
 )
 from taskorch.kernel._explain._words import Wording
 from taskorch.kernel._limits import exceeded
-from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
+from taskorch.kernel._rows import Bucket, RowExtra, TaskRow, WorkerRow, of_quotas
 from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import book
@@ -50,7 +50,7 @@ def passed_over(
     moment. *firsts* are the heads of the buckets.
     """
     elastic = last.bucket.spec.elastic is not None
-    if elastic or kernel.backfill is not None:
+    if elastic or kernel.reserving is not None:
         # Elastic grants and reservations would turn out differently, so nothing can be
         # compared.
         return None
@@ -70,14 +70,14 @@ def _could_start(kernel: KernelState, row: TaskRow, now: int) -> bool:
 
 
 def _take(kernel: KernelState, row: TaskRow, sign: int) -> None:
-    agent = agent_of(row)
+    worker = worker_of(row)
     kernel.running += sign
-    agent.running += sign
+    worker.running += sign
     for name, units in row.alloc:
         if name in kernel.beside:
             book(kernel, kernel.beside[name], sign * units)
             continue
-        agent.used[name] += sign * units
+        worker.used[name] += sign * units
         if name in kernel.pools:
             kernel.pools[name].used += sign * units
 
@@ -287,12 +287,12 @@ class Search:
         if bucket in self._buckets:
             return self._buckets[bucket]
         kernel = self._kernel
-        if bucket.agents_version != kernel.agents_version:
+        if bucket.workers_version != kernel.workers_version:
             match(kernel, bucket, row, self._now)
         cause = None
-        agents = bucket.agents or _breakers.for_now(kernel, bucket)
+        workers = bucket.agents or _breakers.for_now(kernel, bucket)
         if (
-            not agents
+            not workers
             or (bucket.agents and self._is_beyond_quota(bucket))
             or any(
                 short.is_hopeless
@@ -305,7 +305,7 @@ class Search:
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
             cause = self._cause(found[0].kind, (detail,), lambda _: (detail, remedies))
-        if bucket.agents_version >= 0:
+        if bucket.workers_version >= 0:
             self._buckets[bucket] = cause
         elif row is not bucket.head():
             # The registry may answer differently for the next task.
@@ -314,7 +314,7 @@ class Search:
 
     def _is_beyond_quota(self, bucket: Bucket) -> bool:
         """Return whether every task of *bucket* exceeds its whole quota."""
-        needs = [of_quotas(_limits.wanted(bucket, agent)) for agent in bucket.agents]
+        needs = [of_quotas(_limits.wanted(bucket, worker)) for worker in bucket.agents]
         return all(
             any(short.is_hopeless for short in _limits.of_pools(self._kernel, need))
             for need in needs
@@ -384,7 +384,9 @@ class Search:
     def _held_by_hand(self, bucket: Bucket) -> _Cause | None:
         """Return the cause of the tasks of *bucket*, if people hold their resources."""
         wants = {
-            name for agent in bucket.agents for name, _ in _limits.wanted(bucket, agent)
+            name
+            for worker in bucket.agents
+            for name, _ in _limits.wanted(bucket, worker)
         }
         names = tuple(
             holder
@@ -424,19 +426,19 @@ class _Held:
     def __init__(self, kernel: KernelState) -> None:
         self._kernel = kernel
         self.holders: list[str] = []
-        self._slots: Counter[AgentRow] = Counter()
+        self._slots: Counter[WorkerRow] = Counter()
         self._units: Counter[str] = Counter()
-        self._of_agent: Counter[tuple[AgentRow, str]] = Counter()
+        self._of_worker: Counter[tuple[WorkerRow, str]] = Counter()
 
     def add(self, share: Share) -> None:
         """Add the slots and resources that one attempt holds, and will keep."""
-        name, agent, slots, alloc = share
+        name, worker, slots, alloc = share
         if slots or alloc:
             self.holders.append(name)
-        self._slots[agent] += slots
+        self._slots[worker] += slots
         self._units.update(_scopes.held_in(self._kernel, alloc))
         for resource, units in alloc:
-            self._of_agent[agent, resource] += units
+            self._of_worker[worker, resource] += units
 
     def has_room_for(self, bucket: Bucket) -> bool:
         """Return whether a task of *bucket* could start once all other attempts end."""
@@ -447,19 +449,19 @@ class _Held:
             if not limit.leaves(kernel, bucket, self._units):
                 return False
         return not bucket.agents or any(
-            self._slots[agent] < agent.limit
+            self._slots[worker] < worker.limit
             and all(
-                self._fits(agent, name, units)
-                for name, units in _limits.wanted(bucket, agent)
+                self._fits(worker, name, units)
+                for name, units in _limits.wanted(bucket, worker)
             )
-            for agent in bucket.agents
+            for worker in bucket.agents
         )
 
-    def _fits(self, agent: AgentRow, name: str, units: int) -> bool:
-        pool, own = self._kernel.pools.get(name), agent.capacity.get(name)
+    def _fits(self, worker: WorkerRow, name: str, units: int) -> bool:
+        pool, own = self._kernel.pools.get(name), worker.capacity.get(name)
         if pool is not None and pool.total - self._units[name] < units:
             return False
-        return own is None or own - self._of_agent[agent, name] >= units
+        return own is None or own - self._of_worker[worker, name] >= units
 
 
 def _is_blocked(row: TaskRow) -> bool:

@@ -16,12 +16,12 @@ from taskorch.kernel._rows import (
     QUOTA,
     SCOPE,
     WHOLE,
-    AgentRow,
     Shortage,
     ShortageKind,
     TaskRow,
     UnitGroup,
     WindowRow,
+    WorkerRow,
     without_quotas,
 )
 from taskorch.kernel._shortages import returning
@@ -124,7 +124,7 @@ class Wording:
     def _nobody(self, short: Shortage) -> Blocker:
         reason = self._bucket.match_reason
         detail = f"No worker can do it{f': {reason}' if reason else ''}."
-        return Blocker("capability", detail, short.name, remedies=(self._add_agent(),))
+        return Blocker("capability", detail, short.name, remedies=(self._add_worker(),))
 
     # -- workers --------------------------------------------------------------------
 
@@ -175,21 +175,23 @@ class Wording:
         )
 
     def _busy(self, short: Shortage) -> Blocker:
-        agent = short.agent
-        assert agent is not None  # noqa: S101 - it is the worker's slots
-        detail = f"Worker {agent.name} runs {agent.running} of {agent.limit} already."
-        if agent.running < agent.limit:
+        worker = short.agent
+        assert worker is not None  # noqa: S101 - it is the worker's slots
+        detail = (
+            f"Worker {worker.name} runs {worker.running} of {worker.limit} already."
+        )
+        if worker.running < worker.limit:
             detail = (
-                f"Attempts that wait to go on take the slots of worker {agent.name}."
+                f"Attempts that wait to go on take the slots of worker {worker.name}."
             )
-        return self._slots_of(short, agent, detail, self._others())
+        return self._slots_of(short, worker, detail, self._others())
 
     def _fails(self, short: Shortage) -> Blocker:
-        agent, better = short.agent, self._kernel.agents[short.name]
-        assert agent is not None  # noqa: S101 - it is the worker that fails
-        done = agent.view.performance(self._bucket.spec.type)
+        worker, better = short.agent, self._kernel.agents[short.name]
+        assert worker is not None  # noqa: S101 - it is the worker that fails
+        done = worker.view.performance(self._bucket.spec.type)
         detail = (
-            f"Worker {agent.name} has failed {done.failed:,} of "
+            f"Worker {worker.name} has failed {done.failed:,} of "
             f"{done.failed + done.completed:,} such tasks: it waits for worker "
             f"{better.name}, which does better."
         )
@@ -198,12 +200,12 @@ class Wording:
     def _slots_of(
         self,
         short: Shortage,
-        agent: AgentRow,
+        worker: WorkerRow,
         detail: str,
         others: tuple[Remedy, ...] = (),
     ) -> Blocker:
-        """Explain that the task waits for slots of *agent*."""
-        held = self._holders_of(None, short.missing, agent)
+        """Explain that the task waits for slots of *worker*."""
+        held = self._holders_of(None, short.missing, worker)
         name = _where(short)
         return Blocker(
             "agent",
@@ -254,7 +256,7 @@ class Wording:
         remedy = _enlarge(name, short.need)
         if place.startswith("on worker") and short.agent is not None:
             own = without_quotas(_limits.wanted(self._bucket, short.agent))
-            remedy = self._add_agent(own)
+            remedy = self._add_worker(own)
         detail = (
             f"It asks for {need:g} {name}, and the most there is, {place}, is {most:g}."
         )
@@ -277,8 +279,8 @@ class Wording:
         # More may be in use than there is.
         need, free = short.need / 1e6, max(0, short.have) / 1e6
         pool = short.pool
-        agent = short.agent if pool is None else None
-        held = self._holders_of(name, short.missing, agent)
+        worker = short.agent if pool is None else None
+        held = self._holders_of(name, short.missing, worker)
         group = group_of(self._kernel, short.agent, name)
         if pool is not None and pool.units is not group:
             group = None
@@ -424,20 +426,20 @@ class Wording:
     # -- remedies ------------------------------------------------------------------
 
     def _holders_of(
-        self, name: str | None, need: int, agent: AgentRow | None = None
+        self, name: str | None, need: int, worker: WorkerRow | None = None
     ) -> Held:
         """Return holders, and attempts that wait for their slots: see `Holders.of`."""
-        held = self._holders.of(name, need, agent)
+        held = self._holders.of(name, need, worker)
         if name is None:
-            rows = [r for r in returning(self._kernel) if agent in (None, r.agent)]
+            rows = [r for r in returning(self._kernel) if worker in (None, r.agent)]
             held += [(row.id, 1) for row in rows]
         return held
 
     def _others(self) -> tuple[Remedy, ...]:
         """Suggest another worker, where the registry matches by capabilities."""
-        return () if self._bucket.spec.requires is None else (self._add_agent(),)
+        return () if self._bucket.spec.requires is None else (self._add_worker(),)
 
-    def _add_agent(self, capacity: Units | None = None) -> Remedy:
+    def _add_worker(self, capacity: Units | None = None) -> Remedy:
         """Suggest one more worker; *capacity* None stands for what no pool has."""
         spec = self._bucket.spec
         if capacity is None:
@@ -531,12 +533,12 @@ def _free(name: str | None, units: int, held: Held) -> tuple[Remedy, ...]:
     return (Remedy("free", words, ends, name or "slots", amount),)
 
 
-def _free_of_units(group: UnitGroup, need: int, agent: str) -> str:
+def _free_of_units(group: UnitGroup, need: int, worker: str) -> str:
     """Return the free amounts of named units as the end of a sentence."""
     units = list(group.units.values())
     frees = [f"{unit.unit} has {(unit.total - unit.used) / 1e6:g}" for unit in units]
     amounts = f": {some(frees)}." if frees else "."
-    at = f" of worker {agent}" if agent else ""
+    at = f" of worker {worker}" if worker else ""
     if need <= WHOLE:
         return f"no unit{at} has so much free{amounts}"
     whole = sum(not unit.used for unit in units)

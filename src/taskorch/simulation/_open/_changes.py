@@ -265,9 +265,9 @@ class _Search:
             yield self._pool(name, min(requests), sum(requests))
         yield self._slots()
         kinds: dict[str, str] = {}
-        for agent in work.means.agents:
-            if agent.name in self._templates:
-                kinds.setdefault(self._templates[agent.name], agent.name)
+        for worker in work.means.agents:
+            if worker.name in self._templates:
+                kinds.setdefault(self._templates[worker.name], worker.name)
         for kind, name in kinds.items():
             yield self._workers(kind, name)
 

@@ -74,16 +74,16 @@ class Tried:
         means = means.more_slots(self.slots)
         records = dict(means.records)
         joining: list[Agent] = []
-        for agent in means.agents:
-            for number in range(self.workers.get(agent.name, 0)):
+        for worker in means.agents:
+            for number in range(self.workers.get(worker.name, 0)):
                 # No worker of a user has a plus in its name: it is no safe id.
-                name = f"{agent.name}+{number + 1}"
-                joining.append(attrs.evolve(agent, name=name))
-                records[joining[-1].name] = records.get(agent.name, {})
-        agents = (*means.agents, *joining)
+                name = f"{worker.name}+{number + 1}"
+                joining.append(attrs.evolve(worker, name=name))
+                records[joining[-1].name] = records.get(worker.name, {})
+        workers = (*means.agents, *joining)
         # A pool that is too small for a task would refuse it.
         pools = tuple([(name, n + self.more.get(name, 0)) for name, n in means.pools])
-        return attrs.evolve(means, agents=agents, records=records, pools=pools)
+        return attrs.evolve(means, agents=workers, records=records, pools=pools)
 
 
 class _OverError(Exception):
@@ -118,15 +118,15 @@ class _OpenDeciders(PlanDeciders):
     def route(self, row: TaskRow, candidates: Any, now: int) -> tuple[Any, str, bool]:
         """See `Deciders.route`."""
         if self.resumes:
-            agent = self.kernel.agents.get(self._open[row.cargo].agent)
-            if agent is not None and agent in candidates:
-                return agent, "it runs there", False
+            worker = self.kernel.agents.get(self._open[row.cargo].agent)
+            if worker is not None and worker in candidates:
+                return worker, "it runs there", False
         return super().route(row, candidates, now)
 
     def allocate(
         self,
         row: TaskRow,
-        agent: Any,
+        worker: Any,
         request: Units,
         now: int,
         least: Units | None = None,
@@ -137,7 +137,7 @@ class _OpenDeciders(PlanDeciders):
             holds = dict(self._open[row.cargo].alloc)
             granted = tuple((name, holds.get(name, n)) for name, n in request)
             return granted, "", False
-        return super().allocate(row, agent, request, now, least, held)
+        return super().allocate(row, worker, request, now, least, held)
 
     def retry(
         self,

@@ -210,7 +210,7 @@ def open_work(runtime: Runtime) -> OpenWork:
             for name, row in kernel.types.items()
             if row.samples
         }
-        agents = [row for row in kernel.agents.values() if not row.lost]
+        workers = [row for row in kernel.agents.values() if not row.lost]
         # The limits of runs are included: here, each task belongs to its run.
         quotas = tuple((*who, limits_of(kernel, who)) for who in kernel.quotas)
         return OpenWork(
@@ -220,7 +220,7 @@ def open_work(runtime: Runtime) -> OpenWork:
             {row.id: row.state for row in rows if row not in places},
             measured,
             attrs.evolve(means, begins_ns=now, quotas=quotas),
-            {row.name: row.draining for row in agents if row.draining},
+            {row.name: row.draining for row in workers if row.draining},
             dict(kernel.holds),
             {
                 pool.name: declared(pool)[0]
@@ -230,7 +230,7 @@ def open_work(runtime: Runtime) -> OpenWork:
             _failing(kernel),
             kernel.room if kernel.room < kernel.config.concurrency else None,
             {key: rows for limit in kernel.limits for key, rows in limit.out().items()},
-            {row.name: row.breakers_out() for row in agents if row.breakers},
+            {row.name: row.breakers_out() for row in workers if row.breakers},
             why,
             unforeseen(runtime, rows, inside, sleeping),
         )
@@ -378,7 +378,7 @@ def _as_it_stands(
             terms = None if wait is None else Terms(wait=wait)
     is_running = row.state is _S.RUNNING
     timer = 0 if extra is None else extra.timer
-    agent = row.agent
+    worker = row.agent
     return OpenTask(
         row.id,
         task_of(row),
@@ -391,7 +391,7 @@ def _as_it_stands(
         None if extra is None else extra.deadline_ns,
         parents,
         terms,
-        agent.name if is_running and agent is not None else "",
+        worker.name if is_running and worker is not None else "",
         row.alloc if is_running else (),
         max(0, now - row.started_ns) if is_running else 0,
         max(1, timer - now) if is_running and timer else 0,

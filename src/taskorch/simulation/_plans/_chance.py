@@ -84,14 +84,14 @@ def history_of(runtime: Runtime) -> History:
 def _read(journal: Journal) -> dict[str, Sequence[int]]:
     types: dict[str, str] = {}
     by_type: dict[str, deque[int]] = {}
-    for fact, _ in journal.read():
-        if type(fact) is TaskSubmitted:
-            types[fact[TASK_ID]] = fact.type
-        elif type(fact) is TaskCompleted:
-            kind = types.pop(fact[TASK_ID], None)
+    for kept, _ in journal.read():
+        if type(kept) is TaskSubmitted:
+            types[kept[TASK_ID]] = kept.type
+        elif type(kept) is TaskCompleted:
+            kind = types.pop(kept[TASK_ID], None)
             # A task that a wait or a decision has completed had no attempt, and no
             # duration.
-            event: TaskCompleted = fact
+            event: TaskCompleted = kept
             if kind is not None and event.attempt:
                 latest = by_type.setdefault(kind, deque(maxlen=SAMPLE_SIZE))
                 latest.append(event.latency_ns)

@@ -31,7 +31,7 @@ _ROOM: Final = 12
 _HEIGHT: Final = 20
 _GAP: Final = 4
 #: The additional room between two workers.
-_AGENTS: Final = 6
+_WORKERS: Final = 6
 _TOP: Final = 2
 _AXIS: Final = 24
 _FONT: Final = 11
@@ -63,29 +63,29 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
     if not bars:
         return f"<div>{head}</div>"
     end = max(bar[2] for bar in bars)
-    groups = _by_agent(bars)
-    names = {agent: fitted(agent, _WIDE, _FONT) for agent in groups}
+    groups = _by_worker(bars)
+    names = {worker: fitted(worker, _WIDE, _FONT) for worker in groups}
     margin = _ROOM + round(max(_SLIM, *(width_of(n, _FONT) for n in names.values())))
     places = {
-        agent: lanes([(start, stop) for _, start, stop, _, _, _ in group])
-        for agent, group in groups.items()
+        worker: lanes([(start, stop) for _, start, stop, _, _, _ in group])
+        for worker, group in groups.items()
     }
     rooms = _shares({a: max(numbers) + 1 for a, numbers in places.items()}, _MOST_LINES)
-    lots = _shares({agent: len(group) for agent, group in groups.items()}, _MOST_BARS)
+    lots = _shares({worker: len(group) for worker, group in groups.items()}, _MOST_BARS)
     shapes: list[str] = []
     top, drawn, scale = _TOP, 0, _WIDTH / (end or 1)
-    for agent, group in groups.items():
-        room = rooms[agent]
-        shown = [p for p in zip(group, places[agent], strict=True) if p[1] < room]
+    for worker, group in groups.items():
+        room = rooms[worker]
+        shown = [p for p in zip(group, places[worker], strict=True) if p[1] < room]
         if not shown:
             continue
         if drawn:
             shapes.append(_border(top, margin))
-            top += _AGENTS
+            top += _WORKERS
         shown.sort(key=lambda pair: _weight(pair[0], critical))
-        shown = shown[: lots[agent]]
+        shown = shown[: lots[worker]]
         drawn += len(shown)
-        shapes.append(_name(agent, names[agent], margin, top))
+        shapes.append(_name(worker, names[worker], margin, top))
         shapes += [
             _bar(bar, margin, top + lane * (_HEIGHT + _GAP), scale, critical)
             for bar, lane in shown
@@ -100,7 +100,7 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
     return f"<div>{head}{_legend(bars, critical)}{svg}{more}</div>"
 
 
-def _by_agent(bars: Sequence[Bar]) -> dict[str, list[Bar]]:
+def _by_worker(bars: Sequence[Bar]) -> dict[str, list[Bar]]:
     """Return the bars of each worker, by name; bars without one come last."""
     groups: dict[str, list[Bar]] = {}
     for bar in bars:
@@ -125,9 +125,9 @@ def _weight(bar: Bar, critical: Container[str]) -> tuple[bool, int]:
 
 
 def _place(item: tuple[str, list[Bar]]) -> tuple[bool, list[tuple[int, str]]]:
-    agent, group = item
+    worker, group = item
     # `agent-10` comes after `agent-9`.
-    parts = re.findall(r"([0-9]{1,9})|([^0-9]+)", agent)
+    parts = re.findall(r"([0-9]{1,9})|([^0-9]+)", worker)
     by_name = [(int(digits or 0), letters) for digits, letters in parts]
     return all(not bar[4] for bar in group), by_name
 
@@ -149,15 +149,15 @@ def _colours(bar: Bar, critical: Container[str]) -> tuple[str, str]:
     return _COLOURS[outcome]
 
 
-def _name(agent: str, label: str, margin: int, top: int) -> str:
+def _name(worker: str, label: str, margin: int, top: int) -> str:
     return (
-        f'<g><title>{said(agent)}</title><text x="{margin - 8}" y="{top + 14}" '
+        f'<g><title>{said(worker)}</title><text x="{margin - 8}" y="{top + 14}" '
         f'text-anchor="end" fill="currentColor">{said(label)}</text></g>'
     )
 
 
 def _border(top: int, margin: int) -> str:
-    y = top + (_AGENTS - _GAP) / 2
+    y = top + (_WORKERS - _GAP) / 2
     return (
         f'<line x1="0" y1="{y:g}" x2="{margin + _WIDTH}" y2="{y:g}" '
         'stroke="currentColor" stroke-opacity="0.2"/>'
@@ -165,11 +165,11 @@ def _border(top: int, margin: int) -> str:
 
 
 def _bar(bar: Bar, margin: int, y: int, scale: float, critical: Container[str]) -> str:
-    task, start, stop, agent, attempt, outcome = bar
+    task, start, stop, worker, attempt, outcome = bar
     x = margin + scale * start
     width = max(scale * (stop - start), 1.0)
     fill, stroke = _colours(bar, critical)
-    lines = [task, f"{agent}, attempt {attempt}: {outcome}" if attempt else outcome]
+    lines = [task, f"{worker}, attempt {attempt}: {outcome}" if attempt else outcome]
     if task in critical:
         lines.append("on the critical path")
     began, took = duration(start / NS), duration((stop - start) / NS)

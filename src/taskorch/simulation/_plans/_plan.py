@@ -140,8 +140,8 @@ class Means:
     def unbounded(self, tasks: int) -> Means:
         """Return means so large that no task waits for any of them."""
         names = [name for name, _ in self.pools]
-        agents = [agent.name for agent in self.agents]
-        more = self.more_slots(tasks).more_of(names, tasks).more_agents(agents, tasks)
+        workers = [worker.name for worker in self.agents]
+        more = self.more_slots(tasks).more_of(names, tasks).more_agents(workers, tasks)
         return attrs.evolve(more, quotas=())
 
     def more_slots(self, count: int) -> Means:
@@ -164,11 +164,11 @@ class Means:
     def more_agents(self, names: Iterable[str], times: int) -> Means:
         """Return the means with so many times the workers *names*, unlimited."""
         more = dict.fromkeys(names)
-        agents = tuple(
-            _multiplied(agent, 1 + times) if agent.name in more else agent
-            for agent in self.agents
+        workers = tuple(
+            _multiplied(worker, 1 + times) if worker.name in more else worker
+            for worker in self.agents
         )
-        return attrs.evolve(self, agents=agents)
+        return attrs.evolve(self, agents=workers)
 
 
 def _copied(part: Any) -> Any:
@@ -187,12 +187,12 @@ def _copied(part: Any) -> Any:
     return part
 
 
-def _multiplied(agent: Agent, times: int) -> Agent:
-    capacity = agent.capacity
+def _multiplied(worker: Agent, times: int) -> Agent:
+    capacity = worker.capacity
     if capacity is not None:
         units = tuple((name, amount * times) for name, amount in capacity.units)
         capacity = type(capacity).from_units(units)
-    return attrs.evolve(agent, max_concurrency=None, capacity=capacity)
+    return attrs.evolve(worker, max_concurrency=None, capacity=capacity)
 
 
 def means_of(runtime: Runtime) -> Means:
@@ -254,7 +254,7 @@ def _pooled(runtime: Runtime) -> list[Agent]:
     """Return the workers that worker pools may add to the present ones."""
     if runtime.fleet is None:
         return []
-    agents: list[Agent] = []
+    workers: list[Agent] = []
     for name, pool in runtime.fleet.pooled().items():
         template = pool.template
         if runtime.fleet.failing.why(name):
@@ -265,8 +265,8 @@ def _pooled(runtime: Runtime) -> list[Agent]:
         mine = sum(1 for each in here if template.has_named(each))
         free = (n for n in count(1) if template.id_of(n) not in here)
         numbers = islice(free, max(0, pool.max_agents - mine))
-        agents += [template.agent(template.id_of(number)) for number in numbers]
-    return agents
+        workers += [template.agent(template.id_of(number)) for number in numbers]
+    return workers
 
 
 # -- reading -----------------------------------------------------------------------

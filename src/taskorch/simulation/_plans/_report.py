@@ -354,8 +354,8 @@ class SimulationReport:
     def _repr_html_(self) -> str:
         ids = self._study.plan.ids
         bars = [
-            (ids[place], start, end, agent or _WAITS, attempt, outcome)
-            for place, start, end, agent, attempt, outcome, _ in (
+            (ids[place], start, end, worker or _WAITS, attempt, outcome)
+            for place, start, end, worker, attempt, outcome, _ in (
                 self._study.course.spans
             )
         ]
@@ -373,7 +373,7 @@ class SimulationReport:
             Slice(
                 plan.ids[place],
                 str(plan.tasks[place].type),
-                agent or _WAITS,
+                worker or _WAITS,
                 attempt,
                 start,
                 end,
@@ -382,7 +382,7 @@ class SimulationReport:
                 if alloc
                 else {},
             )
-            for place, start, end, agent, attempt, outcome, alloc in (
+            for place, start, end, worker, attempt, outcome, alloc in (
                 self._study.course.spans
             )
         ]
@@ -407,19 +407,19 @@ def report_of(study: Study) -> SimulationReport:
     held: dict[str, int] = {}
     busy: dict[str, int] = {}
     schedule: list[ScheduledAttempt] = []
-    for place, start, end, agent, attempt, outcome, alloc in course.spans:
+    for place, start, end, worker, attempt, outcome, alloc in course.spans:
         took = end - start
         if attempt:
             slots += took
-            busy[agent] = busy.get(agent, 0) + took
+            busy[worker] = busy.get(worker, 0) + took
         for name, units in alloc:
             held[name] = held.get(name, 0) + units * took
         schedule.append(
-            ScheduledAttempt(ids[place], start / NS, end / NS, agent, attempt, outcome)
+            ScheduledAttempt(ids[place], start / NS, end / NS, worker, attempt, outcome)
         )
     whole = course.makespan or 1
     pools = [name for name, _ in means.pools]
-    agents = [agent.name for agent in means.agents]
+    workers = [worker.name for worker in means.agents]
     lengths = study.makespans
     return SimulationReport(
         makespan=course.makespan / NS,
@@ -431,22 +431,22 @@ def report_of(study: Study) -> SimulationReport:
         peak=Use(
             course.peak_slots,
             ReadOnly({n: course.peak_pools.get(n, 0) / _UNITS for n in pools}),
-            ReadOnly({name: course.peak_agents.get(name, 0) for name in agents}),
+            ReadOnly({name: course.peak_workers.get(name, 0) for name in workers}),
         ),
         mean=Use(
             slots / whole,
             ReadOnly({name: held.get(name, 0) / _UNITS / whole for name in pools}),
-            ReadOnly({name: busy.get(name, 0) / whole for name in agents}),
+            ReadOnly({name: busy.get(name, 0) / whole for name in workers}),
         ),
         total=Use(
             means.config.concurrency,
             ReadOnly({name: units / _UNITS for name, units in means.pools}),
             ReadOnly(
                 {
-                    agent.name: float("inf")
-                    if agent.max_concurrency is None
-                    else agent.max_concurrency
-                    for agent in means.agents
+                    worker.name: float("inf")
+                    if worker.max_concurrency is None
+                    else worker.max_concurrency
+                    for worker in means.agents
                 }
             ),
         ),

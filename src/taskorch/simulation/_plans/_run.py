@@ -66,7 +66,7 @@ class Course:
     #: The largest use at once: slots, resources in millionths, slots of workers.
     peak_slots: int = 0
     peak_pools: dict[str, int] = attrs.field(factory=dict[str, int])
-    peak_agents: dict[str, int] = attrs.field(factory=dict[str, int])
+    peak_workers: dict[str, int] = attrs.field(factory=dict[str, int])
     #: The tasks that ran and failed for good, and those that never began, each with
     #: why.
     failed: dict[str, str] = attrs.field(factory=dict[str, str])
@@ -124,9 +124,9 @@ class PlanRun(Clockwork):
         self.is_standard = deciders.is_standard
         self.kernel.change_quotas(means.quotas, self.begins)
         for info in means.agents:
-            agent = self.kernel.add_agent(info, self.begins)
+            worker = self.kernel.add_worker(info, self.begins)
             for kind, numbers in means.records.get(info.name, {}).items():
-                record = agent.records[kind] = Record()
+                record = worker.records[kind] = Record()
                 record.completed, record.failed, record.latency_ns = numbers
         self.course = Course()
         #: Since when tasks wait for something outside; None: they have ended.
@@ -213,7 +213,7 @@ class PlanRun(Clockwork):
             # The slower way asks policies about all tasks, and leaves out the refused
             # ones.
             return False
-        version = kernel.agents_version
+        version = kernel.workers_version
         if not kernel.plain or any(b.checked != version for b in buckets.values()):
             return False
         order: Sequence[int] = range(len(plan))
@@ -279,7 +279,7 @@ class PlanRun(Clockwork):
         """Find out when the started attempts end."""
         kernel, chance, course = self.kernel, self.chance, self.course
         first, may_fail = chance.first, chance.may_fail
-        peaks, end = course.peak_agents, self._end
+        peaks, end = course.peak_workers, self._end
         now, at = self.timeline.now, self.timeline.at
         for row in starts:
             attempt = row.attempt
@@ -287,10 +287,10 @@ class PlanRun(Clockwork):
             lasts = first[place] if attempt == 1 else self._again(row)
             error = chance.error(place, attempt) if may_fail else None
             at(now + lasts, end, (row, attempt, error))
-            agent = row.agent
-            assert agent is not None  # noqa: S101 - it has just started
-            if agent.running > peaks.get(agent.name, 0):
-                peaks[agent.name] = agent.running
+            worker = row.agent
+            assert worker is not None  # noqa: S101 - it has just started
+            if worker.running > peaks.get(worker.name, 0):
+                peaks[worker.name] = worker.running
         course.peak_slots = max(course.peak_slots, kernel.running)
         for pool in kernel.pools.values():
             if pool.used > course.peak_pools.get(pool.name, 0) and not pool.is_quota:
@@ -327,10 +327,10 @@ class PlanRun(Clockwork):
 
     def _note_end(self, row: TaskRow, outcome: str, now: int) -> None:
         """Note that the attempt of *row* ends."""
-        agent, begins = row.agent, self.begins
-        assert agent is not None  # noqa: S101 - it runs
+        worker, begins = row.agent, self.begins
+        assert worker is not None  # noqa: S101 - it runs
         start, end = row.started_ns - begins, now - begins
-        span = (row.cargo, start, end, agent.name, row.attempt, outcome, row.alloc)
+        span = (row.cargo, start, end, worker.name, row.attempt, outcome, row.alloc)
         self.course.spans.append(span)
 
     def tidy(self) -> None:
@@ -368,7 +368,7 @@ class PlanRun(Clockwork):
         kernel, course = self.kernel, self.course
         course.makespan = max((span[2] for span in course.spans), default=0)
         for bucket in kernel.buckets.values():
-            names = tuple(agent.name for agent in bucket.agents)
+            names = tuple(worker.name for worker in bucket.agents)
             course.able[bucket.spec] = names
         if kernel.completed == len(self.plan):
             return

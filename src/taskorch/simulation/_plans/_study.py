@@ -108,12 +108,12 @@ class Study:
         bounds += [
             _share(held.get(name, 0), total) for name, total in means.pools if total
         ]
-        by_agents: dict[tuple[str, ...], int] = {}
+        by_workers: dict[tuple[str, ...], int] = {}
         for spec, amount in work.items():
             names = self.course.able.get(spec, ())
-            by_agents[names] = by_agents.get(names, 0) + amount
-        limits = {agent.name: agent.max_concurrency for agent in means.agents}
-        for names, amount in by_agents.items():
+            by_workers[names] = by_workers.get(names, 0) + amount
+        limits = {worker.name: worker.max_concurrency for worker in means.agents}
+        for names, amount in by_workers.items():
             slots = [limits.get(name) for name in names]
             finite = [limit for limit in slots if limit is not None]
             if slots and len(finite) == len(slots):
@@ -149,7 +149,7 @@ class Study:
             yield Addition("slot", "slot", 1, more, plenty)
         requests = [spec.resources for spec in self.plan.specs]
         # Workers use so much for a task that does not state its needs.
-        requests += [agent.request.units for agent in means.agents]
+        requests += [worker.request.units for worker in means.agents]
         for name, total in means.pools:
             asked = [n for units in requests for key, n in units if key == name]
             if not asked or course.peak_pools.get(name, 0) + max(asked) <= total:
@@ -173,20 +173,20 @@ class Study:
             if name in self.plan.pools:
                 kind, name = "phase", name.removeprefix(PHASE)  # noqa: PLW2901 - for people
             yield Addition(kind, name, step / 1_000_000, more, plenty)
-        yield from self._more_agents()
+        yield from self._more_workers()
 
-    def _more_agents(self) -> Iterator[Addition]:
+    def _more_workers(self) -> Iterator[Addition]:
         means, course = self.means, self.course
-        by_name = {agent.name: agent for agent in means.agents}
+        by_name = {worker.name: worker for worker in means.agents}
         seen: dict[tuple[str, ...], None] = {}
         for spec, names in course.able.items():
             if not names or names in seen or Agent.LOCAL in names:
                 continue
             seen[names] = None
-            agents = [by_name[name] for name in names]
-            if all(_is_full(agent, course) for agent in agents):
+            workers = [by_name[name] for name in names]
+            if all(_is_full(worker, course) for worker in workers):
                 need = " and ".join(spec.needs or (spec.type,))
-                twins = (*means.agents, _twin(agents[0], by_name))
+                twins = (*means.agents, _twin(workers[0], by_name))
                 more = attrs.evolve(means, agents=twins)
                 plenty = means.more_agents(names, len(self.plan))
                 yield Addition("agent", need, 1, more, plenty)
@@ -197,18 +197,18 @@ def _share(work: int, among: int) -> int:
     return -(-work // among)
 
 
-def _is_full(agent: Agent, course: Course) -> bool:
-    """Return whether *agent* may have been too busy, or small, for another task."""
-    limit = agent.max_concurrency
-    if limit is not None and course.peak_agents.get(agent.name, 0) >= limit:
+def _is_full(worker: Agent, course: Course) -> bool:
+    """Return whether *worker* may have been too busy, or small, for another task."""
+    limit = worker.max_concurrency
+    if limit is not None and course.peak_workers.get(worker.name, 0) >= limit:
         return True
-    return agent.capacity is not None
+    return worker.capacity is not None
 
 
-def _twin(agent: Agent, names: Iterable[str]) -> Agent:
-    """Return another worker like *agent*."""
+def _twin(worker: Agent, names: Iterable[str]) -> Agent:
+    """Return another worker like *worker*."""
     used_names = set(names)
     number = 2
-    while f"{agent.name}-{number}" in used_names:
+    while f"{worker.name}-{number}" in used_names:
         number += 1
-    return attrs.evolve(agent, name=f"{agent.name}-{number}")
+    return attrs.evolve(worker, name=f"{worker.name}-{number}")

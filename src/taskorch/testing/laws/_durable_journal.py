@@ -17,7 +17,7 @@ from taskorch.events import (
     CLS,
     SEQ,
     TASK_ID,
-    Fact,
+    Event,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -189,8 +189,8 @@ class _DurableJournalRun:
 
     def _check_answers(self, journal: DurableJournal) -> None:
         dice = self._case.random
-        facts = [fact for fact, _ in self._kept]
-        names = sorted({f[TASK_ID] for f in facts if issubclass(f[CLS], TaskEvent)})
+        events = [event for event, _ in self._kept]
+        names = sorted({f[TASK_ID] for f in events if issubclass(f[CLS], TaskEvent)})
         some = [*dice.sample(names, dice.randint(0, len(names))), "nobody"]
         keys = {value.idempotency_key for _, value in self._kept if _is_task(value)}
         questions: list[tuple[str, tuple[Any, ...]]] = [
@@ -216,16 +216,16 @@ class _DurableJournalRun:
     ) -> None:
         """Check law 5: pages with a filter leave nothing out."""
         dice, most = self._case.random, self._case.random.randint(1, 4)
-        tasks = [(fact, value) for fact, value in self._kept if _is_task(value)]
-        fact: Any
-        fact, task = dice.choice(tasks) if tasks else (None, Task("nothing"))
+        tasks = [(event, value) for event, value in self._kept if _is_task(value)]
+        event: Any
+        event, task = dice.choice(tasks) if tasks else (None, Task("nothing"))
         metadata = dict(task.metadata or {"nothing": dice.randint(0, 9)})
-        name = task.type if fact is None else fact.task_id
+        name = task.type if event is None else event.task_id
         asked = {
             "type": task.type,
             "owner": task.owner,
             "id": dice.choice((f"{name[:2]}*", f"*{name[-2:]}", f"*{name[1:3]}?*")),
-            "agent": dice.choice(sorted(self._agents()) or ["nobody"]),
+            "agent": dice.choice(sorted(self._workers()) or ["nobody"]),
             "metadata": metadata,
         }
         fields: Any = dict(dice.sample([*asked.items()], dice.randint(0, 2)))
@@ -244,7 +244,7 @@ class _DurableJournalRun:
             did = f"candidates({which!r}, {after}, {until}) left out"
             self._case.fail(5, f"{did} {brief(missing)}.")
 
-    def _agents(self) -> set[str]:
+    def _workers(self) -> set[str]:
         starts: list[Any] = [f for f, _ in self._kept if f[CLS] is TaskStarted]
         return {start.agent_id for start in starts}
 
@@ -408,13 +408,13 @@ class _DurableJournalRun:
         """Check law 11: some tasks leave no trace, and nothing else changes."""
         journal, dice = self._journal, self._case.random
         for share in (0.3, 1.0):
-            names = {fact[TASK_ID] for fact, _ in self._kept if _is_about_task(fact)}
+            names = {event[TASK_ID] for event, _ in self._kept if _is_about_task(event)}
             some = {name for name in sorted(names) if dice.random() < share}
             if journal.forget(self._epoch, sorted(some)):
                 self._kept = [
-                    (fact, value)
-                    for fact, value in self._kept
-                    if not _is_about_task(fact) or fact[TASK_ID] not in some
+                    (event, value)
+                    for event, value in self._kept
+                    if not _is_about_task(event) or event[TASK_ID] not in some
                 ]
             did = f"Of {len(names)} tasks, {len(some)} were to be forgotten. "
             self._check_other(11, did)
@@ -514,8 +514,8 @@ def _some_end(dice: Random, number: int, name: str) -> list[Entry]:
     return [(event, None)]
 
 
-def _is_about_task(fact: Fact) -> bool:
-    return issubclass(fact[CLS], TaskEvent)
+def _is_about_task(event: Event) -> bool:
+    return issubclass(event[CLS], TaskEvent)
 
 
 def _is_task(value: object) -> bool:

@@ -113,8 +113,8 @@ class _JournalRun:
 
     def find_last(self) -> None:
         """Find the last number of its present contents."""
-        for fact, _ in self._journal.read():
-            self._start = self.last = max(self.last, fact[SEQ])
+        for event, _ in self._journal.read():
+            self._start = self.last = max(self.last, event[SEQ])
 
     def check(self, reopen: Callable[[], Journal] | None) -> None:
         """Check everything, in an order in which the plainest fault shows first."""
@@ -186,7 +186,7 @@ class _JournalRun:
             self._case.fail(law, did + difference(read, self._kept))
 
     def _check_read(self) -> None:
-        numbers = [fact[SEQ] for fact, _ in self._kept]
+        numbers = [event[SEQ] for event, _ in self._kept]
         for after in (self._start, *numbers, self.last + 1):
             expected = [entry for entry in self._kept if entry[0][SEQ] > after]
             # A reader may stop early, and changes nothing by it.
@@ -229,7 +229,7 @@ class _JournalRun:
         lists: list[list[Any]] = [[rest], [rest]]
         values = [Task("build", {"items": lists[0]}, id=task_id), lists[1], None]
         expected = [Task("build", {"items": [rest]}, id=task_id), [rest], None]
-        facts = [
+        events = [
             TaskSubmitted(number + 1, at, task_id, "build", 0),
             TaskCompleted(number + 2, at, task_id, 1, "ann", 5),
             TaskCancelled(number + 3, at, task_id, ""),
@@ -239,13 +239,13 @@ class _JournalRun:
             self._case.fail(7, f"It made {brief(documents[2])} of None.")
         for items in lists:
             items.append("added afterwards")
-        self._journal.append(self._epoch, list(zip(facts, documents, strict=True)))
+        self._journal.append(self._epoch, list(zip(events, documents, strict=True)))
         # In memory, the document may be the value itself.
         read = [value for _, value in self._read(number)]
         for place, value in enumerate(values):
             if any(value is other for other in read):
                 expected[place] = value
-        self._note(list(zip(facts, expected, strict=True)))
+        self._note(list(zip(events, expected, strict=True)))
         self._check_kept(7, "The values were changed after document had taken them. ")
 
     def _check_broken(self) -> None:
@@ -353,7 +353,7 @@ def _some_task(dice: Random, task_id: str, requires: tuple[str, ...] | None) -> 
 
 
 def _numbers(entries: Sequence[Entry]) -> list[int]:
-    return [fact[SEQ] for fact, _ in entries]
+    return [event[SEQ] for event, _ in entries]
 
 
 def difference(read: Sequence[Entry], expected: Sequence[Entry]) -> str:

@@ -44,14 +44,14 @@ from taskorch.protocols._policies import said_of
 from taskorch.testing._builders import make_failure
 from taskorch.testing.laws._case import Case, brief, cases, maker, twice
 from taskorch.testing.laws._worlds import (
-    Agents,
     QuestionWorld,
     Tasks,
-    agent_source,
+    Workers,
     busier,
-    some_owner,
+    some_tenant,
     some_world,
     task_source,
+    worker_source,
 )
 
 
@@ -61,7 +61,7 @@ def check_task_router(
     seed: int = 0,
     examples: int = 200,
     tasks: Tasks | None = None,
-    agents: Agents | None = None,
+    agents: Workers | None = None,
 ) -> None:
     """
     Check the laws of TaskRouter.
@@ -82,12 +82,12 @@ def check_task_router(
         LawViolation: A law is broken.
     """
     make, draw = maker(router, TaskRouter), task_source(tasks)
-    draw_agents = agent_source(agents, ready=True)
+    draw_workers = worker_source(agents, ready=True)
     for case in cases(TaskRouter, "check_task_router", seed, examples, 3):
-        world = some_world(case.random, draw, draw_agents)
+        world = some_world(case.random, draw, draw_workers)
         with case.chance(1):
             route = _ask_router(case, make(), world)
-        names = [agent.name for agent in world.agents]
+        names = [worker.name for worker in world.agents]
         case.expect(
             route.agent in names,
             1,
@@ -145,10 +145,10 @@ def check_task_queue(
         LawViolation: A law is broken.
     """
     make, draw = maker(queue, TaskQueue), task_source(tasks)
-    draw_agents = agent_source(None)
+    draw_workers = worker_source(None)
     for case in cases(TaskQueue, "check_task_queue", seed, examples, 3):
         asked = make()
-        worlds = [some_world(case.random, draw, draw_agents) for _ in range(_TOGETHER)]
+        worlds = [some_world(case.random, draw, draw_workers) for _ in range(_TOGETHER)]
         with case.chance(1):
             orders = [_order(case, asked, world) for world in worlds]
         for world in worlds:
@@ -157,7 +157,7 @@ def check_task_queue(
         if has(asked, RanksOwners):
             _check_standings(case, asked, worlds)
         for world, order in zip(worlds, orders, strict=True):
-            around = some_world(case.random, draw, draw_agents)
+            around = some_world(case.random, draw, draw_workers)
             other = attrs.evolve(around, task=world.task, now=world.now)
             with case.chance(2):
                 again = _order(case, asked, other)
@@ -187,24 +187,24 @@ def _admit(case: Case, queue: TaskQueue, world: QuestionWorld) -> None:
 
 
 def _check_standings(case: Case, queue: Any, worlds: list[QuestionWorld]) -> None:
-    owners = [some_owner(case.random) for _ in worlds]
+    tenants = [some_tenant(case.random) for _ in worlds]
     standings = [
-        _standing(case, queue, owner, world)
-        for owner, world in zip(owners, worlds, strict=True)
+        _standing(case, queue, tenant, world)
+        for tenant, world in zip(tenants, worlds, strict=True)
     ]
     others = reversed(worlds)
-    for owner, standing, world, other in zip(
-        owners, standings, worlds, others, strict=True
+    for tenant, standing, world, other in zip(
+        tenants, standings, worlds, others, strict=True
     ):
         around = attrs.evolve(other.later(60.0), pools=world.pools)
-        again = _standing(case, queue, owner, around)
-        did = f"For {owner!r} it answered {brief(standing)}, and later {brief(again)}."
+        again = _standing(case, queue, tenant, around)
+        did = f"For {tenant!r} it answered {brief(standing)}, and later {brief(again)}."
         case.expect(again == standing, 4, did)
 
 
-def _standing(case: Case, queue: Any, owner: OwnerView, world: QuestionWorld) -> Any:
+def _standing(case: Case, queue: Any, tenant: OwnerView, world: QuestionWorld) -> Any:
     standing: Any = case.ask(
-        queue.standing, object, owner=owner, context=world.context()
+        queue.standing, object, owner=tenant, context=world.context()
     )
     is_number = isinstance(standing, int | float) and not isinstance(standing, bool)
     case.expect(
@@ -265,7 +265,7 @@ def check_agent_registry(
     seed: int = 0,
     examples: int = 200,
     tasks: Tasks | None = None,
-    agents: Agents | None = None,
+    agents: Workers | None = None,
 ) -> None:
     """
     Check the laws of AgentRegistry.
@@ -288,20 +288,20 @@ def check_agent_registry(
         LawViolation: A law is broken.
     """
     make, draw = maker(registry, AgentRegistry), task_source(tasks)
-    draw_agents = agent_source(agents)
+    draw_workers = worker_source(agents)
     for case in cases(AgentRegistry, "check_agent_registry", seed, examples, 4):
-        world = some_world(case.random, draw, draw_agents)
+        world = some_world(case.random, draw, draw_workers)
         _check(case, make(), world)
 
 
 def _check(case: Case, registry: AgentRegistry, world: QuestionWorld) -> None:
     with case.chance(1):
         match = _ask_registry(case, registry, world, world.agents)
-    _check_names(case, match, [agent.name for agent in world.agents])
+    _check_names(case, match, [worker.name for worker in world.agents])
     with case.chance(2):
         again = _ask_registry(case, registry, world, world.agents)
     case.expect(again == match, 3, f"It answered {brief(match)}, then {brief(again)}.")
-    busy = [busier(case.random, agent) for agent in world.agents]
+    busy = [busier(case.random, worker) for worker in world.agents]
     with case.chance(1):
         then = _ask_registry(case, registry, world, busy)
     if tuple(then.agents) != tuple(match.agents):
@@ -327,14 +327,14 @@ def _ask_registry(
     case: Case,
     registry: AgentRegistry,
     world: QuestionWorld,
-    agents: Sequence[AgentView],
+    workers: Sequence[AgentView],
 ) -> Match:
     match = case.ask(
         registry.matches,
         Match,
         task=world.task,
-        agents=list(agents),
-        context=world.context(agents),
+        agents=list(workers),
+        context=world.context(workers),
     )
     case.form(match, agents=tuple | list, reason=str, reusable=bool | type)
     if not all(isinstance(name, str) for name in match.agents):
@@ -383,13 +383,13 @@ def check_state_machine(
         LawViolation: A law is broken.
     """
     make, draw = maker(machine, StateMachine), task_source(tasks)
-    draw_agents = agent_source(None)
+    draw_workers = worker_source(None)
     pairs = [(before, after) for before, some in POSSIBLE.items() for after in some]
     labels: dict[TaskState, str] = {}
     for case in cases(StateMachine, "check_state_machine", seed, examples, 3):
         asked = make()
         before, after = pairs[case.number % len(pairs)]
-        world = some_world(case.random, draw, draw_agents)
+        world = some_world(case.random, draw, draw_workers)
         reason = case.random.choice(("", "the user asked for it"))
         transition = Transition(
             world.task.id or "t-1", world.task.type, before, after, reason
@@ -480,9 +480,9 @@ def check_retry_handler(
         LawViolation: A law is broken.
     """
     make, draw = maker(handler, RetryHandler), task_source(tasks)
-    draw_agents = agent_source(None)
+    draw_workers = worker_source(None)
     for case in cases(RetryHandler, "check_retry_handler", seed, examples, 4):
-        world = some_world(case.random, draw, draw_agents)
+        world = some_world(case.random, draw, draw_workers)
         failure = _some_failure(case.random, world)
         with case.chance(1):
             decision = _ask_retry(case, make(), failure, world)

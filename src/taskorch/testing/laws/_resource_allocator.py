@@ -19,12 +19,12 @@ from taskorch.protocols._policies import said_of
 from taskorch.testing._builders import make_agent, make_pool
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (
-    Agents,
     QuestionWorld,
     Tasks,
-    agent_source,
+    Workers,
     some_world,
     task_source,
+    worker_source,
 )
 
 #: A request is repeated so often while all that it needs is free.
@@ -41,7 +41,7 @@ def check_resource_allocator(
     seed: int = 0,
     examples: int = 200,
     tasks: Tasks | None = None,
-    agents: Agents | None = None,
+    agents: Workers | None = None,
 ) -> None:
     """
     Check the laws of ResourceAllocator.
@@ -63,10 +63,10 @@ def check_resource_allocator(
         LawViolation: A law is broken.
     """
     make, draw = maker(allocator, ResourceAllocator), task_source(tasks)
-    draw_agents = agent_source(agents, ready=True)
+    draw_workers = worker_source(agents, ready=True)
     now = 0.0
     for case in cases(ResourceAllocator, "check_resource_allocator", seed, examples, 4):
-        world = some_world(case.random, draw, draw_agents)
+        world = some_world(case.random, draw, draw_workers)
         # The clock of one object never goes back, and a case takes days.
         world = attrs.evolve(world, now=max(now, world.now))
         now = world.now + _DAYS
@@ -163,15 +163,15 @@ def _check_granted_at_last(
 ) -> None:
     idle = [
         make_agent(
-            agent.name,
-            agent.capabilities,
-            agent.max_concurrency,
+            worker.name,
+            worker.capabilities,
+            worker.max_concurrency,
             0,
-            agent.capacity,
+            worker.capacity,
             NO_RESOURCES,
-            agent.performance,
+            worker.performance,
         )
-        for agent in world.agents
+        for worker in world.agents
     ]
     free = [make_pool(pool.name, pool.total) for pool in world.pools]
     later = attrs.evolve(world, agents=tuple(idle), pools=tuple(free), queued=1)

@@ -22,9 +22,9 @@ from taskorch.testing.laws._case import (
 from taskorch.testing.laws._worlds import (
     QuestionWorld,
     Tasks,
-    agent_source,
     some_world,
     task_source,
+    worker_source,
 )
 
 #: A place where a task can be changed: a field, or a key of its payload or metadata.
@@ -112,17 +112,17 @@ def check_validator(
         ValueError: It accepted none of the tasks, so laws 1 and 2 cannot be seen.
     """
     make, draw = maker(validator, Validator), task_source(tasks)
-    draw_agents = agent_source(None)
+    draw_workers = worker_source(None)
     accepted = 0
     for case in cases(Validator, "check_validator", seed, examples, 3):
         asked = make()
-        world = some_world(case.random, draw, draw_agents)
+        world = some_world(case.random, draw, draw_workers)
         with case.chance(1):
             verdict = _ask(case, asked, world)
         if not verdict.accepted:
             continue
         accepted += 1
-        later = some_world(case.random, draw, draw_agents)
+        later = some_world(case.random, draw, draw_workers)
         for then in (world, attrs.evolve(later, task=world.task)):
             with case.chance(2):
                 again = _ask(case, asked, then)

@@ -38,7 +38,7 @@ from taskorch.testing._builders import (
 #: The tasks to ask about: these, or the ones that a function makes from a generator.
 Tasks: TypeAlias = Iterable[Task] | Callable[[Random], Task]
 #: The agents to choose from, or a function that makes some from a generator.
-Agents: TypeAlias = Iterable[AgentView] | Callable[[Random], Iterable[AgentView]]
+Workers: TypeAlias = Iterable[AgentView] | Callable[[Random], Iterable[AgentView]]
 
 _TYPES: Final = ("build", "fetch", "review", "work")
 _CAPABILITIES: Final = ("fast", "gpu", "linux", *_TYPES)
@@ -70,7 +70,7 @@ class QuestionWorld:
             present,
             self.pools,
             self.queued,
-            sum(agent.running for agent in present),
+            sum(worker.running for worker in present),
             {} if self.task.id is None else {self.task.id: TaskState.QUEUED},
             self.contenders,
         )
@@ -98,8 +98,8 @@ def task_source(tasks: Tasks | None) -> Callable[[Random], Task]:
     return lambda random: random.choice(choices)
 
 
-def agent_source(
-    agents: Agents | None, *, ready: bool = False
+def worker_source(
+    agents: Workers | None, *, ready: bool = False
 ) -> Callable[[Random, Task], Sequence[AgentView]]:
     """
     Return a function that draws the agents for a task.
@@ -113,7 +113,7 @@ def agent_source(
         ValueError: There must be one, and there is none.
     """
     if agents is None:
-        return lambda random, task: _some_agents(random, task, ready=ready)
+        return lambda random, task: _some_workers(random, task, ready=ready)
     if callable(agents):
         return lambda random, _: tuple(agents(random))
     choices = tuple(agents)
@@ -126,13 +126,13 @@ def agent_source(
 def some_world(
     random: Random,
     draw_task: Callable[[Random], Task],
-    draw_agents: Callable[[Random, Task], Sequence[AgentView]],
+    draw_workers: Callable[[Random, Task], Sequence[AgentView]],
 ) -> QuestionWorld:
     """A random world: a task, agents and pools."""
     task = draw_task(random)
     return QuestionWorld(
         task=task,
-        agents=tuple(draw_agents(random, task)),
+        agents=tuple(draw_workers(random, task)),
         pools=tuple(_some_pools(random, task)),
         now=random.choice((0.0, 0.5, 60.0, 1e6, random.uniform(0.0, 1e9))),
         seed=random.getrandbits(32),
@@ -159,7 +159,7 @@ def busier(random: Random, agent: AgentView) -> AgentView:
 # ------------------------------------------------------------------------- tasks
 
 
-def some_owner(random: Random) -> OwnerView:
+def some_tenant(random: Random) -> OwnerView:
     """A random owner with waiting tasks, who may hold something."""
     names = random.sample(_RESOURCES, random.randint(0, 2))
     held = Resources.from_units(tuple((name, _MILLION) for name in sorted(names)))
@@ -272,19 +272,19 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
 # ------------------------------------------------------------------------ agents
 
 
-def _some_of(random: Random, agents: Sequence[AgentView]) -> Sequence[AgentView]:
-    """A random part of *agents*, in the same order."""
-    count = random.randint(min(1, len(agents)), len(agents))
-    places = sorted(random.sample(range(len(agents)), count))
-    return tuple(agents[place] for place in places)
+def _some_of(random: Random, workers: Sequence[AgentView]) -> Sequence[AgentView]:
+    """A random part of *workers*, in the same order."""
+    count = random.randint(min(1, len(workers)), len(workers))
+    places = sorted(random.sample(range(len(workers)), count))
+    return tuple(workers[place] for place in places)
 
 
-def _some_agents(random: Random, task: Task, *, ready: bool) -> list[AgentView]:
+def _some_workers(random: Random, task: Task, *, ready: bool) -> list[AgentView]:
     count = random.choice((1, 2, 3, 3, 6)) if ready else random.choice((0, 1, 2, 5))
     names = random.sample(_NAMES, count)
     needs = [task.type] if task.requires is None else list(task.requires)
     return [
-        _some_agent(
+        _some_worker(
             random,
             name,
             [*needs, *_some_names(random)]
@@ -297,7 +297,7 @@ def _some_agents(random: Random, task: Task, *, ready: bool) -> list[AgentView]:
     ]
 
 
-def _some_agent(
+def _some_worker(
     random: Random,
     name: str,
     capabilities: Iterable[str],

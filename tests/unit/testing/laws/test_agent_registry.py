@@ -20,9 +20,9 @@ class Right:
     def matches(self, task, agents, context):
         return Match(tuple(a.name for a in agents if self.can(a, task)), "as it is")
 
-    def can(self, agent, task):
+    def can(self, worker, task):
         needs = (task.type,) if task.requires is None else task.requires
-        return all(need in agent.capabilities for need in needs)
+        return all(need in worker.capabilities for need in needs)
 
 
 class AnswersNames(Right):
@@ -30,7 +30,7 @@ class AnswersNames(Right):
         return super().matches(task, agents, context).agents
 
 
-class AnswersAgents(Right):
+class AnswersWorkers(Right):
     def matches(self, task, agents, context):
         return Match(tuple(a for a in agents if self.can(a, task)))
 
@@ -46,14 +46,14 @@ class Repeats(Right):
 
 
 class LeavesOutTheBusy(Right):
-    def can(self, agent, task):
-        most = agent.max_concurrency
-        return super().can(agent, task) and (most is None or agent.running < most)
+    def can(self, worker, task):
+        most = worker.max_concurrency
+        return super().can(worker, task) and (most is None or worker.running < most)
 
 
 class PutsTheIdleFirst(Right):
     def matches(self, task, agents, context):
-        ranked = sorted(agents, key=lambda agent: agent.running)
+        ranked = sorted(agents, key=lambda worker: worker.running)
         return super().matches(task, ranked, context)
 
 
@@ -68,7 +68,7 @@ class AsksTheContextHowBusy(Right):
 
 class Draws(Right):
     def matches(self, task, agents, context):
-        names = [agent.name for agent in agents]
+        names = [worker.name for worker in agents]
         random.shuffle(names)
         return Match(tuple(names))
 
@@ -96,19 +96,19 @@ class MarksTheTask(Right):
         return super().matches(task, agents, context)
 
 
-class CountsOnTheAgent(Right):
+class CountsOnTheWorker(Right):
     def matches(self, task, agents, context):
-        for agent in agents:
-            agent.running += 1
+        for worker in agents:
+            worker.running += 1
         return super().matches(task, agents, context)
 
 
 PLANTED = {
-    0: (AnswersNames, AnswersAgents),
+    0: (AnswersNames, AnswersWorkers),
     1: (Invents, Repeats),
     2: (LeavesOutTheBusy, PutsTheIdleFirst, AsksTheContextHowBusy),
     3: (Draws, Remembers),
-    4: (EmptiesTheList, MarksTheTask, CountsOnTheAgent),
+    4: (EmptiesTheList, MarksTheTask, CountsOnTheWorker),
 }
 
 
@@ -127,22 +127,22 @@ def test_every_law_has_a_planted_mistake():
     assert set(laws_of(AgentRegistry)) == set(PLANTED) - {0}
 
 
-def test_agents_and_tasks_of_the_users_are_asked_about():
+def test_workers_and_tasks_of_the_users_are_asked_about():
     """Only they are, and of the agents at least one."""
     seen = set()
 
     class Watching(Right):
         def matches(self, task, agents, context):
-            seen.add((task.type, *(agent.name for agent in agents)))
+            seen.add((task.type, *(worker.name for worker in agents)))
             return super().matches(task, agents, context)
 
-    agents = iter([make_agent("a", ["x"]), make_agent("b")])
-    check_agent_registry(Watching, tasks=[Task("x")], agents=agents, examples=15)
+    workers = iter([make_agent("a", ["x"]), make_agent("b")])
+    check_agent_registry(Watching, tasks=[Task("x")], agents=workers, examples=15)
 
     assert seen == {("x", "a"), ("x", "b"), ("x", "a", "b")}
 
 
-def test_agents_and_tasks_can_be_made_for_each_question():
+def test_workers_and_tasks_can_be_made_for_each_question():
     seen = set()
 
     class Watching(Right):

@@ -73,7 +73,7 @@ class TakesTheBadOnes(LinesJournal):
         try:
             super().append(epoch, group)
         except InvalidTaskError:
-            super().append(epoch, [(fact, None) for fact, _ in group])
+            super().append(epoch, [(event, None) for event, _ in group])
 
 
 class CallsEachEndAFailure(LinesJournal):
@@ -134,8 +134,8 @@ class LosesArguments(LinesJournal):
 
 
 class ForgetsTheLatest(list):
-    def keep(self, fact, text):
-        self.append((fact, text))
+    def keep(self, event, text):
+        self.append((event, text))
 
     @property
     def last(self):

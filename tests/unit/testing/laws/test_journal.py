@@ -74,15 +74,15 @@ class ClaimsAName(Right):
         return str(super().claim())
 
 
-class ReadsFacts(Right):
+class ReadsEvents(Right):
     def read(self, after=0):
-        return (fact for fact, _ in super().read(after))
+        return (event for event, _ in super().read(after))
 
 
 class LosesTheValues(Right):
     def keep(self, group):
         super().keep(group)
-        self.disk.entries[-len(group) :] = [(fact, None) for fact, _ in group]
+        self.disk.entries[-len(group) :] = [(event, None) for event, _ in group]
 
 
 class TurnsThemRound(Right):
@@ -244,7 +244,7 @@ class GoesOnWhereItStopped(Right):
 
 class KeepsWhatItIsByThen(Right):
     def keep(self, group):
-        super().keep([(fact, copy.deepcopy(value)) for fact, value in group])
+        super().keep([(event, copy.deepcopy(value)) for event, value in group])
 
 
 class KeepsItsWrapping(Right):
@@ -263,7 +263,7 @@ class ForgetsWhatItTook(Right):
 
 
 PLANTED = {
-    0: (ClaimsAName, ReadsFacts),
+    0: (ClaimsAName, ReadsEvents),
     1: (LosesTheValues, TurnsThemRound, KeepsALazyView, LosesTheLastOnClosing),
     2: (KeepsWhatItCouldRead, SaysNothingOfIt),
     3: (RefusesTheLatest, KeepsTheLatestTwice),
@@ -310,8 +310,8 @@ class Copies(Right):
         super().append(
             epoch,
             [
-                (fact, value[0] if isinstance(value, Snapshot) else value)
-                for fact, value in group
+                (event, value[0] if isinstance(value, Snapshot) else value)
+                for event, value in group
             ],
         )
 

@@ -76,7 +76,7 @@ class LooksAtTheQueue(Right):
         return (context.view.queued, context.now)
 
 
-class LooksAtTheAgents(Right):
+class LooksAtTheWorkers(Right):
     def key(self, task, context):
         return len(context.view.agents())
 
@@ -170,7 +170,7 @@ PLANTED = {
         AgesBackwards,
         AdmitsForNoTime,
     ),
-    1: (Counts, LooksAtTheQueue, LooksAtTheAgents, DrawsLots, DrawsOtherLots),
+    1: (Counts, LooksAtTheQueue, LooksAtTheWorkers, DrawsLots, DrawsOtherLots),
     2: (MixesNumbersAndTexts, MixesLengths, HasNoNumber, GoesRound),
     3: (RaisesThePriority, NotesTheAdmission),
     4: (StandsByTheTime, StandsByTheQueue, StandsNowhere, HasNoStanding),

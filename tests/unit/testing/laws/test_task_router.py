@@ -30,7 +30,7 @@ class AnswersNothing(Right):
         return None
 
 
-class AnswersAnAgent(Right):
+class AnswersAWorker(Right):
     def route(self, task, candidates, context):
         return Route(self.choose(candidates, context))
 
@@ -62,7 +62,7 @@ class GivesANumberedReason(Right):
 
 class SortsTheList(Right):
     def choose(self, candidates, context):
-        candidates.sort(key=lambda agent: agent.running)
+        candidates.sort(key=lambda worker: worker.running)
         return candidates[0]
 
 
@@ -84,7 +84,7 @@ class ChangesThePriority(Right):
 
 
 PLANTED = {
-    0: (AnswersNothing, AnswersAnAgent),
+    0: (AnswersNothing, AnswersAWorker),
     1: (KnowsBetter,),
     2: (AsksTheGlobalGenerator, HasItsOwnGenerator, GivesANumberedReason),
     3: (SortsTheList, TakesFromTheList, ClaimsASlot, ChangesThePriority),
@@ -126,8 +126,10 @@ def test_one_that_counts_its_questions_passes_if_each_is_asked_of_a_new_one():
 
 
 def test_the_message_names_law_answer_candidates_and_case():
-    agents = [make_agent("a"), make_agent("b")]
-    found = violation(check_task_router, KnowsBetter(), seed=7, agents=lambda _: agents)
+    workers = [make_agent("a"), make_agent("b")]
+    found = violation(
+        check_task_router, KnowsBetter(), seed=7, agents=lambda _: workers
+    )
 
     assert str(found) == (
         "TaskRouter law 1: the worker of the answer is one of candidates. It answered "
@@ -137,22 +139,22 @@ def test_the_message_names_law_answer_candidates_and_case():
     assert (found.protocol, found.law, found.case) == ("TaskRouter", 1, 1)
 
 
-def test_a_router_is_asked_about_agents_that_match_and_have_room():
+def test_a_router_is_asked_about_workers_that_match_and_have_room():
     """As the kernel does; whoever they are, each could take the task."""
 
     class Strict(Right):
         def route(self, task, candidates, context):
             assert candidates
             needs = (task.type,) if task.requires is None else task.requires
-            for agent in candidates:
-                assert set(needs) <= set(agent.capabilities)
+            for worker in candidates:
+                assert set(needs) <= set(worker.capabilities)
                 assert (
-                    agent.max_concurrency is None
-                    or agent.running < agent.max_concurrency
+                    worker.max_concurrency is None
+                    or worker.running < worker.max_concurrency
                 )
-                assert agent.capacity is None or (agent.used + task.resources).fits_in(
-                    agent.capacity
-                )
+                assert worker.capacity is None or (
+                    worker.used + task.resources
+                ).fits_in(worker.capacity)
             assert list(context.view.agents()) == list(candidates)
             return super().route(task, candidates, context)
 
