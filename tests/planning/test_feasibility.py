@@ -243,6 +243,7 @@ def test_ways_that_nobody_had_time_for_are_no_proof():
     assert refusal.conflict == ()
     assert "given up" in str(refusal)
     assert "cannot" not in str(refusal)
+    assert "max_seconds=" in str(refusal)
     assert len(orch.planner.plan(asked(Deadline(10)), max_seconds=60).tasks) == 1
 
 
