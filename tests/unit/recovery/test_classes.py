@@ -589,6 +589,20 @@ def test_how_sure_it_is():
     assert not classify(_ended(1, "hello")).sure
 
 
+def test_of_a_large_group_each_class_of_errors_counts_wherever_it_stands():
+    """The last of a hundred is one that no repeat helps."""
+    group = ExceptionGroup("many", [ConnectionResetError()] * 99 + [ImportError("x")])
+    assert classify(group).name == "import_error"
+
+
+def test_a_group_of_which_not_all_is_read_is_not_sure():
+    """Of few classes of errors, one each is enough to be sure."""
+    for kinds in (2, 99):
+        errors = [type(f"E{n}", (ConnectionResetError,), {})() for n in range(kinds)]
+        found = classify(ExceptionGroup("many", errors * 20))
+        assert (found.name, found.sure) == ("network_error", kinds == 2)
+
+
 def test_an_exit_code_counts_where_words_say_little():
     """A summary, or nothing at all."""
     assert classify(_ended(139, "1 test failed")).name == "system_error"
