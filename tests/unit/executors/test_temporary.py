@@ -75,6 +75,24 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(
     assert inside(tmp_path) == set()
 
 
+def test_what_a_child_left_that_was_killed_is_removed_by_the_next(
+    tmp_path: pathlib.Path,
+) -> None:
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(SOURCES)!r})
+from taskorch.kit.temporary import make_temporary
+for _ in range(2):
+    if (child := os.fork()) == 0:
+        make_temporary()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=PATIENCE)
+    assert len(inside(tmp_path)) == 1
+
+
 def test_a_forked_child_has_its_own_and_leaves_ours(tmp_path: pathlib.Path) -> None:
     """It exits, and our logs stay."""
     with TaskOrchestrator() as orch:
