@@ -240,6 +240,20 @@ def test_a_run_that_is_interrupted_goes_on_in_the_next_incarnation(here):
     assert ran(here) == ["A", "B", "B", "C"]
 
 
+def test_a_service_that_drains_runs_its_queue_too(here):
+    """C, in the phase after B, begins once the service is ending."""
+    (here / "B.sh").write_text(f"echo began >> began; {WAITS}")
+    with served(here) as service:
+        service.post(EXECUTE)
+        eventually((here / "began").exists)
+        ending = threading.Thread(target=service.orch.stop, kwargs={"drain": True})
+        ending.start()
+        eventually(lambda: service.ask("GET", "/readyz").status == 503)
+        (here / "go").touch()
+        ending.join(PATIENCE)
+    assert ran(here) == ["A", "B", "C"]
+
+
 def test_a_suite_that_is_not_complete_is_not_served(here):
     (here / "suite.yaml").write_text(SUITE.replace("  sh:", "  zsh:"))
     with pytest.raises(ValidationFailedError, match="sh"):
