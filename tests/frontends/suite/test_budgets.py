@@ -187,6 +187,16 @@ def test_at_four_fifths_it_is_told_and_people_are_asked_when_no_more_is_there(
     assert "tasks wait, since budget release is used up: " in caplog.text
 
 
+def test_a_run_ends_where_nobody_can_be_asked_for_more(here):
+    """What is left fails, and says why, long before the time of the run is over."""
+    (here / "A.sh").write_text(said(99))
+    (here / "suite.yaml").write_text(f"{SUITE}agent_limits: {{max_agents: 1}}\n")
+    tasks = Watched(here, answered=False, timeout=PATIENCE / 4).report.tasks
+    errors = {task.id: task.error for task in tasks}
+    assert not errors["A"]
+    assert "Nobody can be asked in this run: Of budget 'release'" in errors["B"]
+
+
 KILLED = """
 import sys
 from taskorch.frontends import suite
