@@ -137,6 +137,32 @@ def test_a_repair_that_fails_or_is_not_there_changes_nothing(tmp_path, says, tol
     assert event.message.endswith(f"exited with 3{told}")
 
 
+def test_a_repair_before_the_next_attempt_that_fails_is_not_told_as_its_success(
+    tmp_path,
+):
+    """The next attempt passes by itself."""
+    suite_in(tmp_path, "{}", "one")
+    text = (tmp_path / "suite.yaml").read_text().replace("retries: 0", "retries: 1")
+    (tmp_path / "suite.yaml").write_text(text)
+
+    def begun(orch, _suite):
+        @orch.recover("import", level=2)
+        def reset(*_):
+            (tmp_path / "made_one.py").touch()
+            raise OSError
+
+    suite = load(tmp_path / "suite.yaml")
+    (task,) = run(suite, tmp_path / "out", begun=begun).tasks
+    assert (task.has_passed, task.attempts) == (True, 2)
+    lines = (tmp_path / "out/logs/messages.jsonl").read_text().splitlines()
+    (told,) = [
+        [(each["action"], each["result"]) for each in message["recovery_attempts"]]
+        for message in map(json.loads, lines)
+        if message["message_type"] == "task_completion"
+    ]
+    assert told == [("reset", "failed"), ("automatic_retry", "success")]
+
+
 def test_a_repair_ends_with_its_attempt(tmp_path):
     """With all that it has started: one that hangs is ended when its task is."""
     hangs = "[sh, -c, 'sleep 600 & echo $! > pid.new; mv pid.new pid; wait']"
