@@ -56,11 +56,11 @@ def test_after_an_orderly_end_the_next_incarnation_tells_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "taskorch")
-    with lives.life(tmp_path / "j.db") as (orch, jobs):
+    with lives.incarnation(tmp_path / "j.db") as (orch, jobs):
         lives.live(orch, jobs, seed=1)
         names = lives.names_of(orch, jobs)
         first = lives.tell(orch, jobs, names)
-    with lives.life(tmp_path / "j.db") as (orch, jobs):
+    with lives.incarnation(tmp_path / "j.db") as (orch, jobs):
         assert orch.wait(PATIENCE)
         later = lives.tell(orch, jobs, names)
     assert len(first) > 5_000

@@ -870,9 +870,9 @@ def incarnation(tmp_path, monkeypatch):
     sys.modules.pop("app", None)
 
 
-def test_the_code_of_a_step_counts_as_deployed_alone(life):
+def test_the_code_of_a_step_counts_as_deployed_alone(incarnation):
     of = {kind: iter(range(6)) for kind in MADE}
-    with life("2") as (orch, called):
+    with incarnation("2") as (orch, called):
         for kind, act, preview, name in ACTS:
             for how in ({}, {"definition": "as_it_was"}) if preview else ({},):
                 made = f"{kind}-{next(of[kind])}"
@@ -886,19 +886,19 @@ def test_the_code_of_a_step_counts_as_deployed_alone(life):
                 assert called(act, made, **how) == steps
 
 
-def test_a_child_counts_as_deployed_by_its_own_code(life):
-    with life("2", loaded="1") as (_, called):
+def test_a_child_counts_as_deployed_by_its_own_code(incarnation):
+    with incarnation("2", loaded="1") as (_, called):
         assert called(rerun_alone, "task-0") == ["pack"]
 
 
-def test_the_code_of_another_python_counts_as_unchanged(life, monkeypatch):
-    with life("2") as (_, called):
+def test_the_code_of_another_python_counts_as_unchanged(incarnation, monkeypatch):
+    with incarnation("2") as (_, called):
         monkeypatch.setattr(sys.implementation, "cache_tag", "later")
         assert called(rerun_in_run, "run-0") == []
 
 
-def test_a_fork_after_other_code_was_deployed_compares_no_code(life):
+def test_a_fork_after_other_code_was_deployed_compares_no_code(incarnation):
     """Only the act that went over to it did."""
     for factor, act, steps in (("2", rerun_alone, STEPS), ("3", forked, ["pack"])):
-        with life(factor) as (_, called):
+        with incarnation(factor) as (_, called):
             assert called(act, "task-0") == steps

@@ -76,33 +76,33 @@ def lines(tmp_path):
     return opens(LinesJournal, tmp_path)
 
 
-def test_what_was_done_is_not_done_again(life):
+def test_what_was_done_is_not_done_again(incarnation):
     for _ in range(3):
-        with life() as orch:
+        with incarnation() as orch:
             tasks = [Task.call(work, n, id=f"task/{n}") for n in range(20)]
             results = [handle.result(PATIENCE) for handle in orch.submit_tasks(tasks)]
             assert results == [[n] for n in range(20)]
     assert sorted(RAN) == list(range(20))
 
 
-def test_what_was_left_goes_on(life):
+def test_what_was_left_goes_on(incarnation):
     later = datetime.now(UTC) + timedelta(hours=1)
-    with life() as orch:
+    with incarnation() as orch:
         orch.submit_task(Task.call(work, "held", id="held", not_before=later))
         orch.submit_task(Task.call(work, "then", id="then", after=["held"]))
         orch.stop(drain=False)
     assert RAN == []
-    with life() as orch:
+    with incarnation() as orch:
         assert orch.get_task_status("then").state is TaskState.PENDING
         orch.submit_task(Task.call(work, "held", id="held"), replace=True)
         assert orch.handle("then").result(PATIENCE) == ["then"]
     assert RAN == ["held", "then"]
 
 
-def test_a_key_means_the_same_task(life):
+def test_a_key_means_the_same_task(incarnation):
     ids = set()
     for n in range(3):
-        with life() as orch:
+        with incarnation() as orch:
             task = Task.call(work, "keyed", idempotency_key="é/1")
             handle = orch.submit_task(task)
             ids.add(handle.task_id)
@@ -111,27 +111,27 @@ def test_a_key_means_the_same_task(life):
     assert RAN == ["keyed"]
 
 
-def test_attempts_are_counted_on(life):
+def test_attempts_are_counted_on(incarnation):
     BAD.add("flaky")
-    with life() as orch:
+    with incarnation() as orch:
         policy = RetryPolicy(3, base=0.001)
         task = Task.call(work, "flaky", id="flaky", retry=policy)
         assert orch.submit_task(task).result(PATIENCE) == ["flaky"]
-    with life() as orch:
+    with incarnation() as orch:
         assert orch.get_task_status("flaky").attempts == 2
         assert orch.handle("flaky").result(PATIENCE) == ["flaky"]
     assert RAN == ["flaky", "flaky"]
 
 
-def test_a_run_is_restarted_where_it_failed(life):
+def test_a_run_is_restarted_where_it_failed(incarnation):
     wf = Workflow("sums")
     a = wf.task(step, "a", id="a")
     wf.task(step, "b", a, id="b")
     BROKEN.add("b")
-    with life() as orch, pytest.raises(WorkflowFailedError):
+    with incarnation() as orch, pytest.raises(WorkflowFailedError):
         orch.workflows.start(wf, id="x").result(PATIENCE)
     BROKEN.clear()
-    with life() as orch:
+    with incarnation() as orch:
         run = orch.workflows.get("x")
         assert run.status().tasks == {"a": "completed", "b": "failed"}
         orch.workflows.restart("x")
