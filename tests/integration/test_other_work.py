@@ -902,3 +902,10 @@ def test_a_fork_after_other_code_was_deployed_compares_no_code(incarnation):
     for factor, act, steps in (("2", rerun_alone, STEPS), ("3", forked, ["pack"])):
         with incarnation(factor) as (_, called):
             assert called(act, "task-0") == steps
+
+
+def test_an_act_as_it_was_compares_no_code_though_an_earlier_one_did(incarnation):
+    """The earlier one has found the same code, and called nothing anew."""
+    for factor, definition in (("1", "as_deployed"), ("2", "as_it_was")):
+        with incarnation(factor) as (_, called):
+            assert called(rerun_alone, "task-0", definition=definition) == []
