@@ -251,9 +251,10 @@ def test_all_who_run_again_together_meet_again(orch):
     assert again.result(PATIENCE) == {"a": 4, "b": 4}
 
 
-def test_another_value_is_not_swapped_with_what_the_other_gave_before(orch):
+@pytest.mark.parametrize("other", [2, True])
+def test_another_value_is_not_swapped_with_what_the_other_gave_before(orch, other):
     """The other one has the earlier value, so this swap was not held."""
-    values = iter([1, 1, 2])
+    values = iter([1, 1, other])
 
     def swap(name: str) -> int:
         mine = next(values) if name == "a" else 0
