@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.executors import wire
@@ -35,6 +35,8 @@ class OnThreads(Engine):
         self.starts = 0
         self.told: list[Sequence[tuple[str, int]]] = []
         self.lost = threading.Event()
+        #: For what a host waits before it starts.
+        self.until: Callable[[], object] = bool
         #: Tells that the first has ended, though it has not.
         self.say_ended: Callable[[str], object] = str
         #: By which names hosts know this machine, one after the other.
@@ -50,6 +52,7 @@ class OnThreads(Engine):
         return HostPlace(1)
 
     def start(self, place: HostPlace, arguments: bytes, ended: HostEnded) -> Any:
+        self.until()
         self.starts += 1
         self.told.append(pickle.loads(arguments)["addresses"])
         run = RunningHost(arguments).run
@@ -156,6 +159,21 @@ def test_a_host_that_is_lost_to_its_engine_is_heard_no_more() -> None:
         assert handle.result(PATIENCE) == 8
         assert orch.get_task_status(handle.task_id).attempts == 2
         assert engine.lost.wait(PATIENCE / 4)
+
+
+def test_a_call_that_must_not_run_twice_waits_for_its_turn_elsewhere() -> None:
+    """So a host that is lost takes only the call along that it has begun."""
+    engine = OnThreads(lambda stream, _: stream.sock.shutdown(socket.SHUT_RDWR))
+    both = threading.Event()
+    engine.until = lambda: both.wait(PATIENCE)
+    with on(engine) as orch:
+        task = Task.call(pow, 2, 3, executor="there", idempotent=False)
+        handles = [orch.submit_task(task) for _ in range(2)]
+        eventually(lambda: {each.status.state for each in handles} == {"running"})
+        both.set()
+        eventually(lambda: handles[0].status.state == "blocked")
+        eventually(lambda: handles[1].status.state in ("blocked", "completed"))
+        assert (handles[1].status.state, handles[1].status.attempts) == ("completed", 1)
 
 
 def test_hosts_know_this_machine_by_the_name_that_it_has_when_they_start() -> None:
