@@ -275,3 +275,24 @@ def test_starts_that_are_held():
     assert "The system has room for 1" in blocker.detail
     kernel.limit(4)
     assert m.do() == ["b"]
+
+
+def test_dates_move_while_they_are_waited_for():
+    """Sooner, later, at once, or never again; a deadline, too."""
+    machine = in_situation(delayed)
+    machine.change("t", "not_before", not_before=machine.now + 9 * SEC)
+    machine.after(6 * SEC)
+    assert machine.state("t") is S.PENDING
+    machine.change("t", "not_before", not_before=machine.now + SEC)
+    machine.after(SEC)
+    assert machine.state("t") is S.RUNNING
+    machine = in_situation(delayed)
+    machine.change("t", "not_before")
+    machine.after(0)
+    assert machine.state("t") is S.RUNNING
+    machine = in_situation(lambda m: m.submit("t", deadline=m.now + SEC))
+    machine.change("t", "deadline")
+    machine.after(9 * SEC)
+    assert machine.extra("t").stop == ""
+    machine.change("t", "deadline", deadline=machine.now - 1)
+    assert machine.extra("t").stop == "deadline"

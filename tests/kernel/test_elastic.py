@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 from tests.kernel.harness import Twin
-from tests.kernel.sharing import Sharing
+from tests.kernel.sharing import MILLION, Sharing
 
+from taskorch.events import AllocationChanged
 from taskorch.model import Elastic, Quota, Resources
 
 
@@ -78,3 +79,23 @@ steps = st.lists(
     ),
     max_size=40,
 )
+
+
+def test_while_it_runs_only_more_counts():
+    """An allocator that takes something back is heard at the next checkpoint."""
+    machine = machine_of()
+    machine.submit("hold", resources=Resources(cpu=8))
+    machine.submit("a", resources=elastic(16, 4))
+    # Since then it can be told.
+    machine.checkpoint("a")
+    instead = machine.policies.instead
+    instead["a"] = (("cpu", 4 * MILLION),)
+    asked = len(machine.policies.about)
+    machine.end("hold")
+    assert machine.policies.about[asked:] == ["a"]
+    assert cpus(machine) == {"a": 8}
+    machine.checkpoint("a")
+    assert cpus(machine) == {"a": 4}
+    instead["a"] = None
+    machine.checkpoint("a")
+    assert len(machine.told(AllocationChanged)) == 1

@@ -111,3 +111,12 @@ def test_what_is_no_id_is_not_there(task_id):
     evicted.add("3f-1", S.COMPLETED, named=False)
     assert evicted.get(task_id) is None
     assert task_id not in evicted
+
+
+def test_what_is_known_already_is_not_said_anew():
+    """A journal that is asked may tell of a task of this life, too."""
+    evicted = Evicted()
+    evicted.add("3f-1", S.COMPLETED, named=False)
+    evicted.update([("3f-1", S.COMPLETED), ("3f-2", S.FAILED)])
+    assert dict(evicted.items()) == {"3f-1": S.COMPLETED, "3f-2": S.FAILED}
+    assert len(evicted) == 2

@@ -182,3 +182,12 @@ def test_of_what_is_divided_nobody_says_who_was_passed_over(machine):
 
 
 # -- the laws ----------------------------------------------------------------------
+
+
+def test_what_only_a_worker_has_is_given_back_for_the_look(machine):
+    machine.agent("smith", "iron", capacity=Resources(anvil=1))
+    asks = {"type": "forge", "requires": ("iron",), "resources": Resources(anvil=1)}
+    assert machine.submit_all("a", "b", **asks) == ["a"]
+    rows = machine.row("a"), machine.row("b")
+    assert passed_over(machine.kernel, rows[0], rows[1:], machine.now) is rows[1]
+    assert machine.kernel.agents["smith"].used == {"anvil": 1_000_000}

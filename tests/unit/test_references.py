@@ -154,6 +154,12 @@ def test_it_is_found_and_replaced_in_a_container_of_the_same_type(wrap):
     assert references((given_,)) == [A]
 
 
+def test_one_that_is_in_two_places_is_one_afterwards():
+    shared = [A]
+    (left, right), _ = change({"x": shared}, shared)
+    assert left["x"] is right
+
+
 def test_many_levels_of_shared_containers_take_no_time():
     value: Any = [A]
     for _ in range(100):

@@ -211,3 +211,27 @@ def test_a_base_that_learns_would_be_told_of_nothing():
     for base in (Measured(), ForeseeingAllocator()):
         with pytest.raises(InvalidTaskError, match=r"base: .* learns by itself"):
             ForeseeingAllocator(base)
+
+
+@given(
+    st.integers(0, 16),
+    st.lists(st.integers(1, 4), max_size=3),
+    st.integers(1, 16),
+    st.integers(1, 16),
+    st.integers(-900, 900),
+)
+def test_what_is_granted_fits_and_is_never_below_the_least(
+    rigid, elastic, cpu, least, after
+):
+    allocator = seen(ForeseeingAllocator(), range(3))
+    least, free = min(least, cpu), 16 - rigid - sum(elastic)
+    if free < 0:
+        return
+    now = 3 * DAY + NINE + after
+    state = {"rigid": rigid, "elastic": elastic}
+    mine, _ = granted(allocator, asked(cpu, least), now, **state)
+    plain, _ = granted(ProportionalAllocator(), asked(cpu, least), now, **state)
+    if mine is None:
+        assert plain is None
+    else:
+        assert least <= mine <= min(cpu, free)

@@ -148,3 +148,12 @@ def both(cpu, memory):
 
 
 # -- laws ---------------------------------------------------------------------------
+
+
+def test_a_worker_grants_no_more_than_it_has_free():
+    worker = FakeWorker(capacity=Resources(cpu=6), used=Resources(cpu=2))
+    of_else = FakeWorker(capacity=Resources(gpu=1))
+
+    assert cpus(elastic(8, worker=worker), 16)[0] == 4
+    assert cpus(elastic(8, worker=worker, held=2), 16)[0] == 6
+    assert cpus(elastic(8, worker=of_else), 16)[0] == 8

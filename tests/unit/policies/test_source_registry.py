@@ -206,3 +206,16 @@ def test_it_finds_whom_a_registry_of_capabilities_finds(needs, records):
     assert found.agents == CapabilityRegistry().matches(task, here, None).agents
     assert found == match(registry, task, workers=workers)
     assert found.reason
+
+
+def test_a_mapping_is_copied_and_its_answers_hold():
+    """What never changes need not be asked for again."""
+    records = {"ann": ["draw"]}
+    registry = SourceRegistry(records)
+    records["ann"].append("write")
+    records["bob"] = ["draw"]
+    registry.refresh()
+
+    assert match(registry).agents == ("ann",)
+    assert match(registry).reusable
+    assert match(registry, now=1e9) == match(registry, now=0)
