@@ -512,7 +512,7 @@ WORLDS = {
     ],
 )
 @given(**WORLDS)
-def test_each_tick_is_made_once_or_skipped_and_told_or_still_to_come(
+def test_each_slot_is_made_once_or_skipped_and_told_or_still_to_come(
     seconds, first, acts
 ):
     live(seconds, first, acts)
