@@ -596,8 +596,8 @@ class TroubleTeller:
 
     # -- what failed ---------------------------------------------------------------
 
-    def _failed(self, events: tuple[str, tuple[str, str], int]) -> None:
-        self._note_failure(*events, is_told=True)
+    def _failed(self, failure: tuple[str, tuple[str, str], int]) -> None:
+        self._note_failure(*failure, is_told=True)
 
     def _note_failure(
         self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
@@ -717,9 +717,9 @@ class TroubleTeller:
         _remember(self._asked, task_id, message)
         self._send(message)
 
-    def _note_refused(self, events: tuple[str, str, Exception, int]) -> None:
+    def _note_refused(self, refusal: tuple[str, str, Exception, int]) -> None:
         """Report a task of a schedule that was refused; the health does, too."""
-        schedule, text, error, at_ns = events
+        schedule, text, error, at_ns = refusal
         if self._tell_skipped(schedule, at_ns, 0, f"it was refused: {error}", text):
             _LOG.warning("%s", visible(text), exc_info=error.__cause__)
 
@@ -826,10 +826,10 @@ class TroubleTeller:
         self._alert(AlertCleared(event.seq, event.at_ns, *fields))
 
     def _note_violations(
-        self, events: tuple[PolicyViolated, Sequence[tuple[str, ...]]]
+        self, violation: tuple[PolicyViolated, Sequence[tuple[str, ...]]]
     ) -> None:
         """Log violations of policies, and raise an alert if they are bad."""
-        event, violations = events
+        event, violations = violation
         by = f"task {event.task_id}"
         if event.verb:
             by = f"{event.verb} of {event.task_id}" if event.task_id else event.verb

@@ -529,7 +529,7 @@ def _show_question(asked: dict[str, Any]) -> None:
     details = asked["details"]
     if not isinstance(details, dict):
         details = {} if details is None else {"details": details}
-    events = {
+    entries = {
         "choices": asked["options"],
         "by whom": asked["whom"],
         "decides": asked["tasks"] if asked["tasks"] != [asked["id"]] else None,
@@ -538,7 +538,7 @@ def _show_question(asked: dict[str, Any]) -> None:
         **{f"{by} said": choice for by, choice in asked["votes"]},
         **details,
     }
-    for name, value in events.items():
+    for name, value in entries.items():
         if value not in (None, [], ""):
             print(f"  {line(name)}: {line(_short(value))}")
 

@@ -305,14 +305,14 @@ def _journal(path: str, *, verify: bool) -> Iterator[DoctorFinding]:
             reader = JournalReader(journal)
             owner = reader.owner
             who = "in use" if owner.lives else "not in use"
-            events = f"{counted(reader.last, 'fact')}, incarnation {owner.epoch}, {who}"
+            said = f"{counted(reader.last, 'fact')}, incarnation {owner.epoch}, {who}"
             kept = reader.kept()
             if verify:
-                events = f"{counted(journal.verify(), 'fact')} checked, {who}"
+                said = f"{counted(journal.verify(), 'fact')} checked, {who}"
     except JournalError as error:
         yield DoctorFinding("error", name, error.message, error.hint or "")
         return
-    yield DoctorFinding("ok", name, events)
+    yield DoctorFinding("ok", name, said)
     if kept:
         many = [f"{who} {len(documents):,}" for who, documents in sorted(kept.items())]
         advice = f"those of an extension that is gone: orch.kept({min(kept)!r}).clear()"

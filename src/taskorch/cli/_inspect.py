@@ -170,7 +170,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
     error = _cause_and_remedy(status, args.journal)
-    events = {
+    entries = {
         "type": status.type,
         "agent": status.agent_id or "",
         "holds": ", ".join(_held(status)),
@@ -185,7 +185,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
         "where": status.where if error else "",
         "log": str(status.log_path or ""),
     }
-    print(fields({name: line(text) for name, text in events.items()}))
+    print(fields({name: line(text) for name, text in entries.items()}))
     rows = [
         (
             clock(entry.at),

@@ -337,7 +337,7 @@ def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
     if not run["ended"] and is_left(reader):
         first += LEFT
     parameters = (f"{name}={show(each)}" for name, each in whole["parameters"].items())
-    events = {
+    entries = {
         "began by": run["began_by"],
         "schedule": run["schedule"],
         "scheduled": _local(run["slot"], run["zone"]),
@@ -351,7 +351,7 @@ def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
         "error": error_line(run["error"]),
         "last good": whole["last_good"] or "",
     }
-    return [first, fields({name: line(text) for name, text in events.items()})]
+    return [first, fields({name: line(text) for name, text in entries.items()})]
 
 
 def _local(at: float | None, zone: str) -> str:

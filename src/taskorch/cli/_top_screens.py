@@ -794,14 +794,14 @@ class TaskScreen(Looking):
         self.say("head", f"task {line(self._subject)}  {line(self.source.place)}")
         state = status.state.value
         words = f"{line(status.run_id)} is {state}"
-        events = [
+        parts = [
             f"attempts {status.attempts}",
             f"started {utc(status.started)}" if status.started else "",
             f"took {in_words(status.duration)}" if status.duration is not None else "",
             f"worker {line(status.agent_id)}" if status.agent_id else "",
         ]
         text = Text.assemble(
-            _signed(state, words), "\n  ", "; ".join(filter(None, events))
+            _signed(state, words), "\n  ", "; ".join(filter(None, parts))
         )
         sections = {
             "error": line(cause_of(status)),
