@@ -651,8 +651,8 @@ def _newest(names: list[str]) -> list[str]:
     newest: dict[str, str] = {}
     for name in names:
         stem = stem_of(name)
-        known = newest.get(stem)
-        if known is None or number_of(name) > number_of(known):
+        other = newest.get(stem)
+        if other is None or number_of(name) > number_of(other):
             newest[stem] = name
     return list(newest.values())
 
