@@ -266,9 +266,6 @@ def test_the_dashboard_offers_what_it_may_do_and_does_it(house, who):
         assert (verb.operation in me["may"]) == may(who, verb), (who, verb)
 
 
-# -- the client ------------------------------------------------------------------------
-
-
 # -- the command line ------------------------------------------------------------------
 
 

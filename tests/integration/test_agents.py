@@ -70,9 +70,6 @@ class Gate:
             self.changed.notify_all()
 
 
-# -- who does what -------------------------------------------------------------------
-
-
 # -- how much at once ----------------------------------------------------------------
 
 
@@ -240,6 +237,3 @@ def test_an_async_handler_is_not_for_executors(orch):
             orch.agent("x", executor=executor)(handler)
     with pytest.raises(InvalidTaskError, match="async def"):
         orch.agent("x", executor="asyncio")(lambda task, context: None)
-
-
-# -- capacity ----------------------------------------------------------------------

@@ -41,9 +41,6 @@ def test_very_long_patience_is_patience() -> None:
         assert orch.submit(int).result(float("inf")) == 0
 
 
-# -- blocked -----------------------------------------------------------------------
-
-
 # -- callbacks and futures ---------------------------------------------------------
 
 

@@ -226,6 +226,3 @@ def test_of_many_differences_and_tasks_six_are_said(many: int, said: int) -> Non
     assert together.message.count(" is taken ") == said
     more = f". and so are {many - 6} more"
     assert together.message.endswith(more) is (many > 6)
-
-
-# -- digests ---------------------------------------------------------------------------

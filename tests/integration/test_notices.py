@@ -723,6 +723,3 @@ def test_who_gave_up_before_the_failure_was_not_told(log: Any) -> None:
         assert check(orch, "failures") is not None
         del handle
     assert len(unasked(log)) == 1
-
-
-# -- by itself -------------------------------------------------------------------------

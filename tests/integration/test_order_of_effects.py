@@ -16,9 +16,6 @@ from taskorch import (
 )
 from taskorch.errors import InternalError
 
-# -- one after another -------------------------------------------------------------
-
-
 # -- suspend and resume ------------------------------------------------------------
 
 

@@ -334,9 +334,6 @@ def test_so_does_that_of_a_thousand_nights(tmp_path, clock):
     assert max(objects) < min(objects) + 500
 
 
-# -- facts about no task ---------------------------------------------------------------
-
-
 # -- trouble on the way ----------------------------------------------------------------
 
 

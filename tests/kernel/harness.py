@@ -569,9 +569,6 @@ class Machine:
         """The names of all facts."""
         return [event[0].__name__ for event, _ in self.sink]
 
-    def effect_names(self) -> list[str]:
-        return [type(effect).__name__ for effect in self.effects]
-
 
 class Twin(Machine):
     """A machine whose facts are folded, after every command, into a second kernel."""

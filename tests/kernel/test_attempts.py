@@ -19,12 +19,6 @@ def past(machine, task_id):
     return [state for state, _, _ in past_of(machine.row(task_id))]
 
 
-# -- good ends ---------------------------------------------------------------------
-
-
-# -- the fence ---------------------------------------------------------------------
-
-
 # -- failures ----------------------------------------------------------------------
 
 
@@ -94,12 +88,6 @@ def held():
     return machine
 
 
-# -- stopping ----------------------------------------------------------------------
-
-
-# -- programs that are stopped where they stand ------------------------------------
-
-
 # -- waiting inside a task ---------------------------------------------------------
 
 
@@ -130,6 +118,18 @@ def test_after_its_function_has_returned_an_attempt_neither_waits_nor_spends():
     assert not returns(machine)
     assert not kernel.yield_slot(row, 1, now)
     assert not kernel.spend(row, 1, (("tokens", 1),), now)
+
+
+def test_an_attempt_whose_function_has_returned_is_not_held_where_it_stands():
+    """There is nothing to hold: it has no slot, and completes once its value is kept."""
+    machine = Machine(concurrency=1)
+    machine.submit("t")
+    assert returns(machine)
+    kernel, row = machine.kernel, machine.row("t")
+    assert kernel.suspend(row, machine.now, holdable=True)
+    assert row.state is S.RUNNING
+    machine.end("t")
+    assert (row.state, kernel.running) == (S.COMPLETED, 0)
 
 
 def test_an_attempt_says_whether_it_may_be_made_again():

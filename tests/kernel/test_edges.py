@@ -13,9 +13,6 @@ from taskorch.kernel import is_waiting
 from taskorch.kit.checks import find_ring
 from taskorch.model import TERMINAL
 
-# -- rings -------------------------------------------------------------------------
-
-
 # -- rings that a re-run would close -----------------------------------------------
 
 

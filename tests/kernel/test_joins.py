@@ -118,6 +118,3 @@ def test_it_is_decided_when_it_is_resumed(join, ends):
     assert machine.state("t") is S.SUSPENDED
     machine.resume("t")
     assert machine.state("t") is expected(join, "fail", ends)
-
-
-# -- what has held, and what it was about runs again -----------------------------------

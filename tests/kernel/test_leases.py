@@ -57,15 +57,6 @@ def test_lost_if_and_only_if_silent(gaps):
     assert len(m.told(AgentLost)) == len(m.told(AgentReturned)) == lost
 
 
-# -- attempts ----------------------------------------------------------------------
-
-
-# -- a lost agent ------------------------------------------------------------------
-
-
-# -- returning ---------------------------------------------------------------------
-
-
 # -- what would not stop -----------------------------------------------------------
 
 
@@ -126,6 +117,3 @@ def test_what_is_bent_is_found(bend, said):
     with pytest.raises(Exception, match="this is a bug") as caught:
         check_invariants(m.kernel)
     assert said in str(caught.value)
-
-
-# -- leaving -----------------------------------------------------------------------

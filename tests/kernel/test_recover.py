@@ -136,9 +136,6 @@ def test_each_situation_to_its_end(situation):
     machine.mirror()
 
 
-# -- what is told ------------------------------------------------------------------
-
-
 # -- crashes of ours ---------------------------------------------------------------
 
 

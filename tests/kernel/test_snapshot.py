@@ -226,6 +226,8 @@ WHEN = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
 @example(seed=1981, keep=1, when=[0.5])
 # What is allowed to fail has failed, and has left memory, before its dependents look at it.
 @example(seed=15, keep=1, when=[0.5])
+# An attempt is suspended although its function has returned, and its value is to be kept.
+@example(seed=2, keep=1, when=[0.5])
 @given(seed=st.integers(0, 10**6), keep=st.integers(0, 5), when=WHEN)
 def test_a_snapshot_leads_where_all_events_lead(seed, keep, when):
     """Of a random run, after random steps; and the next life tells the same."""
@@ -350,9 +352,6 @@ def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
     assert "stubborn" not in short.tasks
     assert dict(short.evicted.items()) == {"stubborn": S.CANCELLED}
     assert short.running == 1
-
-
-# -- what a snapshot is --------------------------------------------------------------
 
 
 # -- what does not fit ---------------------------------------------------------------

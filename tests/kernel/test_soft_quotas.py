@@ -37,9 +37,6 @@ def others(*names, **options):
     return [(name, {"type": "upload", **options}) for name in names]
 
 
-# -- what it is --------------------------------------------------------------------
-
-
 # -- what else keeps a task --------------------------------------------------------
 
 

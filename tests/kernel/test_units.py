@@ -85,9 +85,6 @@ def test_a_retry_keeps_what_can_be_had():
     assert "units are had whole, and not 1.5 gpu" in str(m.sink)
 
 
-# -- whatever ends an attempt, gives its units back ------------------------------------
-
-
 # -- the units change ------------------------------------------------------------------
 
 

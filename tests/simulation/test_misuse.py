@@ -243,6 +243,3 @@ def test_an_async_function_fails_and_says_what_to_do():
     assert status.state == "failed"
     assert "submit_task(task, work=5.0)" in str(status.error)
     assert simulation.get_task_status(known).result == "page"
-
-
-# -- while it is down ------------------------------------------------------------------

@@ -150,7 +150,7 @@ def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> b
             # Its timeout is over, so it is suspended only if there is to be another
             # attempt.
             tell(kernel, AttemptStopping, row, now, row.attempt, "suspend", _BY_USER)
-        elif extra.yielded or not holdable:
+        elif extra.yielded or extra.returned_ns or not holdable:
             _attempts.stop(kernel, row, "suspend", _AT_CHECKPOINT, now)
         else:
             tell(kernel, TaskSuspended, row, now, True)  # noqa: FBT003

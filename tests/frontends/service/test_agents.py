@@ -281,9 +281,6 @@ def test_a_name_is_free_once_its_worker_is_lost():
         assert problem["code"] == "not_your_session"
 
 
-# -- leaving ---------------------------------------------------------------------------
-
-
 # -- another life ----------------------------------------------------------------------
 
 

@@ -73,12 +73,6 @@ def test_all_that_is_told_of_a_configuration(block, write):
     assert said == block.splitlines()[len(lines) :]
 
 
-# -- the two documents -------------------------------------------------------------
-
-
-# -- templates ---------------------------------------------------------------------
-
-
 # -- merging -----------------------------------------------------------------------
 
 
@@ -103,9 +97,6 @@ def test_other_lists_must_be_the_same(write):
     assert findings(first, second) == [
         ("b.yaml:4:28", "arguments is a list here, and a list at a.yaml:4:28")
     ]
-
-
-# -- phases ------------------------------------------------------------------------
 
 
 # -- files -------------------------------------------------------------------------

@@ -78,9 +78,6 @@ def test_the_formats_and_their_order():
     assert list(written(REPORT)) == ["html", "md", "xml", "json"]
 
 
-# -- JSON --------------------------------------------------------------------------
-
-
 # -- JUnit -------------------------------------------------------------------------
 
 #: The strictest schema in use, that of Apache Ant: which attributes an element has, and
