@@ -30,9 +30,8 @@ from taskorch.kit.checks import (
     check_there,
     to_seconds,
 )
-from taskorch.kit.frozen import document_of
+from taskorch.kit.frozen import ReadOnly, document_of
 from taskorch.kit.limits import NS
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.verbs import (
     FLAG,
     FOR_PROGRAMS,

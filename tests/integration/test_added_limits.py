@@ -216,6 +216,31 @@ def test_a_task_that_waits_for_one_that_is_limited_is_in_no_deadlock():
         assert handle.result(PATIENCE) == "inner"
 
 
+def test_where_it_cannot_say_what_it_will_answer_nobody_is_told_of_a_deadlock():
+    class Unsure(Seats):
+        waiter = None
+
+        def short(self, need, held):
+            if self.waiter == threading.get_ident():
+                self.waiter, self.seats = None, 2
+                raise OSError("no licence server")
+            return super().short(need, held)
+
+    unsure = Unsure(1, seconds=0.01)
+    orch = TaskOrchestrator(extensions=[Licences(unsure)])
+
+    @orch.agent("some", capabilities={"seated"}, max_concurrency=2)
+    def work(task, context):
+        if task.payload == "inner":
+            return task.payload
+        inner = orch.submit_task(Task("seated", "inner"))
+        unsure.waiter = threading.get_ident()
+        return inner.result(PATIENCE)
+
+    with orch:
+        assert orch.submit_task(Task("seated", "outer")).result(PATIENCE) == "inner"
+
+
 def test_a_task_that_waits_for_one_with_a_rate_is_in_no_deadlock():
     """A token comes by itself."""
     with orchestrator(resources={"cpu": 2}) as orch:

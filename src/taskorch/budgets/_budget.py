@@ -33,7 +33,7 @@ from taskorch.kernel import (
     change_budget,
     declare_budget,
 )
-from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.visible import is_text, show
 from taskorch.model import TERMINAL, Answer, BudgetUsage, Resources, Task, Units
 from taskorch.model.ids import budget_question_id, check_name

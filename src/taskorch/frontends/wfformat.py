@@ -22,8 +22,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.kit.checks import check_seconds
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.plain import object_of, refuse_constant
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.model import Resources, Task, to_units
 from taskorch.model.ids import id_problem

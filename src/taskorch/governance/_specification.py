@@ -39,10 +39,9 @@ from taskorch.kit.forms import (
     may_be,
     names_of,
 )
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import ReadOnly, frozen
 from taskorch.kit.located import Located, located
 from taskorch.kit.plain import plain, taken_apart
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.kit.words import some
 from taskorch.model import Program, Resources, Task

@@ -17,7 +17,7 @@ It imports only the errors of the library; this file imports nothing of it.
 - `address`: addresses of servers, which may stand for paths; their passwords.
 - `machine`: resources and labels of this machine; its GPUs.
 - `lease`: a lease, which ends unless it is renewed.
-- `frozen`: frozen attrs classes whose methods are made on first use.
+- `frozen`: frozen attrs classes, with methods made on first use; immutable mappings.
 - `members`: the members of a protocol, and whether an object has them.
 - `ends`: errors of calls that did not succeed; the time for a kill.
 - `described`: descriptions of options, each once, at the declaration.
@@ -26,7 +26,7 @@ It imports only the errors of the library; this file imports nothing of it.
 - `processes`, `loop`: processes and forks; an event loop on one thread.
 - `interrupts`: signals on the main thread, deferred to the end of a step.
 - `people`, `place`: callers and their roles; the present step.
-- `read_only`, `noted`: immutable mappings; notes on runs.
+- `noted`: notes on runs.
 - `staged`, `temporary`: files that appear whole; temporary folders of a process.
 - `backoff`: growing pauses between tries; waits for a store, with a limit.
 - `canonical`, `tree`: JSON in its one canonical form; a tree of hashes over rows.

@@ -13,10 +13,10 @@ Decision: rooms-and-loading.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -210,3 +210,30 @@ def _is_usual(field: attrs.Attribute[Any], value: Any) -> bool:
     if isinstance(usual, attrs.Factory):  # type: ignore[arg-type]  # it is a class
         usual = usual.factory()
     return value is usual or (type(value) is type(usual) and bool(value == usual))
+
+
+# -- mappings ------------------------------------------------------------------------
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class ReadOnly(Mapping[_K, _V]):
+    """A copy of a mapping that cannot be changed and, unlike a view, can be pickled."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[_K, _V]) -> None:
+        self._items: dict[_K, _V] = dict(items)
+
+    def __getitem__(self, key: _K) -> _V:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[_K]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return repr(self._items)

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_exact, check_seconds
 from taskorch.kit.described import Match, texts_of
-from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import meant, unknown_option
 from taskorch.model._states import TaskState

@@ -9,9 +9,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_exact
-from taskorch.kit.frozen import document_of, frozen
+from taskorch.kit.frozen import ReadOnly, document_of, frozen
 from taskorch.kit.limits import MAX_AMOUNT
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import is_text, show, visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model._resources import Resources, Units, to_units

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import attrs
 
 from taskorch.errors import TaskorchError
-from taskorch.kit.frozen import frozen, shown
+from taskorch.kit.frozen import ReadOnly, frozen, shown
 from taskorch.kit.plain import fields_of, plain
 from taskorch.kit.raised import place_of, told_of
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import some
 from taskorch.model._agent import Performance

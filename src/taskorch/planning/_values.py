@@ -27,9 +27,9 @@ from taskorch.kit.forms import (
     field,
     may_be,
 )
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import MAX_PRIORITY
 from taskorch.kit.located import located
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, is_text, show
 from taskorch.kit.words import in_a_line
 from taskorch.model import NO_RESOURCES, Resources

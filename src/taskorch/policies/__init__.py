@@ -23,7 +23,6 @@ The policies that come with the library: a default for each protocol, and a seco
 - `_rhythm`: load that recurs by the time of day.
 - `_retry`: whether and when to try again.
 - `_agent_pool`: the number of workers of a type.
-- `_words`: numbers in a reason.
 """
 
 from typing import TYPE_CHECKING

@@ -11,11 +11,11 @@ from itertools import chain
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.visible import counted
+from taskorch.kit.words import amount
 from taskorch.model import NO_RESOURCES, Resources, Units, to_units
 from taskorch.policies._shares import Amounts, Demand, Portion, divide, fitting
-from taskorch.policies._words import amount
 from taskorch.protocols import (
     Allocation,
     AllocationRequest,

@@ -17,10 +17,10 @@ from taskorch.events import Event
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import show
+from taskorch.kit.words import amount
 from taskorch.model import NO_RESOURCES
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._rhythm import FORESIGHT, LONGEST, Rhythm
-from taskorch.policies._words import amount
 from taskorch.protocols import (
     Allocation,
     AllocationRequest,

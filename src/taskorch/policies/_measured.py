@@ -27,9 +27,9 @@ from taskorch.events import (
 )
 from taskorch.kit.checks import is_number
 from taskorch.kit.visible import show
+from taskorch.kit.words import amount
 from taskorch.model import Resources, Units, quantile, to_units
 from taskorch.policies._allocator import ProportionalAllocator
-from taskorch.policies._words import amount
 from taskorch.protocols import (
     Allocation,
     AllocationRequest,

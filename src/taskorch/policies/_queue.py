@@ -18,8 +18,8 @@ from taskorch.kit.checks import (
     check_seconds,
     is_number,
 )
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import AGING_SECONDS, MAX_SECONDS
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, is_text, show
 from taskorch.model import Task
 from taskorch.protocols import Admission, Context, Order, OwnerView

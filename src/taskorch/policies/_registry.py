@@ -18,8 +18,8 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import counted, is_text, show
+from taskorch.kit.words import seconds
 from taskorch.model import Call, Program, is_able, is_label
-from taskorch.policies._words import seconds
 from taskorch.protocols import AgentView, Context, Match
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from taskorch.kit.backoff import Backoff
 from taskorch.kit.checks import check_count, check_word, is_number
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.kit.visible import is_text, show
+from taskorch.kit.words import amount, seconds, share
 from taskorch.model import NO_RETRY, Call, RetryPolicy, Task
-from taskorch.policies._words import amount, seconds, share
 from taskorch.protocols import Context, Failure, RetryDecision, RetryHandler
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.kit.checks import check_count, check_fraction
 from taskorch.kit.visible import counted
-from taskorch.policies._words import seconds, share
+from taskorch.kit.words import seconds, share
 from taskorch.protocols import AgentView, Context, Route
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import attrs
 
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.kernel import LEFT_RUNNING, is_forgiven, past_of
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
 from taskorch.kit.raised import place_of, told_of
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import is_text, said
 from taskorch.model import TERMINAL, MadeFor, TaskState
 from taskorch.model.ids import earlier_ids, run_of, without_run

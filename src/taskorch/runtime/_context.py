@@ -44,8 +44,8 @@ from taskorch.executors._threads import Worker
 from taskorch.executors.remote import HERE
 from taskorch.kernel import TaskRow, names_of, without_quotas
 from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.model import (
     MadeFor,

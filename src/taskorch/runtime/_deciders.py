@@ -46,7 +46,7 @@ from taskorch.kernel import (
 )
 from taskorch.kit.checks import check_seconds, is_there
 from taskorch.kit.fence import is_values
-from taskorch.kit.frozen import draft_of
+from taskorch.kit.frozen import ReadOnly, draft_of
 from taskorch.kit.interrupts import (
     INTERRUPTS,
     defer_error,
@@ -56,7 +56,6 @@ from taskorch.kit.interrupts import (
 )
 from taskorch.kit.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.kit.members import answer_of, has, methods_of
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import is_text, show, with_article
 from taskorch.model import (
     NO_RESOURCES,

@@ -19,8 +19,8 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.raised import FRAMES, frames_of, trace_of
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import masked, said
 from taskorch.model import ProgramResult
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of

@@ -37,9 +37,9 @@ from taskorch.kernel import (
     words_of_holds,
 )
 from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
 from taskorch.kit.raised import place_of, told_of
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, is_text, show, visible
 from taskorch.kit.words import in_words, some
 from taskorch.model import (

@@ -41,10 +41,10 @@ from taskorch.kernel import SKIPPED, Effect, Stop, TaskRow, is_waiting
 from taskorch.kit.checks import is_there
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
 from taskorch.kit.people import act_alone, caller
 from taskorch.kit.plain import GONE
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.kit.words import moment
 from taskorch.model import (

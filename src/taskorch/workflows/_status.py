@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.visible import counted
 from taskorch.kit.words import duration, outcome
 from taskorch.model import TaskState

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from taskorch.kit.words import (
+    amount,
     amounts_in_words,
     duration,
     in_words,
     ns_of,
+    share,
 )
 
 UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
@@ -45,3 +47,8 @@ def test_a_moment_without_a_zone_is_local_time():
 def test_amounts_are_said_with_their_names():
     text = amounts_in_words({"tokens": 11_840.0, "eur": 0.06})
     assert text == "11840 tokens and 0.06 eur"
+
+
+def test_numbers_in_a_reason_are_short_but_amounts_are_in_full():
+    assert [share(0.5), share(1 / 3)] == ["50 %", "33.3 %"]
+    assert [amount(1.000001), amount(65536.0)] == ["1.000001", "65,536"]

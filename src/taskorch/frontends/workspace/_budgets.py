@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from taskorch.budgets._declared import DeclaredBudgets
-from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.frozen import ReadOnly
 from taskorch.model import BudgetUsage, Units
 
 #: Amounts in millionths, by budget and resource.

@@ -19,7 +19,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.governance import ConstitutionalRuntime, Operation, Policy
-from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.frozen import ReadOnly
 from taskorch.model import Task
 
 #: Fields of the head that policies see as the payload of a task file.

@@ -6,8 +6,7 @@ the state, apply a fact or record one, and no command of the kernel may call the
 modules below decide whether a task starts.
 
 - `_explanation`: why a task does not run, or how it ended.
-- `_words`, `_parents`, `_holds`: its obstacles: shortages in words, parents, holds of
-  starts.
+- `_words`, `_parents`: its obstacles: shortages and holds in words, parents.
 - `_people`: questions to people, and the calls that answer them.
 - `_holders`, `_estimate`: holders, position in the queue, and time of the start.
 - `_stuck`: tasks that can never proceed; a check of the order of starts.
@@ -15,11 +14,6 @@ modules below decide whether a task starts.
 
 from taskorch.kernel._explain._explanation import explain as explain
 from taskorch.kernel._explain._holders import holders_of as holders_of
-from taskorch.kernel._explain._holds import (
-    hold_of_starts as hold_of_starts,
-    words_of_hold as words_of_hold,
-    words_of_holds as words_of_holds,
-)
 from taskorch.kernel._explain._people import (
     asked_by_rules as asked_by_rules,
     call_of_answer as call_of_answer,
@@ -31,4 +25,9 @@ from taskorch.kernel._explain._stuck import (
     Waits as Waits,
     passed_over as passed_over,
 )
-from taskorch.kernel._explain._words import NOT_STARTED as NOT_STARTED
+from taskorch.kernel._explain._words import (
+    NOT_STARTED as NOT_STARTED,
+    hold_of_starts as hold_of_starts,
+    words_of_hold as words_of_hold,
+    words_of_holds as words_of_holds,
+)

@@ -40,8 +40,8 @@ from taskorch.kernel._shortages import shortages
 from taskorch.kernel._standing import meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import told as units_told
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.words import in_words, some
 from taskorch.model import (
     TERMINAL,

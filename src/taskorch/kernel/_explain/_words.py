@@ -9,7 +9,6 @@ import attrs
 
 from taskorch.kernel import _limits
 from taskorch.kernel._backfill import length_of
-from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import (
     PURSE,
@@ -83,8 +82,8 @@ class Wording:
         if limit < kernel.room:
             # The strictest hold is named.
             who, (most, why, _) = min(kernel.holds.items(), key=_most_of)
-            detail = _holds.words_of_hold(who, most, why)
-            remedies += (_holds.remedy(kernel, who),)
+            detail = words_of_hold(who, most, why)
+            remedies += (_end_of_hold(kernel, who),)
         elif limit < kernel.config.concurrency:
             # A larger limit would change nothing, since the system has no more room.
             detail = (
@@ -558,3 +557,39 @@ def _names(held: Held) -> tuple[str, ...]:
 def _most_of(held: tuple[str, tuple[int, str, bool]]) -> int:
     """Return how many may run under a hold; a hold of all starts sorts last."""
     return held[1][0] or 1 << 30
+
+
+# -- holds of starts -------------------------------------------------------------------
+
+
+def words_of_hold(who: str, most: int, why: str) -> str:
+    """Return a sentence on who holds starts back, how many may run, and why."""
+    # An alert repeats its name in the reason.
+    why = why.removeprefix(f"{who}: ")
+    if most:
+        return f"No more than {most} run at once, held by {who}: {why}."
+    return f"Starts are held by {who}: {why}."
+
+
+def words_of_holds(kernel: KernelState) -> list[str]:
+    """Describe all holds, the strictest first."""
+    # Reading the health takes no lock, so the mapping may change.
+    holds = sorted(kernel.holds.copy().items(), key=lambda each: each[1][0])
+    return [words_of_hold(who, most, why) for who, (most, why, _) in holds]
+
+
+def _end_of_hold(kernel: KernelState, who: str) -> Remedy:
+    """Return the call that ends a hold of starts."""
+    call = f"orch.release_starts({who!r})."
+    _, _, lasts = kernel.holds[who]
+    words = f"Call {call}" if lasts else f"It ends by itself, or call {call}"
+    return Remedy("release_starts", words, name=who)
+
+
+def hold_of_starts(kernel: KernelState, *, lasts: bool = False) -> Blocker | None:
+    """Explain a hold of all starts, if any; *lasts*: one that outlives a restart."""
+    for who, (most, why, outlives) in kernel.holds.items():
+        if not most and (outlives or not lasts):
+            detail = words_of_hold(who, most, why)
+            return Blocker("starts_held", detail, remedies=(_end_of_hold(kernel, who),))
+    return None

@@ -11,8 +11,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_count
+from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
-from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, show, visible
 from taskorch.kit.words import duration, some
 from taskorch.model import Agent, quantile
