@@ -35,7 +35,7 @@ class MapFailures:
     """
 
     def __init__(self, value: object, iterables: Sequence[Iterable[Any]]) -> None:
-        self.allowance = Allowance(value)
+        self.allowance: Allowance = Allowance(value)
         self._total: int | None = None
         if iterables and all(isinstance(each, Sized) for each in iterables):
             self._total = min(

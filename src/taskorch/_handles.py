@@ -423,13 +423,13 @@ class Ahead(Generic[T]):
         self._is_adapting = most is None
         self._set_most(_FIRST_AHEAD if most is None else most)
         #: Whether it has an end, so that all of it can be submitted.
-        self.has_end = most is None and all(
+        self.has_end: bool = most is None and all(
             isinstance(each, Sized) for each in iterables
         )
         #: Whether a journal has accepted it, so that it is made in any case.
-        self.is_accepted_at_once = self.has_end and runtime.committer is not None
+        self.is_accepted_at_once: bool = self.has_end and runtime.committer is not None
         #: Whether all calls have been submitted, or nobody wants the others.
-        self.is_over = False
+        self.is_over: bool = False
         #: When results are waited for no more; None before the first are.
         self.end: float | None = None
         # A drain submits the rest, at the same time as the consumer of results.
@@ -440,7 +440,7 @@ class Ahead(Generic[T]):
     def _set_most(self, most: int) -> None:
         self._most = most
         #: With so many ahead, or fewer, more are submitted.
-        self.refill_at = most >> 1 if self._is_adapting else most - 1
+        self.refill_at: int = most >> 1 if self._is_adapting else most - 1
 
     def wants_more(self) -> bool:
         """Return whether too few calls are ahead, and more may come."""
