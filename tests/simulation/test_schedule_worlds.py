@@ -299,8 +299,8 @@ class Ledger:
         elif event.done_ns != self.done:
             # The clock was set back far: what it shows comes again.
             assert event.done_ns < self.done - 3 * HOUR * SECOND
-        self.text, self.said, self.done = event.document, said, event.done_ns
-        self.filled = {tick for tick in self.filled if tick > self.done}
+        self.text, self.said = event.document, said
+        self.go_to(event.done_ns)
 
     def claim(self, event):
         """A backfill makes those of its slots that it has not decided about."""
@@ -340,7 +340,11 @@ class Ledger:
     def decide(self, slot):
         # None before it is passed over.
         assert self.open(slot) == [slot]
+        self.go_to(slot)
+
+    def go_to(self, slot):
         self.done = slot
+        self.filled = {tick for tick in self.filled if tick > slot}
 
     def ScheduleSkipped(self, event, sim, _):
         ticks = self.open(event.slot_ns)
@@ -361,8 +365,7 @@ class Ledger:
         # As many as there are: not one of them is silent.
         assert event.slots == len(ticks)
         assert event.slot_ns == max(ticks)
-        self.done = max(self.done, event.slot_ns)
-        self.filled = {tick for tick in self.filled if tick > self.done}
+        self.go_to(max(self.done, event.slot_ns))
 
 
 class World:
@@ -510,6 +513,12 @@ WORLDS = {
         ("run", 71.7),
         ("backfill", 79.2, 0.7),
     ],
+)
+# What a backfill has made before its time is passed over when a later slot comes.
+@example(
+    3.1,
+    ("add", "every 10s", "skip", "last", False),
+    [("clock", 0.01), ("backfill", 1.0, 6.0)],
 )
 @given(**WORLDS)
 def test_each_slot_is_made_once_or_skipped_and_told_or_still_to_come(
