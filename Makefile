@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-CORE   := src/taskorch/kernel/*,src/taskorch/model/*,src/taskorch/events/*,src/taskorch/policies/*
+CORE   := src/taskorch/core/kernel/*,src/taskorch/model/*,src/taskorch/events/*,src/taskorch/policies/*
 
 # A few at a time, and to the end even if one fails; each one's output in one piece where
 # this make can do that.
@@ -139,10 +139,10 @@ verifytypes: $(READY)
 # test that starts many interpreters; and a few examples of each law.
 quick: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few \
-	    tests/kernel tests/unit tests/workflows tests/packaging \
-	    --ignore=tests/unit/testing --ignore=tests/unit/executors \
-	    $(patsubst %,--ignore=tests/unit/journal/test_%.py,postgres sql_journals copying) \
-	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples night \
+	    tests/core tests/house/packaging tests/house/benchmarks tests/ext/recovery \
+	    --ignore=tests/core/executors \
+	    $(patsubst %,--ignore=tests/core/journal/test_%.py,postgres sql_journals copying) \
+	    $(patsubst %,--ignore=tests/house/packaging/test_%.py,snippets examples night \
 	        an_option_is_described_once a_verb_is_described_once import_cost import_contracts \
 	        extensions)
 
@@ -160,15 +160,15 @@ LOOK := $(BIN)/python -m pytest -qq --collect-only -m slow
 
 compiled: build/slow.log
 build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at).py))
-	@$(LOOK) tests/[a-i]*/ > $@ & half=$$!; \
-	$(LOOK) tests/[j-z]*/ > $@.more && wait $$half && cat $@.more >> $@ \
+	@$(LOOK) tests/[a-d]*/ > $@ & half=$$!; \
+	$(LOOK) tests/[e-z]*/ > $@.more && wait $$half && cat $@.more >> $@ \
 	    || { wait; cat $@ $@.more; rm $@; exit 1; }
 
 # Measuring doubles the time of a test. So those are not measured whose lines others reach:
 # they run as they are. What the tests start as processes of their own is measured only
 # where those end by themselves; so the bound for all rooms is lower than that for the core.
-TEXTS := tests/packaging tests/goldens
-PLAIN := tests/invariants tests/simulation_open
+TEXTS := tests/house/packaging tests/house/goldens
+PLAIN := tests/worlds/invariants tests/ext/simulation/open
 
 plain: compiled
 	@echo 'the tests of which others reach the lines'
@@ -197,8 +197,8 @@ at-length: build/slow.log
 # time: make mistakes SEED=7 tries the same again. The first time it learns for an hour
 # which tests reach what.
 mistakes: $(READY)
-	@[ -d build/reach ] || $(BIN)/python -m tests.tools.mistakes reach
-	@$(BIN)/python -m tests.tools.mistakes try --sample 30 --seed $(or $(SEED),$(shell date +%s))
+	@[ -d build/reach ] || $(BIN)/python -m tests.house.tools.mistakes reach
+	@$(BIN)/python -m tests.house.tools.mistakes try --sample 30 --seed $(or $(SEED),$(shell date +%s))
 
 # The pages, the examples, the texts that users see, and what is packed: beside other things,
 # where there is a processor left.
@@ -223,7 +223,7 @@ release: $(READY)
 
 # Fresh seeds: they begin at the time of day, unless told otherwise.
 soak: $(READY)
-	@$(BIN)/python -m tests.tools.soak --minutes $(MINUTES) \
+	@$(BIN)/python -m tests.house.tools.soak --minutes $(MINUTES) \
 	    --seed $(or $(SEED),$(shell date +%s)) --jobs 2 --workflows --rooms
 
 # The laws over random examples, each time with other ones; the tests elsewhere have the same
@@ -235,16 +235,16 @@ laws: $(READY)
 # Half a minute, always from the same seeds: a change is judged by what it changed. To look
 # for what nobody has seen is the work of make soak.
 soak-ci: $(READY)
-	@$(BIN)/python -m tests.tools.soak --minutes 0.25 --seed 1 --workflows --rooms
+	@$(BIN)/python -m tests.house.tools.soak --minutes 0.25 --seed 1 --workflows --rooms
 
 # What the simulator cannot see: make stress SEED=7 TIMES=20 runs one seed again.
 stress: $(READY)
-	@$(BIN)/python -m tests.stress --minutes $(MINUTES) \
+	@$(BIN)/python -m tests.worlds.stress --minutes $(MINUTES) \
 	    --seed $(or $(SEED),$(shell date +%s)) $(if $(TIMES),--rounds 1 --times $(TIMES))
 
 # A minute, from the same seed as well.
 stress-ci: $(READY)
-	@$(BIN)/python -m tests.stress --minutes 1 --seed 1
+	@$(BIN)/python -m tests.worlds.stress --minutes 1 --seed 1
 
 # Here, or on each Python named, and then the oldest and the newest side by side:
 # make bench PYTHONS="3.11 3.15" ONLY='map latency'. The case psplib needs projects with
@@ -273,7 +273,7 @@ docs docs-ci: $(READY)
 	@rm -rf build/docs && mkdir -p build/docs && cp -R docs build/docs/source
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html $(if $(filter docs-ci,$@),-D html_theme=basic) \
 	    build/docs/source build/docs/html
-	@$(BIN)/python tests/packaging/_search.py build/docs/html/searchindex.js
+	@$(BIN)/python tests/house/packaging/_search.py build/docs/html/searchindex.js
 	@echo 'build/docs/html/index.html'
 
 # ------------------------------------------------------------------- housekeeping

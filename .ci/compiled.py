@@ -17,7 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 #: Where nearly all the time that the kernel takes is spent. The others would bring no
 #: more than a larger wheel.
 MODULES = (
-    *("_added", "_admission", "_application", "_attempts", "_budgets", "_deciders"),
+    *("_added", "_admission", "_application", "_attempts", "_deciders"),
     *("_dependencies", "_dispatch", "_ends", "_kernel", "_limits", "_queue", "_quick"),
     *("_rates", "_rows", "_scopes", "_state"),
 )
@@ -49,8 +49,9 @@ class Compiled(BuildHookInterface[Any]):
         root = Path(self.root)
         # What another Python has compiled is none of this wheel's.
         made = root / "build" / "compiled" / str(sys.implementation.cache_tag)
-        kernel = Path("src/taskorch/kernel")
+        kernel = Path("src/taskorch/core/kernel")
         files = [str(kernel / f"{name}.py") for name in MODULES]
+        files.append("src/taskorch/ext/budgets/_kernel.py")
         os.chdir(root)
         build = build_ext(
             Distribution(

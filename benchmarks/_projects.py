@@ -20,7 +20,7 @@ import attrs
 
 from benchmarks._workloads import noop
 from taskorch import SimulationReport, Task, TaskOrchestrator, Workflow
-from taskorch.planning import SearchOptimizer, TaskRequest
+from taskorch.ext.planner import SearchOptimizer, TaskRequest
 from taskorch.policies import FifoQueue
 
 #: What a folder of PSPLIB says its optima in: the columns instance and optimum.

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskorch.errors import ProgramFailedError
+from taskorch.ext.recovery import CLASSES, classify
 from taskorch.model import ProgramResult
-from taskorch.recovery import CLASSES, classify
 
 LABELS = Path(__file__).with_name("labels.txt")
 #: What `bump` calls failures that are not those of a missing or other dependency.

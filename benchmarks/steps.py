@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from taskorch import TaskOrchestrator, current_context
-from taskorch.journal import SqliteJournal
+from taskorch.api.journal import SqliteJournal
 
 _BUILD = Path(__file__).resolve().parents[1] / "build"
 _TIMES = 200

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from importlib.metadata import distributions
 
-from taskorch.frontends.jobs import Job, JobSystem, Unit
+from taskorch.ext.jobs import Job, JobSystem, Unit
 
 JOBS = 60
 UNITS = 2

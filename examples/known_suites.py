@@ -19,7 +19,7 @@ from pathlib import Path
 from venv import EnvBuilder
 from xml.etree import ElementTree as ET
 
-from taskorch.frontends import suite
+from taskorch.ext import suites
 
 HOME = Path(__file__).resolve().parents[1] / ".demo/suites"
 PYTHON = HOME / "env/bin/python"
@@ -83,7 +83,7 @@ def through_taskorch(name: str, tests: str, options: list[str]) -> Found:
         name=name, tests=tests, pytest=json.dumps(["-q", *options]), python=PYTHON
     )
     (folder / "suite.yaml").write_text(text)
-    suite.run(suite.load(folder / "suite.yaml"), folder / "run", fresh=True)
+    suites.run(suites.load(folder / "suite.yaml"), folder / "run", fresh=True)
     return found(folder / "run/report.xml", folder / "run/coverage.json")
 
 

@@ -66,7 +66,7 @@ def worker_of(url: str, token: str, folder: str) -> Iterator[None]:
 
 
 def by_workers() -> int:
-    from taskorch.frontends.service import create_app, new_token, serve
+    from taskorch.ext.service import create_app, new_token, serve
 
     orch = TaskOrchestrator(unknown_capability="wait")  # it comes later
     token = new_token()
@@ -91,7 +91,7 @@ def on_cluster(executor: Any) -> int:
 def on_dask() -> int:
     from distributed import LocalCluster
 
-    from taskorch.executors import dask
+    from taskorch.ext.hosts import dask
 
     with LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=":0"
@@ -100,7 +100,7 @@ def on_dask() -> int:
 
 
 def on_ray() -> int:
-    from taskorch.executors import ray
+    from taskorch.ext.hosts import ray
 
     # Or ray("auto"): a cluster that is there.
     return on_cluster(ray("local", num_cpus=2))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.recovery import RecoveryHandler, Rule
+from taskorch.ext.recovery import RecoveryHandler, Rule
 
 #: In the place of "claude", "codex" or another: it writes a file as it is told.
 SCRIPT = """

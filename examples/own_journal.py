@@ -21,8 +21,8 @@ from weakref import WeakSet
 from zlib import crc32
 
 from taskorch import Task, TaskOrchestrator
+from taskorch.api.journal import decode, document, encode
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
-from taskorch.journal import decode, document, encode
 from taskorch.protocols import DurableJournal, Entry
 
 

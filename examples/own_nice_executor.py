@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from taskorch import Program, TaskOrchestrator
-from taskorch.executors.programs import ProgramExecutor, failure_of
-from taskorch.executors.remote import pickled
+from taskorch.api.executors.programs import ProgramExecutor, failure_of
+from taskorch.api.executors.remote import pickled
 from taskorch.protocols import Attempt, AttemptExecutor
 
 MAKE_CALL = """

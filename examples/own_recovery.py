@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskorch import Task
+from taskorch.ext.recovery import AlertRule
 from taskorch.protocols import Failure
-from taskorch.recovery import AlertRule
 from taskorch.testing.laws import check_alert_rule, check_receiver, check_recovery
 
 SECRET = "0123456789abcdef-secret"  # noqa: S105 - a made-up one

@@ -5,7 +5,7 @@ What has completed stays; only the way that failed is replaced.
 """
 
 from taskorch import TaskOrchestrator
-from taskorch.planning import State, TaskRequest
+from taskorch.ext.planner import State, TaskRequest
 
 orch = TaskOrchestrator()
 travel = orch.planner.domain("travel")

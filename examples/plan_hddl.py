@@ -5,7 +5,7 @@ A plan of others is checked; then ours is made, and an agent drives it.
 """
 
 from taskorch import Task, TaskContext, TaskOrchestrator
-from taskorch.planning import TaskRequest, read_hddl
+from taskorch.ext.planner import TaskRequest, read_hddl
 
 DOMAIN = """
 (define (domain vans)

@@ -14,7 +14,7 @@ from typing import Any
 
 from taskorch import TaskOrchestrator
 from taskorch.errors import UsageError
-from taskorch.planning import RuleParser, State, TaskRequest, request_schema
+from taskorch.ext.planner import RuleParser, State, TaskRequest, request_schema
 
 Model = Callable[[str], str]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 from zipfile import ZipFile
 
-from taskorch.cli import main as taskorch
+from taskorch.ext.command_line import main as taskorch
 
 CONFIG = Path(__file__).with_name("networkx.yaml")
 HOME = Path(__file__).resolve().parents[1] / ".demo"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.postgres import missing, new_server
+from tests.house.postgres import missing, new_server
 
 # Runs of pytest inside tests, for the plugin that users get.
 pytest_plugins = ["pytester"]
@@ -64,7 +64,7 @@ def pytest_configure(config):
     write_in_memory()
     import_executors()
     # How long a disk may take for a commit is no promise of the tests.
-    committer = importlib.import_module("taskorch.runtime._committer")
+    committer = importlib.import_module("taskorch.core.engine._committer")
     committer._COMMIT_TIMEOUT_S = MERCY
 
 
@@ -95,8 +95,8 @@ def import_executors():
     pytest parses a module that it imports for the first time, and Python 3.11 fails now
     and then where two threads parse at once (python/cpython#106905).
     """
-    executors = importlib.import_module("taskorch.executors")
-    for module in pkgutil.walk_packages(executors.__path__, "taskorch.executors."):
+    executors = importlib.import_module("taskorch.core.executors")
+    for module in pkgutil.walk_packages(executors.__path__, "taskorch.core.executors."):
         importlib.import_module(module.name)
 
 
@@ -294,3 +294,16 @@ def spare_postgres():
     """One that tests end and start again; each leaves it running."""
     with closing(server_or_skip()) as server:
         yield server
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The system's clock, which may be set: seconds by which it differs."""
+    shift, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
+    monkeypatch.setattr(time, "time_ns", lambda: int((real() + shift[0]) * 1e9))
+
+    def put(seconds):
+        shift[0] = seconds
+
+    return put

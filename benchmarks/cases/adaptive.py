@@ -11,9 +11,9 @@ from typing import Any
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._registry import Run, case
 from taskorch import TaskOrchestrator
-from taskorch.adaptive import UCB1, Learned, LinUCB, Thompson
-from taskorch.frontends.channel import Capabilities, Channel, can_compress, train
-from taskorch.frontends.jobs import Job, JobSystem, Unit as Unit_
+from taskorch.ext.channel import Capabilities, Channel, can_compress, train
+from taskorch.ext.jobs import Job, JobSystem, Unit as Unit_
+from taskorch.ext.learning import UCB1, Learned, LinUCB, Thompson
 
 _ARMS = 10
 _PULLS = 500
@@ -228,7 +228,7 @@ def messages(run: Run) -> Iterator[Row]:
         return
     import msgpack  # pyright: ignore[reportMissingImports]
 
-    from taskorch.frontends import channel
+    from taskorch.ext import channel
 
     events = _events(run.size(4_000, quick=500))
     half = len(events) // 2

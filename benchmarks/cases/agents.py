@@ -37,7 +37,7 @@ def _agent(number: int, url: str, token: str) -> subprocess.Popen[bytes]:
 @case("http-agents", needs=_NEEDS)
 def agents(run: Run) -> Iterator[Row]:
     """Tasks that do nothing, through eight agents on loopback."""
-    from taskorch.frontends.service import create_app, serve
+    from taskorch.ext.service import create_app, serve
 
     token = secrets.token_urlsafe(32)
     count = run.size(10_000, quick=200)

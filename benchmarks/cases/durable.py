@@ -31,7 +31,7 @@ from benchmarks._workloads import CONCURRENCY, noop
 from benchmarks.cases.throughput import one_by_one, through_map
 from benchmarks.cases.workflows import GRAPH, workflow_of
 from taskorch import Task, TaskOrchestrator
-from taskorch.journal import SqliteJournal
+from taskorch.api.journal import SqliteJournal
 
 Durability = Literal["power", "process"]
 

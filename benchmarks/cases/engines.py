@@ -18,7 +18,7 @@ from benchmarks._registry import Run, case
 from benchmarks._timing import interleave
 from benchmarks._workloads import noop
 from taskorch import RetryPolicy, Task, TaskOrchestrator
-from taskorch.executors import dask, ray
+from taskorch.ext.hosts import dask, ray
 
 _WORKERS = 2
 #: Attempts at once: enough that no worker waits for its next call.

@@ -11,7 +11,7 @@ from benchmarks._isolated import Child
 from benchmarks._registry import Run, case
 from benchmarks._workloads import CONCURRENCY, noop
 from taskorch import SqliteJournal, Task, TaskOrchestrator, Workflow
-from taskorch.governance import ConstitutionalRuntime, Policy, Rule
+from taskorch.ext.governance import ConstitutionalRuntime, Policy, Rule
 
 _SLICE = 10_000
 _TRIES = 3

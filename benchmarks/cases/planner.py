@@ -18,9 +18,9 @@ from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._registry import Run, case
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.frontends import wfformat
-from taskorch.planning import Estimator, GtpyhopDomain, Problem, TaskRequest
-from taskorch.planning._scheduling import heft, improve_workers
+from taskorch.ext import wfformat
+from taskorch.ext.planner import Estimator, GtpyhopDomain, Problem, TaskRequest
+from taskorch.ext.planner._scheduling import heft, improve_workers
 
 _STEPS = 1_000
 #: How fast agents that differ are.

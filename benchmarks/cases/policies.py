@@ -9,7 +9,13 @@ from benchmarks._registry import Run, case
 from benchmarks._timing import interleave, time_once
 from benchmarks._workloads import noop
 from taskorch import Task, TaskOrchestrator
-from taskorch.governance import ConstitutionalRuntime, HistoryRule, Past, Policy, Rule
+from taskorch.ext.governance import (
+    ConstitutionalRuntime,
+    HistoryRule,
+    Past,
+    Policy,
+    Rule,
+)
 
 _POLICIES = 100
 _VERDICTS = 1_000

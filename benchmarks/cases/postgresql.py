@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
-from tests import postgres
+from tests.house import postgres
 
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._isolated import Child

@@ -16,12 +16,12 @@ from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._registry import Run, case
 from benchmarks.cases.planner import pinball, recorded
 from taskorch import TaskOrchestrator
-from taskorch.frontends import wfformat
+from taskorch.ext import wfformat
+from taskorch.ext.simulation._open._course import OpenRun
+from taskorch.ext.simulation._open._draws import Lengths, OpenChance
+from taskorch.ext.simulation._open._ends import NO_END, each_drawn
+from taskorch.ext.simulation._open._work import OpenWork, open_work
 from taskorch.model import quantile
-from taskorch.simulation._open._course import OpenRun
-from taskorch.simulation._open._draws import Lengths, OpenChance
-from taskorch.simulation._open._ends import NO_END, each_drawn
-from taskorch.simulation._open._work import OpenWork, open_work
 
 _NS = 1_000_000_000
 _SLOTS = (2, 4, 8)

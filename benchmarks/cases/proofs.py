@@ -14,10 +14,10 @@ from benchmarks._workloads import CONCURRENCY
 from benchmarks.cases.durable import _Contest, _folder, filled
 from benchmarks.cases.throughput import one_by_one, through_map
 from taskorch import TaskOrchestrator
-from taskorch.journal import SqliteJournal
-from taskorch.journal._chain import ChainStart
-from taskorch.journal._reader import GroupRow
-from taskorch.proofs import make_checkpoint, make_key, verify
+from taskorch.api.journal import SqliteJournal
+from taskorch.core.journal._chain import ChainStart
+from taskorch.core.journal._reader import GroupRow
+from taskorch.ext.proofs import make_checkpoint, make_key, verify
 
 CHAINED = "with a chain"
 UNCHAINED = "without"

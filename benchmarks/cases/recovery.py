@@ -11,9 +11,9 @@ from typing import Any
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._registry import Run, case
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
+from taskorch.ext.recovery import RecoveryHandler
 from taskorch.model import AgentTemplate, Breaker
 from taskorch.policies import AgentPool
-from taskorch.recovery import RecoveryHandler
 from taskorch.testing import Outcome, Simulation
 
 _SKILLS = 50

@@ -14,7 +14,7 @@ from benchmarks._isolated import Child
 from benchmarks._registry import Run, case
 from benchmarks._timing import time_once
 from taskorch import Task, TaskOrchestrator
-from taskorch.client import Client
+from taskorch.ext.client import Client
 
 _BATCH = 1_000
 #: Threads that submit single tasks, each waiting for its answers.
@@ -33,7 +33,7 @@ def served(token: str, count: int = 0) -> Iterator[Mapping[str, float]]:
         token: What is asked for.
         count: Tasks that are run in each sample after the first one.
     """
-    from taskorch.frontends.service import create_app, serve
+    from taskorch.ext.service import create_app, serve
 
     orch = TaskOrchestrator()
 
@@ -50,7 +50,7 @@ def served(token: str, count: int = 0) -> Iterator[Mapping[str, float]]:
 
 @case("http-submit", needs=_NEEDS)
 def submit(run: Run) -> Iterator[Row]:
-    """Tasks that are submitted by `taskorch.client`, a thousand at once and singly."""
+    """Tasks that are submitted by `taskorch.ext.client`, a thousand at once and singly."""
     token = secrets.token_urlsafe(32)
     count = run.size(2_000, quick=40)
     rounds = min(run.pairs, 5)

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests import postgres
+from tests.house import postgres
 
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._isolated import Child

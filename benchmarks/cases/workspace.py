@@ -32,7 +32,7 @@ resources: {{cpu: 2, memory_gb: 4}}
 @case("task-files", needs=("yaml",))
 def task_files(run: Run) -> Iterator[Row]:
     """No-op task files that are run, over starting their processes alone."""
-    from taskorch.frontends.workspace import Workspace
+    from taskorch.ext.task_files import Workspace
 
     count = run.size(1_000, quick=20)
 
@@ -78,7 +78,7 @@ def task_files(run: Run) -> Iterator[Row]:
 @case("task-files-read", needs=("yaml",))
 def read(run: Run) -> Iterator[Row]:
     """Ten thousand task files that are checked, and planned without being run."""
-    from taskorch.frontends.workspace import Workspace
+    from taskorch.ext.task_files import Workspace
 
     phases, count = 10, run.size(1_000, quick=10)
     with tempfile.TemporaryDirectory() as folder:

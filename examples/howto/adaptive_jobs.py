@@ -1,4 +1,4 @@
-from taskorch.frontends.jobs import Job, JobSystem, Unit
+from taskorch.ext.jobs import Job, JobSystem, Unit
 
 jobs = JobSystem({"resource_pools": {"compute_units_total": 256}})
 

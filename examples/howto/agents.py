@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from taskorch import Program, Task, TaskOrchestrator
-from taskorch.frontends.service import create_app, new_token, serve
+from taskorch.ext.service import create_app, new_token, serve
 
 orch = TaskOrchestrator(unknown_capability="wait")
 token = new_token()

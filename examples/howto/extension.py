@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.client import Client
+from taskorch.ext.client import Client
 from taskorch.kit.extension import Extension
 from taskorch.kit.verbs import verb
 

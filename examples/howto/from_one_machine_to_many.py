@@ -3,7 +3,7 @@
 from distributed import LocalCluster
 
 from taskorch import Resources, Task, TaskOrchestrator
-from taskorch.executors import dask
+from taskorch.ext.hosts import dask
 
 
 def forecast(shop):

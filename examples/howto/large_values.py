@@ -1,7 +1,7 @@
 """A large result: it is in a folder, and the journal has its place, size and sum."""
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.large_values import LargeValues
+from taskorch.ext.large_values import LargeValues
 
 
 def embed(documents: int) -> list[list[float]]:

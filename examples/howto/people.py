@@ -2,9 +2,9 @@ import tempfile
 from pathlib import Path
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.client import Client, ServiceError
-from taskorch.frontends.people import Tokens
-from taskorch.frontends.service import create_app, serve
+from taskorch.ext.client import Client, ServiceError
+from taskorch.ext.people import Tokens
+from taskorch.ext.service import create_app, serve
 
 tokens = Tokens(Path(tempfile.mkdtemp()) / "tokens.json")
 ada = tokens.add("ada", ["operate"])

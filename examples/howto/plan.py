@@ -1,5 +1,5 @@
 from taskorch import Resources, TaskOrchestrator
-from taskorch.planning import MaxCost, State, TaskRequest
+from taskorch.ext.planner import MaxCost, State, TaskRequest
 
 orch = TaskOrchestrator(resources={"cpu": 4}, concurrency=8)
 release = orch.planner.domain("release")

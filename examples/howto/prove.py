@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from taskorch import TaskOrchestrator
-from taskorch.proofs import make_checkpoint, make_key, verify
+from taskorch.ext.proofs import make_checkpoint, make_key, verify
 
 ANCHOR = "elsewhere.anchor"  # on another machine, or of another user
 

@@ -1,5 +1,5 @@
 from taskorch import Resources, Task, TaskOrchestrator
-from taskorch.recovery import RecoveryHandler
+from taskorch.ext.recovery import RecoveryHandler
 
 
 def load_table() -> None:

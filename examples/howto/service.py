@@ -1,6 +1,6 @@
 from taskorch import Task, TaskOrchestrator
-from taskorch.client import Client
-from taskorch.frontends.service import create_app, new_token, serve
+from taskorch.ext.client import Client
+from taskorch.ext.service import create_app, new_token, serve
 
 
 def total(prices, tax):

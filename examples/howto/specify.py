@@ -3,7 +3,7 @@ from pathlib import Path
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import ValidationFailedError
-from taskorch.governance import Specification, SpecificationValidator
+from taskorch.ext.governance import Specification, SpecificationValidator
 from taskorch.policies import StructuralValidator, ValidatorChain
 
 Path("throttle.yaml").write_text(f"""

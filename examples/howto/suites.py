@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from taskorch.frontends import suite
+from taskorch.ext import suites
 
 Path("test_cart.py").write_text("def test_sum():\n    assert sum([20, 70]) == 90\n")
 Path("test_pay.py").write_text("def test_pay():\n    assert min(90, 100) == 90\n")
@@ -21,6 +21,6 @@ failure_handling: {max_retries: 2, retry_delay_seconds: 30}
 templates:
   pytest: {pytest: [-q]}
 """)
-report = suite.run(suite.load("suite.yaml"), "out", tell=print)
+report = suites.run(suites.load("suite.yaml"), "out", tell=print)
 for task in report.tasks:
     print(task.id, task.status)

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from taskorch.frontends.workspace import Workspace
+from taskorch.ext.task_files import Workspace
 
 phase = Path("tasks/01-analysis")
 phase.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 from taskorch import Task, TaskOrchestrator
-from taskorch.governance import ConstitutionalRuntime
+from taskorch.ext.governance import ConstitutionalRuntime
 from taskorch.kit.canonical import canonical
 
 policies = {

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from taskorch import Task, TaskOrchestrator, current_context, task, workflow
-from taskorch.workflows import current_workflow
+from taskorch.api.workflows import current_workflow
 
 
 @task

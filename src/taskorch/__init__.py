@@ -22,14 +22,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskorch._contexts import (
+    from taskorch.api._contexts import (
         TaskContext as TaskContext,
         current_context as current_context,
     )
-    from taskorch._decorators import task as task
-    from taskorch._executor import TaskExecutor as TaskExecutor
-    from taskorch._handles import TaskHandle as TaskHandle, as_completed as as_completed
-    from taskorch._orchestrator import TaskOrchestrator as TaskOrchestrator
+    from taskorch.api._decorators import task as task
+    from taskorch.api._executor import TaskExecutor as TaskExecutor
+    from taskorch.api._orchestrator import TaskOrchestrator as TaskOrchestrator
+    from taskorch.core.handles.handles import (
+        TaskHandle as TaskHandle,
+        as_completed as as_completed,
+    )
+    from taskorch.core.journal import (
+        MemoryJournal as MemoryJournal,
+        PostgresJournal as PostgresJournal,
+        SqliteJournal as SqliteJournal,
+    )
+    from taskorch.core.runs import (
+        WorkflowContext as WorkflowContext,
+        WorkflowRun as WorkflowRun,
+    )
+    from taskorch.core.workflows import (
+        Approval as Approval,
+        Workflow as Workflow,
+        workflow as workflow,
+    )
     from taskorch.errors import (
         CycleError as CycleError,
         DependencyFailedError as DependencyFailedError,
@@ -48,10 +65,9 @@ if TYPE_CHECKING:
         ValidationFailedError as ValidationFailedError,
         WorkflowFailedError as WorkflowFailedError,
     )
-    from taskorch.journal import (
-        MemoryJournal as MemoryJournal,
-        PostgresJournal as PostgresJournal,
-        SqliteJournal as SqliteJournal,
+    from taskorch.ext.simulation._plans._report import (
+        ScheduledAttempt as ScheduledAttempt,
+        SimulationReport as SimulationReport,
     )
     from taskorch.model import (
         DEFAULT_ENV as DEFAULT_ENV,
@@ -76,29 +92,16 @@ if TYPE_CHECKING:
         TaskRouter as TaskRouter,
         Validator as Validator,
     )
-    from taskorch.runs import (
-        WorkflowContext as WorkflowContext,
-        WorkflowRun as WorkflowRun,
-    )
-    from taskorch.simulation._plans._report import (
-        ScheduledAttempt as ScheduledAttempt,
-        SimulationReport as SimulationReport,
-    )
-    from taskorch.workflows import (
-        Approval as Approval,
-        Workflow as Workflow,
-        workflow as workflow,
-    )
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "taskorch._contexts": ("TaskContext", "current_context"),
-    "taskorch._decorators": ("task",),
-    "taskorch._executor": ("TaskExecutor",),
-    "taskorch._handles": ("TaskHandle", "as_completed"),
-    "taskorch.runs": ("WorkflowContext", "WorkflowRun"),
-    "taskorch._orchestrator": ("TaskOrchestrator",),
+    "taskorch.api._contexts": ("TaskContext", "current_context"),
+    "taskorch.api._decorators": ("task",),
+    "taskorch.api._executor": ("TaskExecutor",),
+    "taskorch.core.handles.handles": ("TaskHandle", "as_completed"),
+    "taskorch.core.runs": ("WorkflowContext", "WorkflowRun"),
+    "taskorch.api._orchestrator": ("TaskOrchestrator",),
     "taskorch.errors": (
         "CycleError",
         "DependencyFailedError",
@@ -117,7 +120,7 @@ _WHERE = {
         "ValidationFailedError",
         "WorkflowFailedError",
     ),
-    "taskorch.journal": ("MemoryJournal", "PostgresJournal", "SqliteJournal"),
+    "taskorch.core.journal": ("MemoryJournal", "PostgresJournal", "SqliteJournal"),
     "taskorch.model": (
         "DEFAULT_ENV",
         "AtLeast",
@@ -141,8 +144,8 @@ _WHERE = {
         "TaskRouter",
         "Validator",
     ),
-    "taskorch.simulation._plans._report": ("ScheduledAttempt", "SimulationReport"),
-    "taskorch.workflows": ("Approval", "Workflow", "workflow"),
+    "taskorch.ext.simulation._plans._report": ("ScheduledAttempt", "SimulationReport"),
+    "taskorch.core.workflows": ("Approval", "Workflow", "workflow"),
 }
 
 #: The modules of classes that this module once offered, too.

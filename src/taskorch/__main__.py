@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from taskorch.cli import main
+from taskorch.ext.command_line import main
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:

@@ -838,7 +838,7 @@ class PolicyDeniedError(ValidationFailedError, Permanent):
     Policies deny a task, its result, or a command.
 
     Attributes:
-        verdict: The `taskorch.governance.Verdict`, with the violations.
+        verdict: The `taskorch.ext.governance.Verdict`, with the violations.
     """
 
     code = "policy_denied"

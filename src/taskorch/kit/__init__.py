@@ -60,7 +60,8 @@ def load_late(
 
     Args:
         room: The name of the module.
-        places: The file of each name that is loaded late, without the package.
+        places: The file of each name that is loaded late, without the package; or with
+            its whole path, if it is elsewhere.
     """
     module = sys.modules[room]
 
@@ -68,9 +69,32 @@ def load_late(
         if name not in places:
             msg = f"module {room!r} has no attribute {name!r}"
             raise AttributeError(msg, name=name)
-        file = import_module(f".{places[name]}", module.__package__)
+        place = places[name]
+        path = place if place.startswith("taskorch.") else f".{place}"
+        file = import_module(path, module.__package__)
         member: object = getattr(file, name)
         setattr(module, name, member)
         return member
 
     return load, lambda: sorted({*vars(module), *places})
+
+
+def give_again(
+    room: str, of: str
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """
+    Return `__getattr__` and `__dir__` of a module that has the public names of another.
+
+    Args:
+        room: The name of the module.
+        of: The module that it has them of, which is loaded on the first access.
+    """
+
+    def load(name: str) -> object:
+        if name != "__all__" and name.startswith("_"):
+            msg = f"module {room!r} has no attribute {name!r}"
+            raise AttributeError(msg, name=name)
+        member: object = getattr(import_module(of), name)
+        return member
+
+    return load, lambda: [n for n in dir(import_module(of)) if not n.startswith("_")]

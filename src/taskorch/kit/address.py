@@ -9,8 +9,8 @@ from typing import Final
 
 #: The schemes of addresses of servers, each with the class of its journals.
 KINDS: Final = {
-    "postgresql": "taskorch.journal._postgres:PostgresJournal",
-    "postgres": "taskorch.journal._postgres:PostgresJournal",
+    "postgresql": "taskorch.ext.postgres._journal:PostgresJournal",
+    "postgres": "taskorch.ext.postgres._journal:PostgresJournal",
 }
 _SCHEME: Final = r"\s*([A-Za-z][A-Za-z0-9+.-]+):"
 #: Names with which a text of `name=value` begins, as the client library has it.

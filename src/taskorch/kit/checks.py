@@ -294,7 +294,11 @@ def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
 
 def is_there(module: str) -> bool:
     """Return whether *module*, a file of a built-in extension, exists."""
-    return find_spec(module) is not None
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        # Its room was deleted, too.
+        return False
 
 
 def check_there(module: str, call: str) -> None:

@@ -20,7 +20,11 @@ KILLED_BY_OTHERS: Final = (
     "(its log, dmesg, says so), or somebody's kill -9"
 )
 #: The modules of our frames at the beginning of a traceback.
-_OURS: Final = ("taskorch.runtime.", "taskorch.executors.")
+_OURS: Final = (
+    "taskorch.core.engine.",
+    "taskorch.core.executors.",
+    "taskorch.ext.hosts.",
+)
 
 
 def until_kill(grace: float) -> float:

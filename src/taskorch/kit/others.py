@@ -53,7 +53,7 @@ _TABLE: Final[tuple[tuple[str, str], ...]] = (
     (
         (
             "with taskorch.TaskOrchestrator() as orch: orch.submit(f, x); and "
-            "taskorch.client.Client talks to a service"
+            "taskorch.ext.client.Client talks to a service"
         ),
         (
             "celery client queue scheduler parallel dbos dbosclient dbosconfig "

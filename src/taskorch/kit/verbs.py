@@ -2,8 +2,8 @@
 Verbs of an orchestrator, each described once, at its method.
 
 `@verb(…)` adds to the signature and docstring of a method: how a coroutine waits for
-it, its HTTP request, and its command. `taskorch.verbs` lists them all; `orch.aio`, the
-client, the HTTP operations, commands and remedies are made from them. A face that a
+it, its HTTP request, and its command. `taskorch.api.verbs` lists them all; `orch.aio`,
+the client, the HTTP operations, commands and remedies are made from them. A face that a
 verb lacks is named, with the reason.
 
 Decision: verbs-and-front-ends.
@@ -161,8 +161,8 @@ class Verb:
         is_final: True if its effect cannot be undone.
         needs: The role that is needed over HTTP; "" is `look`, or `operate` if it
             changes anything.
-        preview: The function of `taskorch.runs._foreseen` that returns what it would
-            touch, or "". The first argument of that is the subject of the verb.
+        preview: The function of `taskorch.core.runs._foreseen` that returns what it
+            would touch, or "". The first argument of that is the subject of the verb.
     """
 
     function: Callable[..., Any] = attrs.field(repr=False)

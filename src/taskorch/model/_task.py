@@ -776,7 +776,7 @@ def _refuse_argument(fn: Callable[..., Any], name: str) -> None:
         msg = (
             f"Task.call has no {name}: a function in a thread cannot be limited. Use "
             "executor='process', and executors={'process': processes(limits=…)} of "
-            "taskorch.executors; or Task.program"
+            "taskorch.api.executors; or Task.program"
         )
         raise TypeError(msg)
     import inspect  # noqa: PLC0415 - for errors

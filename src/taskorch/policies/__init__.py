@@ -12,7 +12,7 @@ The policies that come with the library: a default for each protocol, and a seco
 5. tenacity is imported when one of its strategies is used, jsonschema when a schema is.
 
 - `_kinds`: the seven, listed once, with their defaults.
-- `_validator`, `_json_schema`: faults of a task, and of a payload.
+- `_validator`: faults of a task.
 - `_state_machine`: the table of states, and a view of it with four.
 - `_queue`: the order of tasks.
 - `_registry`: the workers that match a task; also from external records.
@@ -62,21 +62,21 @@ from taskorch.policies._validator import (
 )
 
 if TYPE_CHECKING:
+    from taskorch.ext.json_schema import (
+        JsonSchemaValidator as JsonSchemaValidator,
+    )
     from taskorch.policies._agent_pool import (
         AgentPool as AgentPool,
         PoolSample as PoolSample,
     )
     from taskorch.policies._foreseeing import ForeseeingAllocator as ForeseeingAllocator
-    from taskorch.policies._json_schema import (
-        JsonSchemaValidator as JsonSchemaValidator,
-    )
     from taskorch.policies._measured import Measured as Measured
 
 #: The names that are loaded on first use, each with its module.
 _LATE = {
     "AgentPool": "_agent_pool",
     "ForeseeingAllocator": "_foreseeing",
-    "JsonSchemaValidator": "_json_schema",
+    "JsonSchemaValidator": "taskorch.ext.json_schema",
     "Measured": "_measured",
     "PoolSample": "_agent_pool",
 }

@@ -36,7 +36,7 @@ class Learns(Protocol):
     """
     A policy that learns from outcomes, and reports its choices.
 
-    It needs all three methods. `taskorch.adaptive.Learned` is one. It connects to
+    It needs all three methods. `taskorch.ext.learning.Learned` is one. It connects to
     events in `attach`: they have the outcomes of attempts, and `TaskRewarded` the
     rewards. `orch.kept(name)` keeps its state for `restore`. A `Simulation` neither
     attaches nor restores it, but asks for its choices; there it may hear events
@@ -108,7 +108,7 @@ class Hears(Protocol):
 
 @runtime_checkable
 class Named(Protocol):
-    """An arm of `taskorch.adaptive.Learned` with a name of its own."""
+    """An arm of `taskorch.ext.learning.Learned` with a name of its own."""
 
     @property
     def name(self) -> str:
@@ -204,7 +204,7 @@ class Classifies(Protocol):
     @property
     def classes(self) -> Collection[Any]:
         """
-        Rules such as `taskorch.recovery.Rule`, before the default ones.
+        Rules such as `taskorch.ext.recovery.Rule`, before the default ones.
 
         They are read at each failure, for `Failure.kind`. If one raises, the task
         fails, and the error names the retry handler.
@@ -222,7 +222,7 @@ class Recommends(Protocol):
         Rows with `actions`, a tuple of texts, by the kind of failure.
 
         Read when a person is asked. An empty one means
-        `taskorch.recovery.default_matrix`.
+        `taskorch.ext.recovery.default_matrix`.
         """
         ...
 
@@ -393,7 +393,7 @@ def _check_rules(name: str, value: object) -> None:
         or isinstance(value, str)
         or not all(callable(getattr(rule, "holds", None)) for rule in value)
     ):
-        msg = f"{name} is a collection of taskorch.recovery.Rule, not {show(value)}"
+        msg = f"{name} is a collection of taskorch.ext.recovery.Rule, not {show(value)}"
         raise InvalidTaskError(msg)
 
 

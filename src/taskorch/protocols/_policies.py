@@ -434,13 +434,13 @@ class Failure:
         last_delay: The delay before this attempt in seconds; 0 before the first.
         agent: The worker that ran the attempt.
         kind: The class of the failure, such as `memory_error`: see
-            `taskorch.recovery.classify`.
+            `taskorch.ext.recovery.classify`.
         usage: The measured usage of the attempt: `memory_mb` at its peak, and
             `cpu_seconds`; empty if it was not measured.
         first_timeout: The timeout that the user stated, in seconds, if earlier failures
             have changed it, also in earlier processes; None if it is unchanged.
         rules: The rules by which *kind* was judged, before those of
-            `taskorch.recovery.classify`. A handler that has these need not read the
+            `taskorch.ext.recovery.classify`. A handler that has these need not read the
             error, which may be large, again: all others wait meanwhile.
     """
 

@@ -92,7 +92,7 @@ class AlertAction(Protocol):
 
         Args:
             orchestrator: The orchestrator, or a simulation.
-            alert: The alert, see `taskorch.recovery.Alert`.
+            alert: The alert, see `taskorch.ext.recovery.Alert`.
         """
         ...
 

@@ -38,7 +38,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskorch.simulation import (
+    from taskorch.ext.simulation import (
         Attempt,
         Outcome,
         SimulatedJournal,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from taskorch.testing._watch import Breach, Watch
 
 _WHERE = {
-    "taskorch.simulation": ("Attempt", "Outcome", "SimulatedJournal"),
+    "taskorch.ext.simulation": ("Attempt", "Outcome", "SimulatedJournal"),
     "taskorch.testing._builders": (
         "make_agent",
         "make_context",
@@ -150,8 +150,8 @@ def __getattr__(name: str) -> object:
     if name in {"FailedRun", "explore", "find_failure"}:
         msg = (
             f"{__name__}.{name} is not in the package any more: its worlds are those of"
-            " taskorch's own tests (tests/tools, in its repository). For a world of"
-            " yours there are Simulation(seed, faults=…, keep=…) and minimise"
+            " taskorch's own tests (tests/house/tools, in its repository). For a world"
+            " of yours there are Simulation(seed, faults=…, keep=…) and minimise"
         )
         # An AttributeError would be told as "cannot import name", without these words.
         raise ImportError(msg, name=__name__)

@@ -6,7 +6,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from taskorch.door import Door
+from taskorch.core.inside import Door
 from taskorch.events import (
     CATALOGUE,
     Event,
@@ -20,7 +20,7 @@ from taskorch.events import (
 from taskorch.kit.visible import show
 
 if TYPE_CHECKING:
-    from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.api._orchestrator import TaskOrchestrator
 
 E = TypeVar("E", bound=Event)
 

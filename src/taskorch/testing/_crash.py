@@ -31,8 +31,8 @@ from typing import IO, Any, Final, Self
 
 import attrs
 
+from taskorch.core.journal import _points
 from taskorch.errors import InvalidTaskError
-from taskorch.journal import _points
 from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.visible import show
 
@@ -515,7 +515,7 @@ def serve() -> None:
         say(f"to import it starts threads, which a fork would leave behind: {names}")
         return
     # Modules that every run would load again are loaded once here.
-    importlib.import_module("taskorch._orchestrator")
+    importlib.import_module("taskorch.api._orchestrator")
     importlib.import_module("asyncio")
     gc.collect()
     gc.freeze()

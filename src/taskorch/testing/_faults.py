@@ -18,10 +18,10 @@ import attrs
 
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TASK_ID, Event, TaskEvent
+from taskorch.ext.simulation import Fate, Nature
+from taskorch.ext.simulation._run import Fence, SimulatedRun
 from taskorch.kit.limits import NS
 from taskorch.protocols import Entry, Journal
-from taskorch.simulation import Fate, Nature
-from taskorch.simulation._run import Fence, SimulatedRun
 
 T = TypeVar("T")
 

@@ -29,11 +29,21 @@ from typing import (
     cast,
 )
 
-from taskorch._contexts import TaskContext
-from taskorch._drivers import SimulatedControllers
-from taskorch._handles import TaskHandle
-from taskorch._orchestrator import SpelledOut
-from taskorch._settings.fields import SIMULATED, Settings, SimulatedSettings
+from taskorch.api._contexts import TaskContext
+from taskorch.api._orchestrator import SpelledOut
+from taskorch.api._settings.fields import SIMULATED, Settings, SimulatedSettings
+from taskorch.core.engine import (
+    AttemptContext,
+    PolicyDeciders,
+    Work,
+    _reports,
+    listed,
+    task_of,
+)
+from taskorch.core.handles.handles import TaskHandle
+from taskorch.core.kernel import Kernel, PolicyFault, explain as explain_row
+from taskorch.core.runs import WorkflowManager, _limits, manager_of
+from taskorch.core.signals import Signals
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -53,7 +63,20 @@ from taskorch.events import (
     TaskSubmitted,
     details_of,
 )
-from taskorch.kernel import Kernel, PolicyFault, explain as explain_row
+from taskorch.ext.controllers import SimulatedControllers
+from taskorch.ext.questions import open_questions, vote
+from taskorch.ext.schedules import ScheduleManager, SimulationHost, schedules_of
+from taskorch.ext.simulation import (
+    Attempt,
+    Nature,
+    Setup,
+    SimulatedJournal,
+    What,
+    World,
+)
+from taskorch.ext.simulation._clockwork import BEGINNING
+from taskorch.ext.simulation._life import Incarnation
+from taskorch.ext.simulation._run import Fence, SimulatedRun, as_what
 from taskorch.kit.checks import check_count, check_seconds, check_there, check_word
 from taskorch.kit.extension import Limit, named_limits
 from taskorch.kit.kept import kept_by
@@ -81,22 +104,6 @@ from taskorch.model import (
 )
 from taskorch.model.ids import check_id
 from taskorch.protocols import Entry, Hears
-from taskorch.questions import open_questions, vote
-from taskorch.runs import WorkflowManager, _limits, manager_of
-from taskorch.runtime import (
-    AttemptContext,
-    PolicyDeciders,
-    Work,
-    _reports,
-    listed,
-    task_of,
-)
-from taskorch.schedules import ScheduleManager, SimulationHost, schedules_of
-from taskorch.signals import Signals
-from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
-from taskorch.simulation._clockwork import BEGINNING
-from taskorch.simulation._life import Incarnation
-from taskorch.simulation._run import Fence, SimulatedRun, as_what
 from taskorch.testing._arguments import (
     check_capabilities,
     check_kind,
@@ -110,8 +117,8 @@ from taskorch.testing._watch import Breach, Watch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from taskorch.comparing import Comparison
-    from taskorch.runtime import Runtime
+    from taskorch.core.engine import Runtime
+    from taskorch.ext.comparing import Comparison
 
 #: The default resources.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)
@@ -969,8 +976,8 @@ class Simulation:
         Raises:
             UnknownTaskError: There is no such run.
         """
-        check_there("taskorch.comparing", "compare()")
-        from taskorch.comparing import comparison_of  # noqa: PLC0415 - when needed
+        check_there("taskorch.ext.comparing", "compare()")
+        from taskorch.ext.comparing import comparison_of  # noqa: PLC0415 - when needed
 
         workers = [worker.info for worker in self._incarnation().kernel.agents.values()]
         return comparison_of(self, earlier, later, self._told, workers)

@@ -29,7 +29,7 @@ The guarantees, by the names that a breach has:
     folded          the facts lead to the very state that the kernel is in
     committed       nothing begins before what it rests on is in the journal
     acknowledged    what a caller was told survives every crash
-    invariants      all that `taskorch.kernel.check_invariants` counts
+    invariants      all that `taskorch.core.kernel.check_invariants` counts
 """
 
 from __future__ import annotations
@@ -39,6 +39,19 @@ from fractions import Fraction
 from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
+from taskorch.core.kernel import (
+    Kernel,
+    TaskRow,
+    WorkerRow,
+    check_invariants,
+    differences,
+    explain,
+    fold,
+    passed_over,
+    pool_shortage,
+    shortage,
+    wanted,
+)
 from taskorch.errors import InternalError
 from taskorch.events import (
     AgentDraining,
@@ -79,19 +92,6 @@ from taskorch.events import (
     TaskSubmitted,
     TaskSuspended,
     TaskUnblocked,
-)
-from taskorch.kernel import (
-    Kernel,
-    TaskRow,
-    WorkerRow,
-    check_invariants,
-    differences,
-    explain,
-    fold,
-    passed_over,
-    pool_shortage,
-    shortage,
-    wanted,
 )
 from taskorch.kit.checks import find_ring
 from taskorch.model import (

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch.executors.remote import RemoteEnd, end_of, remote_call
+from taskorch.core.executors.remote import RemoteEnd, end_of, remote_call
 from taskorch.model import Call, Program, Task
 from taskorch.protocols import AttemptExecutor
 from taskorch.testing.laws._case import Case, brief, cases, factory

@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from taskorch._drivers import View
 from taskorch.errors import TaskorchError
+from taskorch.ext.controllers import View
 from taskorch.model import Task
 from taskorch.protocols import Driver, commands_of
 from taskorch.testing._simulation import Simulation

@@ -11,13 +11,13 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from taskorch.core.kernel import TRANSITIONS
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
     Permanent,
     TaskTimeoutError,
 )
-from taskorch.kernel import TRANSITIONS
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.kit.members import has

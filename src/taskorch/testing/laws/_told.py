@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from taskorch._contexts import current_context
-from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling.notifying import KINDS, headers_of
+from taskorch.api._contexts import current_context
+from taskorch.api._orchestrator import TaskOrchestrator
+from taskorch.ext.notices.notifying import KINDS, headers_of
+from taskorch.ext.recovery import AlertRule, Alerts, classify
+from taskorch.ext.recovery._alerts import NAMES
+from taskorch.ext.recovery._metrics import Condition
 from taskorch.model import Task
 from taskorch.protocols import AlertAction, AlertCondition, Failure, Receiver, Recovery
-from taskorch.recovery import AlertRule, Alerts, classify
-from taskorch.recovery._alerts import NAMES
-from taskorch.recovery._metrics import Condition
 from taskorch.testing._builders import make_failure
 from taskorch.testing._simulation import Simulation
 from taskorch.testing.laws._case import Case, brief, cases, maker, snapshot
