@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-CORE   := src/taskorch/core/kernel/*,src/taskorch/model/*,src/taskorch/events/*,src/taskorch/policies/*
+CORE   := src/taskorch/core/kernel/*,src/taskorch/model/*,src/taskorch/events/*,src/taskorch/policies/*,src/taskorch/ext/budgets/_kernel.py
 
 # A few at a time, and to the end even if one fails; each one's output in one piece where
 # this make can do that.

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     )
     from taskorch.core.journal import (
         MemoryJournal as MemoryJournal,
-        PostgresJournal as PostgresJournal,
         SqliteJournal as SqliteJournal,
     )
     from taskorch.core.runs import (
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
         ValidationFailedError as ValidationFailedError,
         WorkflowFailedError as WorkflowFailedError,
     )
+    from taskorch.ext.postgres._journal import PostgresJournal as PostgresJournal
     from taskorch.ext.simulation._plans._report import (
         ScheduledAttempt as ScheduledAttempt,
         SimulationReport as SimulationReport,
@@ -120,7 +120,8 @@ _WHERE = {
         "ValidationFailedError",
         "WorkflowFailedError",
     ),
-    "taskorch.core.journal": ("MemoryJournal", "PostgresJournal", "SqliteJournal"),
+    "taskorch.core.journal": ("MemoryJournal", "SqliteJournal"),
+    "taskorch.ext.postgres._journal": ("PostgresJournal",),
     "taskorch.model": (
         "DEFAULT_ENV",
         "AtLeast",

@@ -18,8 +18,8 @@ from tests.api.tools import PATIENCE, eventually, in_loop, threads_since
 from tests.house.pids import is_alive
 
 import taskorch
-from taskorch import NotRunningError, Task, TaskOrchestrator
-from taskorch.api.journal import PostgresJournal, SqliteJournal
+from taskorch import NotRunningError, PostgresJournal, Task, TaskOrchestrator
+from taskorch.api.journal import SqliteJournal
 from taskorch.core.engine import _lifecycle
 from taskorch.core.inside import Door
 from taskorch.model import AgentTemplate, HealthCheck

@@ -22,8 +22,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from tests.api.tools import PATIENCE, Started
 
-from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
-from taskorch.api.journal import MemoryJournal, PostgresJournal
+from taskorch import (
+    PostgresJournal,
+    RetryPolicy,
+    SqliteJournal,
+    Task,
+    TaskOrchestrator,
+    current_context,
+)
+from taskorch.api.journal import MemoryJournal
 from taskorch.errors import InvalidTaskError
 from taskorch.ext.client import Client
 from taskorch.ext.command_line import main

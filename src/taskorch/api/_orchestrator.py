@@ -35,6 +35,7 @@ from typing import (
 
 from taskorch.errors import InvalidTaskError, InvalidTransitionError
 from taskorch.kit.checks import (
+    built_in,
     called_as,
     check_count,
     check_reward,
@@ -42,7 +43,6 @@ from taskorch.kit.checks import (
     check_text,
     check_there,
     check_word,
-    is_there,
     to_patience,
 )
 from taskorch.kit.interrupts import defers_interrupts
@@ -1033,9 +1033,8 @@ class TaskOrchestrator:
         """
         from taskorch.core.engine import question_in  # noqa: PLC0415 - when needed
 
-        if is_there(_QUESTIONS):
-            # The import must not happen under the lock.
-            import_module(_QUESTIONS)
+        # The import must not happen under the lock.
+        built_in("questions")
 
         check_text("a reason", reason)
         check_word("a verdict", verdict, ("retry", "fail", "complete"))
@@ -2468,9 +2467,10 @@ class TaskOrchestrator:
         by_hand = retention != Retention()
         if not by_hand:
             retention = rt.pruner.journal_retention
-        return rt.pruner.run(
+        pruned: Pruned = rt.pruner.run(
             retention, schedule=schedule, by_hand=by_hand, dry_run=dry_run
         )
+        return pruned
 
     def stop(
         self, drain: bool = True, timeout: float | timedelta | None = None

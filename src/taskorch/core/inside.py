@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError as _InvalidTaskError
+from taskorch.kit.checks import built_in as _built_in
 from taskorch.kit.fence import is_values as _is_values, log_of as _log_of
 
 if TYPE_CHECKING:
     from taskorch.api._orchestrator import TaskOrchestrator
     from taskorch.core.engine._committer import Committer
-    from taskorch.ext.notices.failed import FailedTasks
     from taskorch.model import HealthCheck
     from taskorch.protocols import DurableJournal
 
@@ -34,11 +34,9 @@ class Door:
     def __init__(self, orch: TaskOrchestrator) -> None:
         self._runtime = orch._rt  # noqa: SLF001 - the one way in
 
-    def failed_tasks(self) -> FailedTasks:
-        """Return the records of failed tasks."""
-        from taskorch.ext.notices.failed import FailedTasks  # noqa: PLC0415 - when needed
-
-        return FailedTasks(self._runtime)
+    def failed_tasks(self) -> Any:
+        """Return the records of failed tasks: `notices.failed.FailedTasks`."""
+        return _built_in("notices.failed", "failed_tasks()").FailedTasks(self._runtime)
 
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
         """Make *check* a part of `health()`, which says so if it raises."""

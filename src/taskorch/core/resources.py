@@ -25,10 +25,10 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.kit.checks import (
+    built_in,
     check_exact,
     check_fraction,
     check_seconds,
-    check_there,
     to_seconds,
 )
 from taskorch.kit.frozen import ReadOnly, document_of
@@ -333,8 +333,7 @@ class ResourceManager:
         rt.look_up()
         if not rt.kernel.budgets:
             return []
-        from taskorch.ext.budgets._budget import usage_of  # noqa: PLC0415 - when there are any
-
+        usage_of = built_in("budgets._budget", "a budget").usage_of
         with rt.lock:
             kernel = rt.kernel
             return [usage_of(kernel, row) for row in kernel.budgets.values()]
@@ -366,10 +365,9 @@ class ResourceManager:
         Raises:
             InvalidTaskError: There is no such budget, or an amount is invalid.
         """
-        check_there("taskorch.ext.budgets", "raise_budget()")
-        from taskorch.ext.budgets._budget import change  # noqa: PLC0415 - when needed
-
-        return change(self._rt, name, totals)
+        budgets = built_in("budgets._budget", "raise_budget()")
+        usage: BudgetUsage = budgets.change(self._rt, name, totals)
+        return usage
 
     @verb(
         "Set the share of a pool above which it counts as saturated.",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, timedelta, tzinfo
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, SupportsFloat, TypeGuard, TypeVar, cast
 
@@ -299,6 +301,25 @@ def is_there(module: str) -> bool:
     except ModuleNotFoundError:
         # Its room was deleted, too.
         return False
+
+
+def built_in(name: str, call: str = "") -> Any:
+    """
+    Return the module *name* of a built-in extension (`memo`), or None: it was deleted.
+
+    So the core finds what it states as a protocol, and imports no extension.
+
+    Raises:
+        InvalidTaskError: It was deleted, and *call* needs it.
+    """
+    module = f"taskorch.ext.{name}"
+    if module not in sys.modules:
+        if call:
+            check_there(f"taskorch.ext.{name.partition('.')[0]}", call)
+        elif not is_there(module):
+            return None
+    # Where another thread imports it now, this waits until it is whole.
+    return import_module(module)
 
 
 def check_there(module: str, call: str) -> None:

@@ -336,8 +336,7 @@ def test_a_journal_is_served_while_its_owner_runs(tmp_path):
 # -- one that waits for its turn, and one that has lost it -----------------------------
 
 OWNED = """\
-from taskorch import TaskOrchestrator
-from taskorch.api.journal import PostgresJournal
+from taskorch import PostgresJournal, TaskOrchestrator
 
 orch = TaskOrchestrator(
     journal=PostgresJournal({address!r}, partition={partition!r}, lease=2, standby=True)

@@ -162,7 +162,7 @@ def test_without_budgets_a_journal_that_has_some_is_refused(bare, tmp_path):
         orch.budget("a", tokens=1)
     script = "".join(OPENING.format(journal=each) for each in (without, journal))
     [error] = printed(script, bare)
-    assert "a journal with budgets needs taskorch.ext.budgets._kernel" in error
+    assert "a journal with budgets needs taskorch.ext.budgets, and" in error
 
 
 FAILING = """

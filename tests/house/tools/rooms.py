@@ -456,7 +456,8 @@ class Rooms:
 
     def _forget_command(self, _: int) -> tuple[str, Callable[[], object]]:
         def act() -> None:
-            self._simulation.world.living().memo.clear(task_id=self._pick_calc())
+            memo: Any = self._simulation.world.living().memo
+            memo.clear(task_id=self._pick_calc())
 
         return "", act
 

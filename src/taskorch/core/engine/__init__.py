@@ -19,6 +19,7 @@ From the bottom up:
 - `_noted`: notes that extensions keep with a task, and their view of an attempt.
 - `_projections`: followers of events, of the past and then as they come, without a gap.
 - `_governs`: the protocol of policies as data.
+- `_given`: what extensions give to the engine, as protocols.
 - `_notices`, `_waiting`: troubles that no caller is told of; waits.
 - `_committer`, `_attempts`: commits of events; attempts under way.
 - `_identity`, `_directory`, `_stale`: identity of tasks, meaning of ids, stale results.
@@ -179,6 +180,7 @@ from taskorch.kit.interrupts import (
 )
 
 if TYPE_CHECKING:
+    from taskorch.core.engine._given import Caching as Caching
     from taskorch.core.engine._listing import failures as failures, listed as listed
     from taskorch.core.engine._noted import Inside as Inside, Noted as Noted
     from taskorch.core.engine._reports import (
@@ -192,6 +194,7 @@ if TYPE_CHECKING:
 
 #: Names that are loaded when they are first asked for, and their modules.
 _LATE = {
+    "Caching": "_given",
     "Inside": "_noted",
     "Noted": "_noted",
     "failures": "_listing",

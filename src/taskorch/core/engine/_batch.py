@@ -41,6 +41,7 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
+from taskorch.kit.checks import built_in
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.kit.visible import as_text, show
@@ -483,8 +484,7 @@ class Preparation:
             msg = f"there is no budget {show(name)}"
             hint = f"orch.budget({show(name)}, tokens=…) makes it, before its tasks"
             raise InvalidTaskError(msg, hint=hint, task_id=task.id)
-        from taskorch.core.kernel import drawn_from  # noqa: PLC0415 - drawn on by few
-
+        drawn_from = built_in("budgets._kernel", "a budget").drawn_from
         return drawing(spec, name, drawn_from(kernel, name))
 
     def _is_agreed(self, task: Task) -> bool:

@@ -73,6 +73,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.kit.backoff import Backoff, KeptElsewhere
+from taskorch.kit.checks import built_in
 from taskorch.kit.interrupts import (
     begin_thread,
     defers_interrupts,
@@ -1292,8 +1293,7 @@ def spend(rt: HearsTasks, work: Work, attempt: int, units: Units) -> None:
     row = work._row
     spec = row.bucket.spec
     if spec.budget:
-        from taskorch.core.kernel import drawn_from  # noqa: PLC0415 - drawn on by few
-
+        drawn_from = built_in("budgets._kernel", "a budget").drawn_from
         with rt.lock:
             # A budget above may be gone that the task has reserved from.
             resources = drawn_from(rt.kernel, spec.budget).union(dict(spec.spends))

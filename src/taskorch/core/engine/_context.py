@@ -56,6 +56,7 @@ from taskorch.errors import (
     ResultGoneError,
 )
 from taskorch.events import Event, TaskSubmitted
+from taskorch.kit.checks import built_in
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
@@ -77,8 +78,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from taskorch.core.engine._given import Tracer
     from taskorch.core.engine._runtime import Runtime
-    from taskorch.ext.telemetry._spans import Spans
     from taskorch.model import Units
 
 
@@ -129,22 +130,21 @@ def look_for_sdk(rt: Runtime, given: TracerProvider | None) -> None:
     ):
         # There is no SDK, or OTEL_SDK_DISABLED switches it off.
         return
-    from taskorch.ext.telemetry._spans import Spans  # noqa: PLC0415 - where they are made
-
     # A journal brings its own clock later, so the method is looked up each time.
-    rt.spans = Spans(
+    spans: Tracer = built_in("telemetry._spans", "tracer_provider=").Spans(
         found,
         lambda: rt.now(),  # noqa: PLW0108 - see above
         partial(_about, rt),
         partial(_run_of, rt),
     )
-    rt.spans.connect(rt.signals)
-    rt.threads.run = partial(_run, rt, rt.spans, rt.threads.run)
+    rt.spans = spans
+    spans.connect(rt.signals)
+    rt.threads.run = partial(_run, rt, spans, rt.threads.run)
 
 
 def _run(
     rt: Runtime,
-    spans: Spans,
+    spans: Tracer,
     run: Any,
     worker: Worker,
     item: tuple[TaskRow, int, Work],
@@ -177,7 +177,7 @@ def workflow_span(rt: Runtime, name: str, run_id: str) -> AbstractContextManager
 # -- the context of a submission ---------------------------------------------------
 
 
-def signed(items: list[tuple[Event, Any]], spans: Spans) -> None:
+def signed(items: list[tuple[Event, Any]], spans: Tracer) -> None:
     """Add to the submission events in *items* the trace that they belong to."""
     for place, (event, work) in enumerate(items):
         if type(event) is not TaskSubmitted or event.trace is not None:
@@ -187,7 +187,7 @@ def signed(items: list[tuple[Event, Any]], spans: Spans) -> None:
             items[place] = event.__replace__(trace=trace), work
 
 
-def _trace_of(work: Work, spans: Spans) -> str | None:
+def _trace_of(work: Work, spans: Tracer) -> str | None:
     """Return the trace context in which *work* was submitted, as text."""
     kept = None if work._extra is None else work._extra.trace
     return kept or spans.trace_in(work._ctx)
@@ -201,7 +201,7 @@ class _Origin(NamedTuple):
     after: tuple[str, ...] = ()
 
 
-def _origin_of(row: TaskRow, work: Work, spans: Spans) -> _Origin:
+def _origin_of(row: TaskRow, work: Work, spans: Tracer) -> _Origin:
     trace = _trace_of(work, spans)
     return _Origin(row.bucket.spec.type, trace, names_above(work))
 
@@ -286,9 +286,9 @@ def inside(text: str | None) -> AbstractContextManager[None]:
     """Let the block, in another process, belong to the trace of `trace_of`."""
     if text is None:
         return nullcontext()
-    from taskorch.ext.telemetry._spans import inside as within  # noqa: PLC0415 - traced
-
-    return within(text)
+    within: AbstractContextManager[None]
+    within = built_in("telemetry._spans", "a trace").inside(text)
+    return within
 
 
 # -- what a running task is given: its context -----------------------------------------
@@ -659,8 +659,7 @@ class AttemptContext:
             return None
         if not self._row.bucket.spec.budget:
             return None
-        from taskorch.core.kernel import reserved_of  # noqa: PLC0415 - drawn on by few
-
+        reserved_of = built_in("budgets._kernel", "a budget").reserved_of
         with self._rt.lock:
             return reserved_of(self._row)
 

@@ -44,7 +44,7 @@ from taskorch.errors import (
     TaskTimeoutError,
     UnkeptResultError,
 )
-from taskorch.kit.checks import check_seconds, is_there
+from taskorch.kit.checks import built_in, check_seconds
 from taskorch.kit.fence import is_values
 from taskorch.kit.frozen import ReadOnly, draft_of
 from taskorch.kit.interrupts import (
@@ -805,11 +805,11 @@ class PolicyDeciders:
         if (name := self._judged.get(id(error))) is not None:
             return name
         # The module is loaded before: see `load_failures`.
-        if not is_there("taskorch.ext.recovery"):
+        recovery = built_in("recovery")
+        if recovery is None:
             return "unknown"
-        from taskorch.ext.recovery import classify  # noqa: PLC0415
-
-        return classify(error, rules=self._rules()).name
+        judged: str = recovery.classify(error, rules=self._rules()).name
+        return judged
 
     def _rules(self) -> Collection[Any]:
         handler = self.parts.retry_handler

@@ -79,6 +79,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskSuspended,
 )
+from taskorch.kit.checks import built_in
 from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import show
 from taskorch.model import (
@@ -340,8 +341,7 @@ class Recollection:
                 extra.past = [(TaskState.QUEUED, event.at_ns, "")]
             elif (known := works.get(kept[TASK_ID])) is not None:
                 if known._row.bucket.spec.budget and type(kept) in _SPENDING:
-                    from taskorch.core.kernel import recall_spent  # noqa: PLC0415 - drawn on by few
-
+                    recall_spent = built_in("budgets._kernel", "a budget").recall_spent
                     recall_spent(known._row, kept)
                 _recollect(known, kept, document)
         self.add_roots(works)

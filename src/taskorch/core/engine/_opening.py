@@ -51,7 +51,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSubmitted,
 )
-from taskorch.kit.checks import check_there, is_there
+from taskorch.kit.checks import built_in
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.interrupts import (
     INTERRUPTS,
@@ -370,7 +370,6 @@ def apply_in_order(
 
 
 _ALL: Final = frozenset(CATALOGUE)
-_PRUNING: Final = "taskorch.ext.retention"
 #: States in which callers that wait are woken.
 _SETTLED: Final = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
@@ -440,14 +439,14 @@ class Recovery:
         """
         rt, journal = self._rt, self._journal
         retention = journal.retention()
-        if retention != Retention():
-            check_there(_PRUNING, "keep_for= or keep_latest= of a journal")
-        if is_there(_PRUNING):
-            from taskorch.ext.retention import Pruner, prune  # noqa: PLC0415 - with a journal
-
-            prune(journal, rt.epoch, retention, rt.now())
+        is_needed = retention != Retention()
+        pruning = built_in(
+            "retention", "keep_for= or keep_latest= of a journal" if is_needed else ""
+        )
+        if pruning is not None:
+            pruning.prune(journal, rt.epoch, retention, rt.now())
             if self._committer.can_be_asked:
-                rt.pruner = Pruner(rt, self._committer)
+                rt.pruner = pruning.Pruner(rt, self._committer)
 
     def _take_up(self, now_ns: Callable[[], int]) -> None:
         """Add the pools and workers, and hold tasks that lack what they need."""

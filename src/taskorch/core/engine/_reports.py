@@ -49,6 +49,7 @@ from taskorch.core.kernel import (
 )
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
+from taskorch.kit.checks import built_in
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import MeterProvider
 
+    from taskorch.core.engine._given import Meter
     from taskorch.core.kernel import TypeRow, Waits
 
 
@@ -708,10 +710,10 @@ def report(runtime: Runtime) -> None:
 
 def measure(rt: Runtime, provider: MeterProvider) -> None:
     """Measure from now on, with the meters of *provider*."""
-    from taskorch.ext.telemetry._metrics import Metrics  # noqa: PLC0415 - where it is used
-
-    rt.metrics = Metrics(provider, partial(stats, rt), partial(_type_of, rt))
-    rt.metrics.connect(rt.signals)
+    metrics = built_in("telemetry._metrics", "meter_provider=").Metrics
+    meter: Meter = metrics(provider, partial(stats, rt), partial(_type_of, rt))
+    meter.connect(rt.signals)
+    rt.metrics = meter
 
 
 def _type_of(rt: Runtime, task_id: str) -> str:
@@ -866,8 +868,7 @@ def _with_answers(runtime: Runtime, row: TaskRow, blocked: _Waiting) -> _Waiting
     if blocked.kind == "capability" and runtime.fleet is not None:
         names = runtime.fleet.asked_for(spec.needs if spec.requires else ())
     elif blocked.kind == "budget":
-        from taskorch.core.kernel import questions_of  # noqa: PLC0415 - drawn on by few
-
+        questions_of = built_in("budgets._kernel", "a budget").questions_of
         names = questions_of(kernel, spec.budget)
     elif blocked.kind in ("policy", "decision") and runtime.governor is not None:
         names = runtime.governor.waivers_asked_for(row)

@@ -79,7 +79,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.events import Event, PolicySlow, TaskReady
-from taskorch.kit.checks import check_there
+from taskorch.kit.checks import built_in
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.kit.limits import BLOCKING_SECONDS
@@ -100,14 +100,11 @@ from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
 
 if TYPE_CHECKING:
+    from taskorch.core.engine._given import Caching, Meter, Pruning, Tracer
     from taskorch.core.engine._governs import Governs
     from taskorch.core.engine._output import KeptOutput
     from taskorch.core.engine._publisher import Receiver
     from taskorch.core.engine._succession import Succession
-    from taskorch.ext.memo import Memo
-    from taskorch.ext.retention import Pruner
-    from taskorch.ext.telemetry._metrics import Metrics
-    from taskorch.ext.telemetry._spans import Spans
 
 T = TypeVar("T")
 
@@ -145,7 +142,7 @@ class TaskEngine:
     #: again.
     rerun_failed: bool
     #: Makes spans, if an SDK of OpenTelemetry is there.
-    spans: Spans | None
+    spans: Tracer | None
     #: Held around every call of the kernel.
     lock: threading.Lock
     #: Parts that are made when they are first needed: two threads get the same one.
@@ -254,21 +251,19 @@ class TaskEngine:
         return Succession(self, self.submission.preparation)
 
     @property
-    def memo(self) -> Memo:
+    def memo(self) -> Caching:
         """
         The cache of results, made at its first use.
 
         Raises:
-            InvalidTaskError: The file of `taskorch.ext.memo` was deleted.
+            InvalidTaskError: The extension was deleted.
         """
         parts = self.first_made
         if "memo" not in parts:
-            check_there("taskorch.ext.memo", "cache= of a task")
-            from taskorch.ext.memo import Memo  # noqa: PLC0415 - few tasks are cached
-
-            parts.setdefault("memo", Memo(self))
-        memo: Memo = parts["memo"]
-        return memo
+            memo = built_in("memo", "cache= of a task").Memo
+            parts.setdefault("memo", memo(self))
+        cache: Caching = parts["memo"]
+        return cache
 
     def made(self, task_id: str) -> tuple[Work, Any] | None:
         """Return a task and its result, or None if it has no result; hold the lock."""
@@ -560,12 +555,12 @@ class Runtime(TaskEngine):
         #: Further health checks, such as those of notifications.
         self.health_checks: list[Callable[[], HealthCheck]] = []
         #: Deletes old tasks from the journal, if it says how long they are kept.
-        self.pruner: Pruner | None = None
+        self.pruner: Pruning | None = None
         self.started: bool = False
         #: Makes spans, if an SDK of OpenTelemetry is there.
-        self.spans: Spans | None = None
+        self.spans: Tracer | None = None
         #: Measures, if an SDK of OpenTelemetry is there.
-        self.metrics: Metrics | None = None
+        self.metrics: Meter | None = None
 
         self._seed = seed
         self.name_incarnation()

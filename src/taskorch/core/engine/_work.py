@@ -39,7 +39,7 @@ from taskorch.events import (
     TaskParentsAdded,
     TaskRenewed,
 )
-from taskorch.kit.checks import is_there
+from taskorch.kit.checks import built_in
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
 from taskorch.kit.frozen import ReadOnly
@@ -68,12 +68,12 @@ from taskorch.model.ids import stem_of
 from taskorch.policies._kinds import POLICIES
 
 if TYPE_CHECKING:
+    from taskorch.core.engine._given import Tracer
     from taskorch.core.engine._loops import LoopHost
     from taskorch.core.engine._publisher import Publisher
     from taskorch.core.kernel import Kernel
     from taskorch.errors import InternalError, JournalError
     from taskorch.events import Event
-    from taskorch.ext.telemetry._spans import Spans
     from taskorch.protocols import AttemptExecutor
 
 
@@ -442,7 +442,7 @@ NO_KWARGS: Final[dict[str, Any]] = {}
 NO_VARIABLES: Final = Context()
 
 
-def capture(spans: Spans | None) -> Context:
+def capture(spans: Tracer | None) -> Context:
     """
     Return the caller's context variables, for tasks that it submits.
 
@@ -728,8 +728,7 @@ def load_failures() -> None:
 
     That takes a tenth of a second, and a program without failures needs none of it.
     """
-    if is_there("taskorch.ext.recovery"):
-        import taskorch.ext.recovery  # noqa: F401, PLC0415
+    built_in("recovery")
 
 
 def ended_earlier(work: Work) -> bool:

@@ -50,11 +50,9 @@ if TYPE_CHECKING:
         SqlReading as SqlReading,
     )
     from taskorch.core.journal._sqlite import SqliteJournal as SqliteJournal
-    from taskorch.ext.postgres._journal import PostgresJournal as PostgresJournal
 
 #: Names that are loaded when they are first asked for, and their modules.
 _LATE = {
-    "PostgresJournal": "taskorch.ext.postgres._journal",
     "Row": "_codec",
     "SqlJournal": "_sql",
     "SqlReading": "_sql",

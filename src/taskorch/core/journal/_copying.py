@@ -21,7 +21,6 @@ from taskorch.core.journal._opened import open_journal
 from taskorch.core.journal._sql import SqlJournal
 from taskorch.core.journal._sqlite import SqliteJournal
 from taskorch.errors import InvalidTaskError
-from taskorch.ext.postgres._journal import PostgresJournal
 from taskorch.kit.address import without_password
 
 #: The beginning of a value, in a document, that is in a file beside its journal.
@@ -70,7 +69,7 @@ def copy_journal(source: str, target: str) -> Copied:
             msg = f"{without_password(target)} exists already"
             raise InvalidTaskError(msg, hint="name one that does not")
         epoch = old.claim()
-        if isinstance(new, PostgresJournal):
+        if not isinstance(new, SqliteJournal):
             _refuse_files(old, without_password(source))
         draft = new.draft()
         with closing(draft):

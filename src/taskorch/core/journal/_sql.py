@@ -50,7 +50,7 @@ from taskorch.errors import (
     JournalUnavailableError,
 )
 from taskorch.events import Event
-from taskorch.kit.checks import check_count, check_seconds, check_word
+from taskorch.kit.checks import built_in, check_count, check_seconds, check_word
 from taskorch.model import Retention
 from taskorch.protocols import Entry
 
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: What needs the extension that forgets.
+_FORGETTING: Final = "what leaves a journal"
 #: The number of rows and groups of another journal that are written at once.
 _MANY: Final = 5_000
 _DROP_GROUP: Final = "DELETE FROM {groups} WHERE {mine}last = :last"
@@ -776,12 +778,11 @@ class SqlJournal(SqlReading):
             JournalUnavailableError: It cannot be written now; nothing was deleted.
             JournalError: The journal is damaged; nothing was deleted.
         """
-        from taskorch.ext.retention import _forgetting  # noqa: PLC0415 - when something goes
-
+        forgetting = built_in("retention._forgetting", _FORGETTING)
         self._check_owner(epoch)
         with self._writing(epoch) as session:
             with self._owning(session):
-                count = _forgetting.forget(Reader(session), ids)
+                count: int = forgetting.forget(Reader(session), ids)
             reach("forgotten")
         folder = self.logs_folder()
         if folder is not None:
@@ -797,13 +798,12 @@ class SqlJournal(SqlReading):
             JournalUnavailableError: It cannot be read or written now.
             JournalError: The journal is damaged.
         """
-        from taskorch.ext.retention import _forgetting  # noqa: PLC0415 - when something goes
-
+        forgetting = built_in("retention._forgetting", _FORGETTING)
         self._check_owner(epoch)
         with self._reading() as reader:
-            for group, rests in () if reader is None else _forgetting.parts(reader):
+            for group, rests in () if reader is None else forgetting.parts(reader):
                 with self._writing(epoch) as session, self._owning(session):
-                    _forgetting.replace(Reader(session), group, rests)
+                    forgetting.replace(Reader(session), group, rests)
 
     def forget_events(self, epoch: int, numbers: Collection[int]) -> int:
         """
@@ -814,11 +814,11 @@ class SqlJournal(SqlReading):
             JournalUnavailableError: It cannot be written now; nothing was deleted.
             JournalError: The journal is damaged; nothing was deleted.
         """
-        from taskorch.ext.retention import _forgetting  # noqa: PLC0415 - when something goes
-
+        forgetting = built_in("retention._forgetting", _FORGETTING)
         self._check_owner(epoch)
         with self._writing(epoch) as session, self._owning(session):
-            return _forgetting.forget(Reader(session), (), numbers)
+            many: int = forgetting.forget(Reader(session), (), numbers)
+        return many
 
     def make_room(self, epoch: int) -> None:
         """

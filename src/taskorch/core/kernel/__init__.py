@@ -171,24 +171,10 @@ if TYPE_CHECKING:
         words_of_holds as words_of_holds,
     )
     from taskorch.core.kernel._invariants import check_invariants as check_invariants
-    from taskorch.ext.budgets._kernel import (
-        change_budget as change_budget,
-        declare_budget as declare_budget,
-        drawn_from as drawn_from,
-        questions_of as questions_of,
-        recall_spent as recall_spent,
-        reserved_of as reserved_of,
-    )
 
 #: The names that are loaded on first use, each with its module.
 _LATE = {
     "AddedLimit": "_added",
-    "change_budget": "taskorch.ext.budgets._kernel",
-    "declare_budget": "taskorch.ext.budgets._kernel",
-    "reserved_of": "taskorch.ext.budgets._kernel",
-    "recall_spent": "taskorch.ext.budgets._kernel",
-    "questions_of": "taskorch.ext.budgets._kernel",
-    "drawn_from": "taskorch.ext.budgets._kernel",
     "NOT_STARTED": "_explain",
     "Search": "_explain",
     "Waits": "_explain",

@@ -67,6 +67,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
+from taskorch.kit.checks import built_in
 from taskorch.model import Elasticity, TaskState, Units, is_for_people
 
 _S: Final = TaskState
@@ -930,9 +931,8 @@ def replace(
 
 def spent(kernel: KernelState, row: TaskRow, event: BudgetSpent) -> None:
     """Apply the amounts that the attempt of *row* has spent."""
-    from taskorch.ext.budgets import _kernel as _budgets  # noqa: PLC0415 - drawn on by few
-
-    _budgets.count(kernel, row, event.spent)
+    budgets = built_in("budgets._kernel", "a journal with budgets")
+    budgets.count(kernel, row, event.spent)
 
 
 #: The functions, by the class of the fact.

@@ -80,7 +80,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
-from taskorch.kit.checks import check_there
+from taskorch.kit.checks import built_in
 from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
 from taskorch.model.ids import run_by
 
@@ -320,14 +320,12 @@ def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
 
 
 def _of_budgets(kernel: KernelState, event: Event, now: int) -> None:
-    check_there(_BUDGETS, _WITH_BUDGETS)
-    from taskorch.ext.budgets import _kernel as _budgets  # noqa: PLC0415 - few journals have any
-
-    _budgets.APPLIED[type(event)](kernel, event, now)
+    budgets = built_in(_BUDGETS, _WITH_BUDGETS)
+    budgets.APPLIED[type(event)](kernel, event, now)
 
 
 #: The module that a state with budgets needs.
-_BUDGETS: Final = "taskorch.ext.budgets._kernel"
+_BUDGETS: Final = "budgets._kernel"
 _WITH_BUDGETS: Final = "a journal with budgets"
 #: Functions for facts that come with a cargo, or need more than the row of a task.
 _WITH_CARGO: Final[dict[Any, Callable[[KernelState, Any, Any], None]]] = {
@@ -791,10 +789,8 @@ class Restoration:
         _standing.apply(kernel, quotas, state["at_ns"])
         for name, parent, totals, declared, flags, _ in state["budgets"]:
             amounts = _units_in(totals), _units_in(declared)
-            check_there(_BUDGETS, _WITH_BUDGETS)
-            from taskorch.ext.budgets import _kernel as _budgets  # noqa: PLC0415 - few journals have any
-
-            _budgets.restore(kernel, name, parent, amounts, flags)
+            budgets = built_in(_BUDGETS, _WITH_BUDGETS)
+            budgets.restore(kernel, name, parent, amounts, flags)
         kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
         for who, most, reason, lasts in state["holds"]:
             _standing.restore_hold(kernel, who, (most, reason, lasts))
@@ -918,9 +914,8 @@ class Restoration:
         # No folded fact says which attempts began before there was a quota.
         _standing.recharge(kernel)
         for name, *_, spent in state["budgets"]:
-            from taskorch.ext.budgets import _kernel as _budgets  # noqa: PLC0415 - few journals have any
-
-            _budgets.restore_spent(kernel, name, _units_in(spent))
+            budgets = built_in(_BUDGETS, _WITH_BUDGETS)
+            budgets.restore_spent(kernel, name, _units_in(spent))
         for limit in kernel.limits:
             limit.back(state)
         for pool in kernel.pools.values():

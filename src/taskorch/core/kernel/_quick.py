@@ -33,6 +33,7 @@ from taskorch.core.kernel._rows import (
 )
 from taskorch.core.kernel._state import KernelState
 from taskorch.events import TaskCompleted
+from taskorch.kit.checks import built_in
 from taskorch.kit.limits import EWMA_WEIGHT
 from taskorch.model import TaskState
 
@@ -414,9 +415,7 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
     if kernel.moved:
         _limits.forget_moves(kernel)
     if kernel.spent:
-        from taskorch.ext.budgets import _kernel as _budgets  # noqa: PLC0415 - drawn on by few
-
-        _budgets.review(kernel, now)
+        built_in("budgets._kernel").review(kernel, now)
     if kernel.shares is not None:
         dispatch_by_shares(kernel, now)
         return

@@ -27,7 +27,7 @@ from taskorch.core.runs import _bulk
 from taskorch.core.runs._manager import WorkflowManager
 from taskorch.core.runs._reruns import is_restarted, is_undone, to_run_again
 from taskorch.errors import UnknownTaskError
-from taskorch.kit.checks import check_seconds, is_there
+from taskorch.kit.checks import built_in, check_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
 from taskorch.kit.words import in_words, some
@@ -181,7 +181,7 @@ def _over(move: Move, ids: Sequence[str]) -> str:
 
 def _about_steps(orch: Any, ids: Iterable[str], move: Move | None) -> str:
     """Return a sentence about the kept steps of tasks that run again; "" if none."""
-    if not is_there("taskorch.ext.steps"):
+    if built_in("steps") is None:
         return ""
     keeping = [each for each in [*ids][:_COMPARED] if orch.steps.of(each)]
     if not keeping:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from taskorch.core.handles.handles import TaskHandle
 from taskorch.core.runs._inside import WorkflowContext
@@ -22,7 +22,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
-from taskorch.kit.checks import check_count, check_text, check_there
+from taskorch.kit.checks import built_in, check_count, check_text
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch.kit.visible import as_text, is_text, show
 from taskorch.kit.vocabulary import other_attribute
@@ -36,10 +36,17 @@ if TYPE_CHECKING:
     from taskorch.core.engine import AttemptContext, Runtime
     from taskorch.core.kernel import TaskRow
     from taskorch.core.runs._versions import RunVersion
-    from taskorch.ext.planner import ExecutionPlan
 
-#: The file by which people approve phases.
-_APPROVALS: Final = "taskorch.ext.questions._approvals"
+
+class Planned(Protocol):
+    """An `ExecutionPlan` of `orch.planner`."""
+
+    @property
+    def workflow(self) -> Workflow:
+        """Its tasks and dependencies."""
+        ...
+
+
 #: The forms of a verdict's arguments.
 _VERDICT: Final = {"gate": NAME, "by": {**NAME, **PERSON}, "note": NOTE}
 
@@ -78,7 +85,7 @@ class WorkflowManager:
     )
     def start(
         self,
-        workflow: Workflow | WorkflowFunction[...] | ExecutionPlan,
+        workflow: Workflow | WorkflowFunction[...] | Planned,
         id: str | None = None,  # noqa: A002 - the contract's name
         *,
         max_added: int = MAX_ADDED,
@@ -153,19 +160,18 @@ class WorkflowManager:
         Raises:
             InvalidTaskError: It is no plan.
         """
-        if "taskorch.ext.planner" in sys.modules:
-            from taskorch.ext.planner import ExecutionPlan  # noqa: PLC0415 - is there
-
-            if isinstance(plan, ExecutionPlan):
-                run = self.start(
-                    plan.workflow,
-                    run_id,
-                    max_added=max_added,
-                    parameters=parameters,
-                    definition=definition,
-                )
-                run.plan = plan
-                return run
+        planner: Any = sys.modules.get("taskorch.ext.planner")
+        if planner is not None and isinstance(plan, planner.ExecutionPlan):
+            planned: Any = plan
+            run = self.start(
+                planned.workflow,
+                run_id,
+                max_added=max_added,
+                parameters=parameters,
+                definition=definition,
+            )
+            run.plan = plan
+            return run
         msg = f"a Workflow is started, not {show(plan)}"
         raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")
 
@@ -480,16 +486,16 @@ class WorkflowManager:
     def _decide(
         self, run_id: str, gate: str, by: str, note: str, *, passed: bool
     ) -> bool:
-        check_there(_APPROVALS, "a verdict on a phase")
-        from taskorch.ext.questions import _approvals  # noqa: PLC0415 - when needed
-
-        return _approvals.decide(self.get(run_id), gate, by, note, passed=passed)
+        approvals = built_in("questions._approvals", "a verdict on a phase")
+        changed: bool = approvals.decide(
+            self.get(run_id), gate, by, note, passed=passed
+        )
+        return changed
 
     def _approval(self, run_id: str, gate: str) -> TaskHandle[Any]:
-        check_there(_APPROVALS, "a verdict on a phase")
-        from taskorch.ext.questions import _approvals  # noqa: PLC0415 - when needed
-
-        return _approvals.approval(self.get(run_id), gate)
+        approvals = built_in("questions._approvals", "a verdict on a phase")
+        handle: TaskHandle[Any] = approvals.approval(self.get(run_id), gate)
+        return handle
 
     @verb(
         "Reject a gate.",

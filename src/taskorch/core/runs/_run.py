@@ -59,7 +59,6 @@ from taskorch.model.ids import in_run, name_of, names_in_run, run_of, without_la
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime
     from taskorch.core.kernel import TaskRow
-    from taskorch.ext.planner import ExecutionPlan
 
 _LOG: Final = log_of(__name__)
 #: Seconds after which the wait looks again, whatever it has heard.
@@ -122,8 +121,9 @@ class WorkflowRun:
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
         self.workflow_id: str = workflow_id
-        #: The plan of `orch.planner` that started it in this incarnation, or None.
-        self.plan: ExecutionPlan | None = None
+        #: The `ExecutionPlan` of `orch.planner` that started it in this incarnation, or
+        #: None.
+        self.plan: Any = None
         self._works = works
         #: The parents of each task. It may be the mapping of a workflow: parents added
         #: since the start are in `_more`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, overload
 
 from taskorch.core.engine import (
     WorkerRunner,
@@ -20,7 +20,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownAgentError,
 )
-from taskorch.kit.checks import check_count, check_seconds, check_text
+from taskorch.kit.checks import built_in, check_count, check_seconds, check_text
 from taskorch.kit.verbs import NAME, OBJECT, verb
 from taskorch.kit.visible import as_text, show
 from taskorch.model import (
@@ -44,13 +44,83 @@ from taskorch.protocols import AttemptExecutor
 
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime
-    from taskorch.ext.spawned._spawned import SpawnedWorkers
+    from taskorch.core.kernel import WorkerRow
     from taskorch.policies import AgentPool
 
 __all__ = ("WorkerManager",)
 
 #: Tasks and numbers of attempts: `WorkerManager.list` hides the class of that name.
 _Attempts: TypeAlias = list[tuple[str, int]]
+_Instances: TypeAlias = list[AgentInstance]
+
+
+class Spawning(Protocol):
+    """What knows the workers, and starts those of templates: `spawned`."""
+
+    #: The pool of each template that has one.
+    pools: dict[str, AgentPool]
+
+    def template(self, template: AgentTemplate) -> AgentTemplate:
+        """Keep a template; it replaces one of the same name."""
+        ...
+
+    def template_named(self, name: str) -> AgentTemplate:
+        """Return a template."""
+        ...
+
+    def spawn(self, name: str, config: Mapping[str, Any]) -> Any:
+        """Start a worker; return what has its id."""
+        ...
+
+    def provision(
+        self, requirements: Iterable[str], need: Resources
+    ) -> AgentInstance | None:
+        """Return a worker that meets the needs, or start one, or note why not."""
+        ...
+
+    def connect(
+        self,
+        info: Agent,
+        place: Mapping[str, Any],
+        repeatable: Sequence[str],
+        patience: float,
+    ) -> tuple[str, ...]:
+        """Let a server of tools join as a worker; return its capabilities."""
+        ...
+
+    def decisions(self, template: str | None) -> tuple[ScalingDecision, ...]:
+        """Return the latest decisions of a pool, or of all."""
+        ...
+
+    def terminate(self, agent_id: str, grace: float) -> None:
+        """Let a worker go; what runs has *grace* seconds."""
+        ...
+
+    def row(self, agent_id: str) -> WorkerRow | None:
+        """Return the kernel's record of a worker; None while it starts."""
+        ...
+
+    def all(self) -> _Instances:
+        """Return all workers, the oldest first."""
+        ...
+
+    def instance(self, agent_id: str) -> AgentInstance:
+        """Return one worker."""
+        ...
+
+    def wanted(self, requirements: Iterable[str]) -> dict[str, int]:
+        """Return the level that each capability must have."""
+        ...
+
+    def match(
+        self,
+        wanted: Mapping[str, int],
+        type: str | None,  # noqa: A002 - as tasks have it
+    ) -> Iterable[AgentMatch]:
+        """Return all workers, those that lack nothing first."""
+        ...
+
+
 #: Stands for a breaker that was not given.
 _DEFAULT_BREAKER: Final = Breaker()
 
@@ -190,9 +260,8 @@ class WorkerManager:
             InvalidTaskError: The runner is not installed, or cannot be kept; or an
                 argument is not what it says.
         """
-        from taskorch.ext.coding._coding import coding_templates  # noqa: PLC0415 - when needed
-
-        templates = coding_templates(
+        coding = built_in("coding._coding", "orch.agents.coding()")
+        templates = coding.coding_templates(
             runner,
             folder=folder,
             types=types,
@@ -555,14 +624,13 @@ class WorkerManager:
         return self._fleet.decisions(type)
 
     @property
-    def _fleet(self) -> SpawnedWorkers:
+    def _fleet(self) -> Spawning:
         rt = self._rt
         if rt.fleet is None:
-            from taskorch.ext.spawned._spawned import SpawnedWorkers  # noqa: PLC0415 - when needed
-
-            workers = SpawnedWorkers(rt, self._orch)
+            spawned = built_in("spawned._spawned", "a template of workers")
+            workers = spawned.SpawnedWorkers(rt, self._orch)
             rt.fleet = rt.first_made.setdefault("agents", workers)
-        fleet: SpawnedWorkers = rt.fleet
+        fleet: Spawning = rt.fleet
         return fleet
 
     # -- agents that join by themselves --------------------------------------------

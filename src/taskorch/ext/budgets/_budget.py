@@ -18,14 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from taskorch.core.engine import BUDGET, Work, question_in
-from taskorch.core.kernel import (
-    BudgetRow,
-    Kernel,
-    PolicyFault,
-    TaskRow,
-    change_budget,
-    declare_budget,
-)
+from taskorch.core.kernel import BudgetRow, Kernel, PolicyFault, TaskRow
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -34,6 +27,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.events import BudgetExhausted
+from taskorch.ext.budgets._kernel import change_budget, declare_budget
 from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.visible import is_text, show
 from taskorch.model import TERMINAL, Answer, BudgetUsage, Resources, Task, Units

@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
         for statement in ("BEGIN", *MAKE, "COMMIT"):
             print(f"{cleandoc(statement)};")
         return OK
-    from taskorch.core.journal import PostgresJournal  # noqa: PLC0415 - it needs psycopg
+    from taskorch import PostgresJournal  # noqa: PLC0415 - it needs psycopg
 
     layout = PostgresJournal(args.journal).migrate()
     print(f"{without_password(args.journal)} has layout {layout}.")

@@ -16,6 +16,7 @@ import attrs
 from taskorch.core.kernel import Kernel, TaskRow
 from taskorch.events import ResultRemembered, ResultReused, ResultsForgotten
 from taskorch.ext.memo._keys import Key, key_of
+from taskorch.kit.checks import built_in
 from taskorch.kit.limits import MAX_DOCUMENTS, NS
 from taskorch.model import Cache, Missing, Task, TaskState
 from taskorch.model.ids import stem_of
@@ -199,8 +200,7 @@ class Memo:
         """Note that an attempt with a cached result has spent nothing."""
         if not row.bucket.spec.budget:
             return
-
-        from taskorch.core.kernel import reserved_of  # noqa: PLC0415 - drawn on by few
+        reserved_of = built_in("budgets._kernel", "a budget").reserved_of
 
         def change(now: int) -> None:
             nothing = tuple([(name, 0) for name, _ in reserved_of(row) or ()])

@@ -45,7 +45,7 @@ from taskorch.model import Program, Task, TaskState
 from taskorch.protocols import Attempt, AttemptExecutor, Entry
 
 if TYPE_CHECKING:
-    from taskorch.ext.memo import Memo
+    from taskorch.core.engine import Caching
 
 
 class AttemptIncarnation(Protocol):
@@ -61,7 +61,7 @@ class AttemptIncarnation(Protocol):
         ...
 
     @property
-    def memo(self) -> Memo:
+    def memo(self) -> Caching:
         """The cache of results of like tasks."""
         ...
 

@@ -21,7 +21,7 @@ from taskorch.ext.simulation._plans._plan import means_of, plan_of
 from taskorch.ext.simulation._plans._study import Study
 from taskorch.ext.telemetry import Slice
 from taskorch.ext.telemetry._trace import write_slices
-from taskorch.kit.checks import check_count
+from taskorch.kit.checks import built_in, check_count
 from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, show, visible
@@ -484,9 +484,9 @@ def simulate(
     def drawn(budget: str) -> frozenset[str]:
         if budget not in kernel.budgets:
             return frozenset()
-        from taskorch.core.kernel import drawn_from  # noqa: PLC0415 - drawn on by few
-
-        return drawn_from(kernel, budget)
+        budgets = built_in("budgets._kernel", "a budget")
+        drawn: frozenset[str] = budgets.drawn_from(kernel, budget)
+        return drawn
 
     plan = plan_of(
         work,
