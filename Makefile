@@ -34,7 +34,7 @@ help:
 	@echo '                 it says where to look at it: make demo STAY=1 lets that page stay'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
 	@echo 'make check       format, lint, types, import contracts and the quickest tests'
-	@echo 'make test        all tests but the slow ones: twelve minutes on two cores'
+	@echo 'make test        all tests but the slow ones: ten minutes on two cores'
 	@echo 'make ci          all that CI runs: the newest Python, coverage, wheel, docs and more'
 	@echo 'make at-length   the slow tests, before a release and when what they try has changed'
 	@echo 'make mistakes    plant thirty mistakes: would the tests notice?'
@@ -151,7 +151,7 @@ quick: $(READY)
 test: $(if $(COVERAGE),measured,fast)
 
 fast: $(READY) compiled
-	@echo 'all tests but the slow ones: twelve minutes on two cores; it says how far it is'
+	@echo 'all tests but the slow ones: ten minutes on two cores; it says how far it is'
 	@.ci/twice fast $(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few
 
 # The first look at the tests compiles them, which each process would do for itself; and
