@@ -808,8 +808,7 @@ class PolicyDeciders:
         recovery = built_in("recovery")
         if recovery is None:
             return "unknown"
-        judged: str = recovery.classify(error, rules=self._rules()).name
-        return judged
+        return str(recovery.classify(error, rules=self._rules()).name)
 
     def _rules(self) -> Collection[Any]:
         handler = self.parts.retry_handler

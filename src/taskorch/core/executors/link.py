@@ -159,6 +159,9 @@ class Link:
             data = sock.recv(_CHUNK, FLAGS)
         except BlockingIOError:
             return b""
+        except BrokenPipeError:
+            # Within TLS, who reads writes, too: to one that has gone, on Python 3.14.
+            data = b""
         except OSError as error:
             self.end(f"{type(error).__name__}: {error}")
             return b""

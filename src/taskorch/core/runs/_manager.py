@@ -487,10 +487,7 @@ class WorkflowManager:
         self, run_id: str, gate: str, by: str, note: str, *, passed: bool
     ) -> bool:
         approvals = built_in("questions._approvals", "a verdict on a phase")
-        changed: bool = approvals.decide(
-            self.get(run_id), gate, by, note, passed=passed
-        )
-        return changed
+        return bool(approvals.decide(self.get(run_id), gate, by, note, passed=passed))
 
     def _approval(self, run_id: str, gate: str) -> TaskHandle[Any]:
         approvals = built_in("questions._approvals", "a verdict on a phase")

@@ -485,8 +485,7 @@ def simulate(
         if budget not in kernel.budgets:
             return frozenset()
         budgets = built_in("budgets._kernel", "a budget")
-        drawn: frozenset[str] = budgets.drawn_from(kernel, budget)
-        return drawn
+        return frozenset(budgets.drawn_from(kernel, budget))
 
     plan = plan_of(
         work,
