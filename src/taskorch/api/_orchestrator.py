@@ -1046,10 +1046,8 @@ class TaskOrchestrator:
 
         def act(row: Any, now: int) -> bool:
             if question_in(row.cargo) is not None:
-                check_there(_QUESTIONS, "decide() of a question")
-                from taskorch.ext.questions import refuse_bypass  # noqa: PLC0415 - as above
-
-                refuse_bypass(self._rt, task_id, row, verdict)
+                questions = built_in("questions", "decide() of a question")
+                questions.refuse_bypass(self._rt, task_id, row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result
                 row.cargo._error = None

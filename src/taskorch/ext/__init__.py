@@ -20,8 +20,8 @@ one it knows only public names. The core knows none of them. From the bottom up:
 - `simulation`: the core in virtual time: forecasts, tests under faults.
 - `planner`: plans of requests; it uses `learning` and `simulation`.
 - `comparing`: two runs beside each other.
-- `spawned`: workers that taskorch starts, from templates: programs, and those of
-- `coding`, `tools`: coding agents, and servers of tools.
+- `spawned`: workers that taskorch starts, from templates.
+- `coding`, `tools`: workers that are coding agents, or servers of tools.
 - `remote_workers`: a worker of a service elsewhere.
 - `logs`, `telemetry`: records by task; spans and metrics.
 - `notices`: messages, progress and events, for people and programs.

@@ -24,9 +24,16 @@ from taskorch import (
     as_completed,
     task,
 )
+from taskorch.core.engine._given import Caching, Meter, Pruning, Tracer
+from taskorch.core.workers._agents import Spawning
 from taskorch.ext.learning import Learned
+from taskorch.ext.memo import Memo
 from taskorch.ext.recovery import RecoveryHandler
+from taskorch.ext.retention import Pruner
 from taskorch.ext.schedules import ScheduleManager, ScheduleStatus
+from taskorch.ext.spawned._spawned import SpawnedWorkers
+from taskorch.ext.telemetry._metrics import Metrics
+from taskorch.ext.telemetry._spans import Spans
 from taskorch.kit.extension import Extension
 from taskorch.kit.verbs import verb
 from taskorch.model import TaskOptions
@@ -213,6 +220,12 @@ class Mine(Extension):
     @verb("Count.", "not", "GET /count")
     def count(self, least: int = 0) -> int:
         return least
+
+
+def what_extensions_give(
+    spans: Spans, metrics: Metrics, memo: Memo, pruner: Pruner, workers: SpawnedWorkers
+) -> tuple[Tracer, Meter, Caching, Pruning, Spawning]:
+    return spans, metrics, memo, pruner, workers
 
 
 def what_stands_beside_the_core(orch: TaskOrchestrator) -> None:

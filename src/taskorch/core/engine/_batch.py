@@ -33,6 +33,7 @@ from taskorch.core.kernel import (
     Spec,
     TaskRow,
     Terms,
+    budgeting,
 )
 from taskorch.errors import (
     InvalidTaskError,
@@ -41,7 +42,6 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
-from taskorch.kit.checks import built_in
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.kit.visible import as_text, show
@@ -484,8 +484,7 @@ class Preparation:
             msg = f"there is no budget {show(name)}"
             hint = f"orch.budget({show(name)}, tokens=…) makes it, before its tasks"
             raise InvalidTaskError(msg, hint=hint, task_id=task.id)
-        drawn_from = built_in("budgets._kernel", "a budget").drawn_from
-        return drawing(spec, name, drawn_from(kernel, name))
+        return drawing(spec, name, budgeting().drawn_from(kernel, name))
 
     def _is_agreed(self, task: Task) -> bool:
         """

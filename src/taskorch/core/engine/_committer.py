@@ -37,7 +37,7 @@ from taskorch.core.engine._work import (
     extra_of,
     task_of,
 )
-from taskorch.core.kernel import TaskRow, take_snapshot
+from taskorch.core.kernel import TaskRow, budgeting, take_snapshot
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -73,7 +73,6 @@ from taskorch.events import (
     make,
 )
 from taskorch.kit.backoff import Backoff, KeptElsewhere
-from taskorch.kit.checks import built_in
 from taskorch.kit.interrupts import (
     begin_thread,
     defers_interrupts,
@@ -1293,10 +1292,12 @@ def spend(rt: HearsTasks, work: Work, attempt: int, units: Units) -> None:
     row = work._row
     spec = row.bucket.spec
     if spec.budget:
-        drawn_from = built_in("budgets._kernel", "a budget").drawn_from
+        budgets = budgeting()
         with rt.lock:
             # A budget above may be gone that the task has reserved from.
-            resources = drawn_from(rt.kernel, spec.budget).union(dict(spec.spends))
+            resources = budgets.drawn_from(rt.kernel, spec.budget).union(
+                dict(spec.spends)
+            )
         strange = [name for name, _ in units if name not in resources]
         if strange:
             names = ", ".join(f"{n!r}{guess(n, resources)}" for n in strange)

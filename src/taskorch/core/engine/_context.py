@@ -48,7 +48,7 @@ from taskorch.core.engine._work import (
 )
 from taskorch.core.executors._threads import Worker
 from taskorch.core.executors.remote import HERE
-from taskorch.core.kernel import TaskRow, names_of, without_quotas
+from taskorch.core.kernel import TaskRow, budgeting, names_of, without_quotas
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -659,9 +659,9 @@ class AttemptContext:
             return None
         if not self._row.bucket.spec.budget:
             return None
-        reserved_of = built_in("budgets._kernel", "a budget").reserved_of
+        budgets = budgeting()
         with self._rt.lock:
-            return reserved_of(self._row)
+            return budgets.reserved_of(self._row)
 
     def remote(self) -> RemoteContext:
         """Return a copy for another process."""

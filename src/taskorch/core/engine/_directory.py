@@ -47,6 +47,7 @@ from taskorch.core.kernel import (
     TaskRow,
     TypeRow,
     WorkerRow,
+    budgeting,
     is_unresolvable,
     remember,
     row_extra,
@@ -79,7 +80,6 @@ from taskorch.events import (
     TaskSubmitted,
     TaskSuspended,
 )
-from taskorch.kit.checks import built_in
 from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import show
 from taskorch.model import (
@@ -341,8 +341,7 @@ class Recollection:
                 extra.past = [(TaskState.QUEUED, event.at_ns, "")]
             elif (known := works.get(kept[TASK_ID])) is not None:
                 if known._row.bucket.spec.budget and type(kept) in _SPENDING:
-                    recall_spent = built_in("budgets._kernel", "a budget").recall_spent
-                    recall_spent(known._row, kept)
+                    budgeting().recall_spent(known._row, kept)
                 _recollect(known, kept, document)
         self.add_roots(works)
         return works

@@ -94,15 +94,9 @@ class Caching(Protocol):
         """Return the result of a like task, or of *fn*."""
         ...
 
-    def call_async(
-        self,
-        row: TaskRow,
-        task: Task,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
-        """Do as `call`, on a loop."""
+    @property
+    def call_async(self) -> Callable[..., Any]:
+        """Does as `call`, for coroutine functions."""
         ...
 
     def elsewhere(
@@ -133,6 +127,8 @@ class Pruning(Protocol):
         """Look for it again and again, until the orchestrator stops."""
         ...
 
-    def run(self, retention: Any, **options: Any) -> Any:
+    def run(
+        self, retention: Any, *, schedule: str, by_hand: bool, dry_run: bool
+    ) -> Any:
         """Remove it now; return how much."""
         ...

@@ -439,10 +439,10 @@ class Recovery:
         """
         rt, journal = self._rt, self._journal
         retention = journal.retention()
-        is_needed = retention != Retention()
-        pruning = built_in(
-            "retention", "keep_for= or keep_latest= of a journal" if is_needed else ""
+        call = (
+            "" if retention == Retention() else "keep_for= or keep_latest= of a journal"
         )
+        pruning = built_in("retention", call)
         if pruning is not None:
             pruning.prune(journal, rt.epoch, retention, rt.now())
             if self._committer.can_be_asked:

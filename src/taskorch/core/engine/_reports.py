@@ -37,6 +37,7 @@ from taskorch.core.kernel import (
     TaskRow,
     WorkerRow,
     awaits,
+    budgeting,
     call_of_answer,
     explain as explain_row,
     hold_of_starts,
@@ -868,8 +869,7 @@ def _with_answers(runtime: Runtime, row: TaskRow, blocked: _Waiting) -> _Waiting
     if blocked.kind == "capability" and runtime.fleet is not None:
         names = runtime.fleet.asked_for(spec.needs if spec.requires else ())
     elif blocked.kind == "budget":
-        questions_of = built_in("budgets._kernel", "a budget").questions_of
-        names = questions_of(kernel, spec.budget)
+        names = budgeting().questions_of(kernel, spec.budget)
     elif blocked.kind in ("policy", "decision") and runtime.governor is not None:
         names = runtime.governor.waivers_asked_for(row)
     asked = [kernel.tasks.get(runtime.directory.reruns.latest(name)) for name in names]

@@ -160,7 +160,8 @@ class Link:
         except BlockingIOError:
             return b""
         except BrokenPipeError:
-            # Within TLS, who reads writes, too: to one that has gone, on Python 3.14.
+            # Within TLS a read may send data, too, which fails on Python 3.14 and later
+            # if the other side has gone.
             data = b""
         except OSError as error:
             self.end(f"{type(error).__name__}: {error}")

@@ -60,8 +60,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What needs the extension that forgets.
-_FORGETTING: Final = "what leaves a journal"
+#: The call that an error names if the extension for it was deleted.
+_FORGETTING: Final = "forget() of a journal"
 #: The number of rows and groups of another journal that are written at once.
 _MANY: Final = 5_000
 _DROP_GROUP: Final = "DELETE FROM {groups} WHERE {mine}last = :last"

@@ -127,6 +127,7 @@ from taskorch.core.kernel._rows import (
     Terms as Terms,
     TypeRow as TypeRow,
     WorkerRow as WorkerRow,
+    budgeting as budgeting,
     without_quotas as without_quotas,
 )
 from taskorch.core.kernel._scopes import held_in as held_in

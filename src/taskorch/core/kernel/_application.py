@@ -37,6 +37,7 @@ from taskorch.core.kernel._rows import (
     Terms,
     WorkerRow,
     beside,
+    budgeting,
     without_beside,
 )
 from taskorch.core.kernel._state import GRACE, MANY, TIMEOUT, KernelState
@@ -67,7 +68,6 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kit.checks import built_in
 from taskorch.model import Elasticity, TaskState, Units, is_for_people
 
 _S: Final = TaskState
@@ -931,8 +931,7 @@ def replace(
 
 def spent(kernel: KernelState, row: TaskRow, event: BudgetSpent) -> None:
     """Apply the amounts that the attempt of *row* has spent."""
-    budgets = built_in("budgets._kernel", "a journal with budgets")
-    budgets.count(kernel, row, event.spent)
+    budgeting().count(kernel, row, event.spent)
 
 
 #: The functions, by the class of the fact.

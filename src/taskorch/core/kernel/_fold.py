@@ -43,6 +43,7 @@ from taskorch.core.kernel._rows import (
     TaskRow,
     TypeRow,
     WorkerRow,
+    budgeting,
 )
 from taskorch.core.kernel._state import KernelState
 from taskorch.errors import InternalError
@@ -80,7 +81,6 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
-from taskorch.kit.checks import built_in
 from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
 from taskorch.model.ids import run_by
 
@@ -320,13 +320,9 @@ def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
 
 
 def _of_budgets(kernel: KernelState, event: Event, now: int) -> None:
-    budgets = built_in(_BUDGETS, _WITH_BUDGETS)
-    budgets.APPLIED[type(event)](kernel, event, now)
+    budgeting().APPLIED[type(event)](kernel, event, now)
 
 
-#: The module that a state with budgets needs.
-_BUDGETS: Final = "budgets._kernel"
-_WITH_BUDGETS: Final = "a journal with budgets"
 #: Functions for facts that come with a cargo, or need more than the row of a task.
 _WITH_CARGO: Final[dict[Any, Callable[[KernelState, Any, Any], None]]] = {
     TaskSubmitted: _submitted,
@@ -789,8 +785,7 @@ class Restoration:
         _standing.apply(kernel, quotas, state["at_ns"])
         for name, parent, totals, declared, flags, _ in state["budgets"]:
             amounts = _units_in(totals), _units_in(declared)
-            budgets = built_in(_BUDGETS, _WITH_BUDGETS)
-            budgets.restore(kernel, name, parent, amounts, flags)
+            budgeting().restore(kernel, name, parent, amounts, flags)
         kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
         for who, most, reason, lasts in state["holds"]:
             _standing.restore_hold(kernel, who, (most, reason, lasts))
@@ -914,8 +909,7 @@ class Restoration:
         # No folded fact says which attempts began before there was a quota.
         _standing.recharge(kernel)
         for name, *_, spent in state["budgets"]:
-            budgets = built_in(_BUDGETS, _WITH_BUDGETS)
-            budgets.restore_spent(kernel, name, _units_in(spent))
+            budgeting().restore_spent(kernel, name, _units_in(spent))
         for limit in kernel.limits:
             limit.back(state)
         for pool in kernel.pools.values():

@@ -30,10 +30,10 @@ from taskorch.core.kernel._rows import (
     SharedTime,
     TaskRow,
     WorkerRow,
+    budgeting,
 )
 from taskorch.core.kernel._state import KernelState
 from taskorch.events import TaskCompleted
-from taskorch.kit.checks import built_in
 from taskorch.kit.limits import EWMA_WEIGHT
 from taskorch.model import TaskState
 
@@ -415,7 +415,7 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
     if kernel.moved:
         _limits.forget_moves(kernel)
     if kernel.spent:
-        built_in("budgets._kernel").review(kernel, now)
+        budgeting().review(kernel, now)
     if kernel.shares is not None:
         dispatch_by_shares(kernel, now)
         return

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
+from taskorch.kit.checks import built_in
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 from taskorch.model import (
@@ -1788,6 +1789,16 @@ class PoolView:
 Timed: TypeAlias = TaskRow | WorkerRow | RetainedEvent | WindowRow
 #: `(when, number, kind, row, attempt)`; the kinds are in `_queue`.
 Timer: TypeAlias = tuple[int, int, int, Timed, int]
+
+
+def budgeting() -> Any:
+    """
+    Return the functions for budgets, which an extension has.
+
+    Raises:
+        InvalidTaskError: The extension was deleted.
+    """
+    return built_in("budgets._kernel", "a journal with budgets")
 
 
 def without_quotas(alloc: Units) -> Units:

@@ -148,7 +148,7 @@ class WorkflowManager:
 
     def _start_plan(
         self,
-        plan: object,
+        plan: Any,
         run_id: str | None,
         max_added: int,
         parameters: Mapping[str, Any] | None,
@@ -160,11 +160,10 @@ class WorkflowManager:
         Raises:
             InvalidTaskError: It is no plan.
         """
-        planner: Any = sys.modules.get("taskorch.ext.planner")
+        planner = built_in("planner") if "taskorch.ext.planner" in sys.modules else None
         if planner is not None and isinstance(plan, planner.ExecutionPlan):
-            planned: Any = plan
             run = self.start(
-                planned.workflow,
+                plan.workflow,
                 run_id,
                 max_added=max_added,
                 parameters=parameters,

@@ -645,7 +645,7 @@ class WorkerManager:
         Args:
             agent: Its description, with a lease.
             executor: The executor that begins and stops its attempts, mostly by
-            messages.
+                messages.
 
         Raises:
             InvalidTaskError: The name is taken by a worker that is there, or it has no
