@@ -32,7 +32,7 @@ from tests.house.hostile import Unforeseen
 import taskorch
 from taskorch import RetryPolicy, Task, TaskHandle, TaskOrchestrator, workflow
 from taskorch.api.verbs.table import bound
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import InternalError, InvalidTaskError
 from taskorch.ext.jobs import JobSystem
 from taskorch.ext.recovery import Alerts, RecoveryHandler, Rule
@@ -421,10 +421,10 @@ PLACES: dict[str, Place] = {
     ),
     "a health check of a front end": Place(
         lambda orch, _: orch.health(),
-        begin=lambda orch, fault: Door(orch).add_check(fault),
+        begin=lambda orch, fault: Inside(orch).add_check(fault),
     ),
     "what a front end does again and again": Place(
-        lambda *_: None, begin=lambda orch, fault: Door(orch).repeat(0.01, fault)
+        lambda *_: None, begin=lambda orch, fault: Inside(orch).repeat(0.01, fault)
     ),
     "a verb of an extension": Place(
         lambda orch, _: bound(orch, "hostile.act")(),
@@ -492,8 +492,8 @@ def test_no_error_at_any_place_harms_another_task_or_the_orchestrator(
 
 #: Where each function that a public name takes has its place.
 TRIED: dict[str, str] = {
-    "core.inside.Door.add_check(check)": "a health check of a front end",
-    "core.inside.Door.repeat(call)": "what a front end does again and again",
+    "core.inside.Inside.add_check(check)": "a health check of a front end",
+    "core.inside.Inside.repeat(call)": "what a front end does again and again",
     "api._decorators.task(fn)": "a function",
     "api._executor.TaskExecutor.submit(fn)": "a function",
     "core.handles.handles.TaskHandle.add_done_callback(fn)": "a done-callback",
@@ -553,8 +553,8 @@ APART: dict[str, str] = {
 #: The same, of single arguments.
 ALSO_APART = {
     "api._orchestrator.TaskOrchestrator.serve(functions)": "names for functions",
-    "core.inside.Door.keep_values_by(keeping)": "it needs a journal: test_values_in_stores",
-    "core.inside.Door.patience(is_over)": "ours: whether a front end waits on",
+    "core.inside.Inside.keep_values_by(keeping)": "it needs a journal: test_values_in_stores",
+    "core.inside.Inside.patience(is_over)": "ours: whether a front end waits on",
     "ext.remote_workers._runs.Abilities.__init__(functions)": "what they do is a task",
     "ext.jobs._unit.Unit.__init__(heard)": "ours",
     "ext.people.ProxyHeader.__init__(people)": "it fails the request alone",
@@ -588,7 +588,7 @@ INNER = (
 def public_modules() -> Iterator[Any]:
     yield taskorch
     for found in walk_packages(taskorch.__path__, "taskorch."):
-        is_inner = found.name.startswith(INNER) and found.name != Door.__module__
+        is_inner = found.name.startswith(INNER) and found.name != Inside.__module__
         if "._" not in found.name and ".__" not in found.name and not is_inner:
             with suppress(ImportError):
                 yield import_module(found.name)

@@ -21,7 +21,7 @@ import taskorch
 from taskorch import NotRunningError, PostgresJournal, Task, TaskOrchestrator
 from taskorch.api.journal import SqliteJournal
 from taskorch.core.engine import _lifecycle
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.model import AgentTemplate, HealthCheck
 from taskorch.policies import AgentPool
 
@@ -224,7 +224,7 @@ def with_tools(orch: TaskOrchestrator, folder: Path) -> None:
 def with_readers(orch: TaskOrchestrator, _folder: Path) -> None:
     """A health check and a listener that look at everything."""
     orch.signals.orchestrator_started.connect(lambda _event: orch.get_stats())
-    Door(orch).add_check(lambda: HealthCheck("mine", "ok", str(orch.get_stats())))
+    Inside(orch).add_check(lambda: HealthCheck("mine", "ok", str(orch.get_stats())))
 
 
 @pytest.mark.usefixtures("unmeasured")

@@ -17,7 +17,7 @@ from tests.api.tools import eventually
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.api.journal import SqliteJournal
 from taskorch.api.verbs.table import VERBS, bound
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.ext.governance import ConstitutionalRuntime, Policy, Rule
 from taskorch.model import Agent, HealthCheck
 from taskorch.protocols import AttemptExecutor
@@ -189,8 +189,8 @@ def raising(error: BaseException) -> Callable[[], Any]:
 )
 def test_a_check_that_fails_says_so_and_hides_no_other(tmp_path, check, said):
     with TaskOrchestrator(journal=Unwell(tmp_path / "runs.db")) as orch:
-        Door(orch).add_check(check)
-        Door(orch).add_check(lambda: HealthCheck("mine", "ok", "is asked too"))
+        Inside(orch).add_check(check)
+        Inside(orch).add_check(lambda: HealthCheck("mine", "ok", "is asked too"))
         health = orch.health()
         of = {each.component: each for each in health.checks}
         assert health.live

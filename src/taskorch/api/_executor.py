@@ -25,7 +25,7 @@ from typing import (
 from taskorch.api._orchestrator import SpelledOut, TaskOrchestrator
 from taskorch.api._settings.fields import refuse_unknown
 from taskorch.core.handles.futures import TaskFuture, cancel_all
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import InvalidTaskError, WouldBlockError
 from taskorch.kit.checks import check_count
 from taskorch.kit.visible import show
@@ -151,7 +151,7 @@ class TaskExecutor(Executor):
             WouldDeadlockError: The caller is one of the calls that it would wait for.
             WouldBlockError: The caller is on the loop that does them; nothing changed.
         """
-        if wait and (Door(self._orchestrator).is_on_loop() or self._owns):
+        if wait and (Inside(self._orchestrator).is_on_loop() or self._owns):
             self._refuse_to_block()
         with self._lock:
             self._closed = True
@@ -160,7 +160,7 @@ class TaskExecutor(Executor):
             cancel_all(unended)
         if self._caretaker is not None:
             _tell(self._caretaker)
-        if not wait or Door(self._orchestrator).is_telling():
+        if not wait or Inside(self._orchestrator).is_telling():
             return
         for future in unended:
             future.join()
@@ -176,7 +176,7 @@ class TaskExecutor(Executor):
             WouldDeadlockError: The caller is a call of an orchestrator of its own.
         """
         unended = sum(not future.done() for future in list(self._futures))
-        if Door(self._orchestrator).is_on_loop() and (unended or self._owns):
+        if Inside(self._orchestrator).is_on_loop() and (unended or self._owns):
             calls = "1 call" if unended == 1 else f"{unended} calls"
             msg = (
                 f"the executor's shutdown would block the event loop, with {calls} left"
@@ -187,7 +187,7 @@ class TaskExecutor(Executor):
             )
             raise WouldBlockError(msg, hint=hint)
         if self._owns:
-            Door(self._orchestrator).refuse_within("shutdown(wait=True)")
+            Inside(self._orchestrator).refuse_within("shutdown(wait=True)")
 
     def __repr__(self) -> str:
         state = " shut down" if self._closed else ""
@@ -254,7 +254,7 @@ def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.
     """Start *orchestrator*, and the thread that will stop it."""
     orchestrator.start()
     # At the exit, CPython 3.12.0 and 3.12.1 begin no threads any more.
-    Door(orchestrator).begin_telling()
+    Inside(orchestrator).begin_telling()
     bell: SimpleQueue[None] = SimpleQueue()
     caretaker = threading.Thread(
         target=_stop_when_collected,

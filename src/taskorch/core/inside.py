@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOG = _log_of(__name__)
 
 
-class Door:
+class Inside:
     """
     The inside of one orchestrator, as far as front ends need it.
 

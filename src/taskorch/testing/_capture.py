@@ -6,7 +6,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.events import (
     CATALOGUE,
     Event,
@@ -114,7 +114,7 @@ class Capture:
         for signal in self._signals():
             signal.connect(self._receive)
         # Events from before the block may not have been published yet.
-        self._before = Door(self._orch).latest_seq()
+        self._before = Inside(self._orch).latest_seq()
 
     def _disconnect(self) -> None:
         for signal in self._signals():

@@ -32,7 +32,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.api.journal import open_journal, register_file
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import (
     InvalidTaskError,
     ResultGoneError,
@@ -496,7 +496,7 @@ def test_what_an_extension_raises_loses_no_result(tmp_path, error, caplog):
 
     journal = tmp_path / "runs.db"
     with TaskOrchestrator(journal=journal) as orch:
-        Door(orch).keep_values_by(keeping)
+        Inside(orch).keep_values_by(keeping)
         assert run(orch, large, "a", name="one") == "a" * LARGE
         with pytest.raises(UnkeptResultError):
             run(orch, object, name="two")

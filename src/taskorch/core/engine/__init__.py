@@ -182,7 +182,10 @@ from taskorch.kit.interrupts import (
 if TYPE_CHECKING:
     from taskorch.core.engine._given import Caching as Caching
     from taskorch.core.engine._listing import failures as failures, listed as listed
-    from taskorch.core.engine._noted import Inside as Inside, Noted as Noted
+    from taskorch.core.engine._noted import (
+        InsideAttempt as InsideAttempt,
+        Noted as Noted,
+    )
     from taskorch.core.engine._reports import (
         measure as measure,
         recoveries_of as recoveries_of,
@@ -195,7 +198,7 @@ if TYPE_CHECKING:
 #: Names that are loaded when they are first asked for, and their modules.
 _LATE = {
     "Caching": "_given",
-    "Inside": "_noted",
+    "InsideAttempt": "_noted",
     "Noted": "_noted",
     "failures": "_listing",
     "listed": "_listing",

@@ -182,7 +182,7 @@ def _has_ended(work: Work) -> bool:
     return work._row.state in TERMINAL
 
 
-class Inside:
+class InsideAttempt:
     """
     An attempt, seen by an extension that was called in it.
 

@@ -33,7 +33,7 @@ from taskorch.api.verbs.table import (
     foreseen,
     previewed,
 )
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.core.runs._members import WILD
 from taskorch.errors import (
     InvalidTaskError,
@@ -642,7 +642,7 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
     try:
         with naming_service():
             # What is declared acts at the opening, and nobody starts this one.
-            Door(orch).open_for_commands()
+            Inside(orch).open_for_commands()
             yield orch
     finally:
         orch.stop(drain=False)

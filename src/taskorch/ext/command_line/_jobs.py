@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskorch.api._settings.configuration import SETTINGS, TOKEN_VARIABLE
 from taskorch.core.engine import SLICE
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.ext.client import Client
 from taskorch.ext.command_line import FAILED, INTERRUPTED, OK
@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace) -> int:
         try:
             for line in () if args.json else _introduction(jobs.about()):
                 print(line)
-            with Door(orch).patience():
+            with Inside(orch).patience():
                 for body in bodies:
                     jobs.assign_job(body)
             if args.port is not None:
@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
             orch.wait()
         except KeyboardInterrupt:
             is_cut = True
-            unfinished = Door(orch).end_service()
+            unfinished = Inside(orch).end_service()
             print(f"taskorch: interrupted; {unfinished}", file=sys.stderr)
         statuses = list(_statuses(jobs, bodies))
     for status in statuses:
@@ -153,7 +153,7 @@ def _serve(jobs: JobSystem, orch: Any, args: argparse.Namespace) -> None:
             tell(f"hook {hook}: {bound}")
         while not asked.wait(SLICE):
             pass
-        Door(orch).end_service()
+        Inside(orch).end_service()
 
 
 def _function(place: str) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.api._settings.configuration import TOKEN_VARIABLE
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.ext.command_line import OK
 from taskorch.ext.command_line._control import touched
 from taskorch.ext.command_line._source import ServiceReader
@@ -110,7 +110,7 @@ def _opened(name: str) -> Iterator[Any]:
             orch.start()
             yield OrchestratorPlace(orch)
         finally:
-            Door(orch).end_service()
+            Inside(orch).end_service()
     else:
         yield JournalReader(name)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.api._settings.configuration import read_configuration
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.core.runs._starts import real_task
 from taskorch.core.workflows._functions import written
 from taskorch.core.workflows._parameters import digest_of
@@ -113,7 +113,7 @@ def _run(args: argparse.Namespace) -> int:
             if orch.schedules.rests and orch.schedules.list():
                 text = "Schedules make nothing meanwhile: --schedules lets them."
                 print(text, file=sys.stderr)
-            with Door(orch).patience(lambda: bool(presses)):
+            with Inside(orch).patience(lambda: bool(presses)):
                 names = _submit(args, orch, target, only)
             # Without a journal, no earlier run is known.
             before = _done_before(orch, names(), began) if args.is_durable else []
@@ -231,7 +231,7 @@ def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
 
 def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     """Stop the run: wait for running tasks until a second Ctrl-C."""
-    Door(orch).start_no_more()
+    Inside(orch).start_no_more()
     if len(presses) == 1:
         _say(1)
     pause = threading.Event()

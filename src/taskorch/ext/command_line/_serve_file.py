@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.core.engine import SLICE
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.ext.command_line import FAILED, OK
 from taskorch.ext.command_line._target import check_settings, orchestrators_in
@@ -76,7 +76,7 @@ def serve_file(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             if orch is not None:
                 # Tasks that were kept may have begun.
-                Door(orch).end_service()
+                Inside(orch).end_service()
             if not asked.is_set():
                 raise
             return OK
@@ -106,7 +106,7 @@ def serve_file(args: argparse.Namespace) -> int:
                         break
                 else:
                     # Workers elsewhere bring their results meanwhile.
-                    Door(orch).end_service()
+                    Inside(orch).end_service()
         except BaseException:
             # The cause is Ctrl-C, or a port that is in use.
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)

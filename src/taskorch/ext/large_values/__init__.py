@@ -29,7 +29,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.core.journal import decode, document, encode
 from taskorch.errors import (
     InvalidTaskError,
@@ -293,10 +293,10 @@ class LargeValues(Extension):
         Raises:
             InvalidTaskError: It has no durable journal.
         """
-        self._door = Door(orch)
-        self._door.keep_values_by(self._keeping)
+        self._inside = Inside(orch)
+        self._inside.keep_values_by(self._keeping)
         if self._sweeps is not None:
-            self._door.repeat(self._sweeps, self._sweep_now_and_then)
+            self._inside.repeat(self._sweeps, self._sweep_now_and_then)
 
     def check(self) -> str:
         """Say why values are not in the store, if they are not."""
@@ -321,7 +321,7 @@ class LargeValues(Extension):
             JournalError: The journal cannot be read; nothing was deleted.
         """
         with self._sweeping:
-            journal, incarnation = self._door.kept_journal(), self._door.epoch
+            journal, incarnation = self._inside.kept_journal(), self._inside.epoch
             folder = journal.identity()
             # The list is made first, so that objects that are put later are no part of
             # it.
@@ -391,7 +391,7 @@ class LargeValues(Extension):
             if not identity:
                 self._trouble = "the journal has no identity() to know its objects by"
                 return False
-            self._folder = f"{identity}/{self._door.epoch}"
+            self._folder = f"{identity}/{self._inside.epoch}"
         return True
 
     def _note(self, error: BaseException) -> None:

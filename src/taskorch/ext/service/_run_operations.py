@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import TaskorchError
 from taskorch.ext.service._bodies import answer
 from taskorch.ext.service._operations import (
@@ -90,7 +90,7 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
         for key, document in rt.kernel.kept.get(SCHEDULES, {}).items():
             index.declare(key, document)
         index.enter_rows(rt.kernel.tasks.values(), rt.directory.reruns.left)
-        return Door(orch).latest_seq()
+        return Inside(orch).latest_seq()
 
 
 # -- the operations --------------------------------------------------------------------

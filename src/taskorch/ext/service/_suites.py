@@ -21,7 +21,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch.api._orchestrator import TaskOrchestrator
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
@@ -321,7 +321,7 @@ class SuiteRuns:
             self._is_ending = True
             orch, thread = self._orch, self._thread
         if orch is not None and drain:
-            Door(orch).end_service(with_queue=True)
+            Inside(orch).end_service(with_queue=True)
         elif orch is not None:
             orch.stop(drain=False)
         if thread is not None:

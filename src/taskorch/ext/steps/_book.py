@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from taskorch.core.engine import Inside, ask_at_home
+from taskorch.core.engine import InsideAttempt, ask_at_home
 from taskorch.errors import (
     InvalidTaskError,
     ResultGoneError,
@@ -116,7 +116,7 @@ def book_of(context: Any) -> Book:
         AttemptInterrupted: A later attempt has begun.
         JournalError: The journal cannot be read.
     """
-    inside = Inside(context, NAME)
+    inside = InsideAttempt(context, NAME)
     shelf = inside.noted.own(inside.work, _Shelf)
     with shelf.lock:
         book = shelf.book
@@ -131,7 +131,7 @@ def book_of(context: Any) -> Book:
     return book
 
 
-def _work_of(inside: Inside, shelf: _Shelf) -> str:
+def _work_of(inside: InsideAttempt, shelf: _Shelf) -> str:
     """Return the digest of the work of a run; "" if nobody can tell it from other."""
     with shelf.lock:
         if shelf.work is None:
@@ -148,7 +148,7 @@ def key_of(context: Any) -> str:
     Raises:
         InvalidTaskError: Nobody can tell its work from other work.
     """
-    inside = Inside(context, NAME)
+    inside = InsideAttempt(context, NAME)
     work = _work_of(inside, inside.noted.own(inside.work, _Shelf))
     if not work:
         msg = f"task {inside.task_id} has no key: an argument, a result that it was "
@@ -172,18 +172,18 @@ def key_at_home(context: Any, _: None) -> str:
 
 def needs_reading(context: Any) -> bool:
     """Return whether `book_of` would read the journal."""
-    inside = Inside(context, NAME)
+    inside = InsideAttempt(context, NAME)
     book = inside.noted.own(inside.work, _Shelf).book
     is_new = book is None or book.inside.attempt < inside.attempt
     return is_new and inside.noted.is_durable and is_again(inside)
 
 
-def is_again(inside: Inside) -> bool:
+def is_again(inside: InsideAttempt) -> bool:
     """Return whether the task ran before."""
     return inside.attempt > 1 or has_number(inside.task_id)
 
 
-def earlier_of(inside: Inside) -> dict[str, KeptStep]:
+def earlier_of(inside: InsideAttempt) -> dict[str, KeptStep]:
     """Return the kept steps of a task that runs again."""
     return _kept_of(inside.noted, inside.task_id)
 
@@ -326,7 +326,7 @@ class Book:
     Its methods may be called from any thread.
     """
 
-    def __init__(self, inside: Inside, shelf: _Shelf) -> None:
+    def __init__(self, inside: InsideAttempt, shelf: _Shelf) -> None:
         self.inside: Final = inside
         self._shelf = shelf
         self._numbers: Counter[str] = Counter()
@@ -344,7 +344,7 @@ class Book:
         """
         Ask for a step; return its number, and its kept result, or None to call it.
 
-        The last number is for `Inside.wait`, before anything is called. For an
+        The last number is for `InsideAttempt.wait`, before anything is called. For an
         unfinished wait, its beginning is kept.
 
         Raises:
@@ -442,7 +442,7 @@ class Book:
         """
         Take back that a step waits: whoever asks for it next begins the wait anew.
 
-        The number is for `Inside.wait`.
+        The number is for `InsideAttempt.wait`.
         """
         with self._shelf.lock:
             kept = self._shelf.kept.get(key)
@@ -471,7 +471,7 @@ class Book:
         Keep what a step returned.
 
         If an attempt that had been given up has kept the same step first, that counts:
-        it is returned. The number is for `Inside.wait`.
+        it is returned. The number is for `InsideAttempt.wait`.
 
         Raises:
             StepError: The journal cannot keep it.

@@ -419,7 +419,7 @@ class _OpenWait(NamedTuple):
         """
         Note that the wait has raised *error*; it goes on if that is not its end.
 
-        The number is for `Inside.wait`.
+        The number is for `InsideAttempt.wait`.
         """
         if not self.wait.is_over():
             self.book.left(self.asked)

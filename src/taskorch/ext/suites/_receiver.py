@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final
 
 from taskorch.api._orchestrator import TaskOrchestrator
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import InvalidTaskError
 from taskorch.ext.notices.notifying import Notifier, sender_of
 from taskorch.ext.suites._attempt import name_of, with_stop
@@ -61,7 +61,7 @@ class SuiteWebhook:
         url = watch.human_notification_webhook
         assert url is not None  # noqa: S101 - else nobody is told
         self._orchestrator, self._suite, self._folder = orchestrator, suite, folder
-        self._failed_tasks = Door(orchestrator).failed_tasks()
+        self._failed_tasks = Inside(orchestrator).failed_tasks()
         self._names = frozenset(part.id for part in parts_of(suite))
         self._taken = JsonLines(folder.told)
         #: The causes that were told, or are being told.
@@ -77,7 +77,7 @@ class SuiteWebhook:
         self.notifier: Notifier = Notifier(
             orchestrator, name, self._deliver, _ATTEMPTS, ("failure", _OVER_MEMORY)
         )
-        Door(orchestrator).add_check(self.notifier.check)
+        Inside(orchestrator).add_check(self.notifier.check)
         self._troubles = Notifier(
             orchestrator, name, self._deliver_trouble, _ATTEMPTS, _TROUBLES
         )

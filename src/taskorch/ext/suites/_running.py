@@ -14,7 +14,7 @@ import attrs
 
 from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.core.executors.programs import Governor
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -152,7 +152,7 @@ def run(
     tell_over = None if receiver is None else receiver.tell_over
     clock = PhaseClock(orchestrator, suite, place.phases, timeout, late, tell_over)
     try:
-        with orchestrator, Door(orchestrator).patience():
+        with orchestrator, Inside(orchestrator).patience():
             watch(orchestrator, suite, place)
             declare_budgets(orchestrator, suite)
             mend_with(orchestrator, suite.repairs, partial(_place_of, place))
@@ -243,7 +243,7 @@ def _run(
     except KeyboardInterrupt:
         # Nobody knows how long the process has: it reports before the drain, too.
         _write_interrupted(place, report())
-        late(Door(orchestrator).end_service())
+        late(Inside(orchestrator).end_service())
         _write_interrupted(place, report())
         raise
     finally:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskorch.api._orchestrator import TaskOrchestrator
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.core.workflows import WorkflowReport
 from taskorch.events import (
     BudgetExhausted,
@@ -214,7 +214,7 @@ class SuiteTeller:
         #: When tasks were given out, and when they ended.
         self.lines: JsonLines = JsonLines(folder.events, *limits)
         self._orchestrator = orchestrator
-        self._failed_tasks = Door(orchestrator).failed_tasks()
+        self._failed_tasks = Inside(orchestrator).failed_tasks()
         self._suite = suite
         self._folder = folder
         #: Who did what when.

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from taskorch.api._contexts import TaskContext
 from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.core.engine import machine_resources
-from taskorch.core.inside import Door
+from taskorch.core.inside import Inside
 from taskorch.core.workflows import Phase, Workflow
 from taskorch.ext.governance._runtime import joined
 from taskorch.ext.recovery import RecoveryHandler
@@ -252,7 +252,7 @@ def orchestrator_of(
     )
     stand_ins = {Agent.LOCAL, *own} if elsewhere else {Agent.LOCAL}
     # Who writes the workflow, and the registry, knows it.
-    Door(orch).set_apart(GLUE, frozenset(stand_ins))
+    Inside(orch).set_apart(GLUE, frozenset(stand_ins))
     return orch
 
 
