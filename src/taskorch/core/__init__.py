@@ -16,6 +16,7 @@ All else is an extension (`taskorch.ext`), and could be deleted. What users hold
 - `workers`: workers that join, their leases and late ends.
 - `resources`: the pools of a running orchestrator, and what is held of them.
 - `runs`: runs of workflows: how they start, go on, and end.
+- `worlds`: drives the rooms below in virtual time, for forecasts and for tests.
 - `inside`: what an extension may ask of a running orchestrator.
 
 Beside the core, and below it, stand the words of all: `kit`, `errors`, `model`,

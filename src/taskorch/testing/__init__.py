@@ -38,7 +38,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskorch.ext.simulation import (
+    from taskorch.core.worlds import (
         Attempt,
         Outcome,
         SimulatedJournal,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from taskorch.testing._watch import Breach, Watch
 
 _WHERE = {
-    "taskorch.ext.simulation": ("Attempt", "Outcome", "SimulatedJournal"),
+    "taskorch.core.worlds": ("Attempt", "Outcome", "SimulatedJournal"),
     "taskorch.testing._builders": (
         "make_agent",
         "make_context",

@@ -16,10 +16,10 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from taskorch.core.worlds import Fate, Nature
+from taskorch.core.worlds._run import Fence, SimulatedRun
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TASK_ID, Event, TaskEvent
-from taskorch.ext.simulation import Fate, Nature
-from taskorch.ext.simulation._run import Fence, SimulatedRun
 from taskorch.kit.limits import NS
 from taskorch.protocols import Entry, Journal
 

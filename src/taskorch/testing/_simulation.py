@@ -44,6 +44,17 @@ from taskorch.core.handles.handles import TaskHandle
 from taskorch.core.kernel import Kernel, PolicyFault, explain as explain_row
 from taskorch.core.runs import WorkflowManager, _limits, manager_of
 from taskorch.core.signals import Signals
+from taskorch.core.worlds import (
+    Attempt,
+    Nature,
+    Setup,
+    SimulatedJournal,
+    What,
+    World,
+)
+from taskorch.core.worlds._clockwork import BEGINNING
+from taskorch.core.worlds._incarnation import Incarnation
+from taskorch.core.worlds._run import Fence, SimulatedRun, as_what
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -66,17 +77,6 @@ from taskorch.events import (
 from taskorch.ext.controllers import SimulatedControllers
 from taskorch.ext.questions import open_questions, vote
 from taskorch.ext.schedules import ScheduleManager, SimulationHost, schedules_of
-from taskorch.ext.simulation import (
-    Attempt,
-    Nature,
-    Setup,
-    SimulatedJournal,
-    What,
-    World,
-)
-from taskorch.ext.simulation._clockwork import BEGINNING
-from taskorch.ext.simulation._life import Incarnation
-from taskorch.ext.simulation._run import Fence, SimulatedRun, as_what
 from taskorch.kit.checks import check_count, check_seconds, check_there, check_word
 from taskorch.kit.extension import Limit, named_limits
 from taskorch.kit.kept import kept_by

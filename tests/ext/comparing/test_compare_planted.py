@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from taskorch import Resources, Workflow
+from taskorch.core.worlds import Outcome
 from taskorch.events import AgentJoined, Event, OrchestratorStarted
 from taskorch.ext.comparing import Comparison, RunDifference, Surroundings
-from taskorch.ext.simulation import Outcome
 from taskorch.model import Agent
 from taskorch.testing import Simulation
 

@@ -10,7 +10,7 @@ import taskorch
 
 ROOT = Path(__file__).parents[3]
 #: Where classes may inherit from those of the kernel.
-ROOMS = "taskorch.core.kernel", "taskorch.policies", "taskorch.ext.simulation"
+ROOMS = "taskorch.core.kernel", "taskorch.core.worlds", "taskorch.policies"
 
 
 def test_no_class_of_python_inherits_from_a_compiled_one():

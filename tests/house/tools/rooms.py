@@ -22,12 +22,12 @@ from tests.house.tools.programs import Jobs, Message, tell
 
 from taskorch.api._contexts import current_context
 from taskorch.core.kernel import awaits
+from taskorch.core.worlds import Outcome
+from taskorch.core.worlds._clockwork import BEGINNING
 from taskorch.errors import UsageError
 from taskorch.events import AgentProbed, Event
 from taskorch.ext.jobs import JobSystem
 from taskorch.ext.recovery import Alert, AlertRule, Alerts, RecoveryHandler
-from taskorch.ext.simulation import Outcome
-from taskorch.ext.simulation._clockwork import BEGINNING
 from taskorch.kit.limits import NS
 from taskorch.model import (
     TERMINAL,

@@ -24,6 +24,7 @@ from taskorch.api._contexts import current_context
 from taskorch.api.workflows import Approval, Workflow
 from taskorch.core.workflows._graph import order
 from taskorch.core.workflows._phases import approval_of, gate_of, phase_of
+from taskorch.core.worlds import Outcome
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTransitionError,
@@ -31,7 +32,6 @@ from taskorch.errors import (
     QueueFullError,
     UsageError,
 )
-from taskorch.ext.simulation import Outcome
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.model.ids import (
     has_segments,

@@ -13,8 +13,8 @@ import attrs
 
 from taskorch.core.engine._work import after_of
 from taskorch.core.kernel import GOING, Claim
+from taskorch.core.worlds import Outcome
 from taskorch.errors import UsageError
-from taskorch.ext.simulation import Outcome
 from taskorch.model import (
     TERMINAL,
     AtLeast,

@@ -1,6 +1,6 @@
 """A simulation in which whatever can go wrong does."""
 
-from taskorch.ext.simulation import Outcome
+from taskorch.core.worlds import Outcome
 from taskorch.model import Resources, Task
 from taskorch.testing import Faults, Simulation
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from taskorch.core.worlds import Outcome
 from taskorch.errors import UsageError
 from taskorch.events import LateResultIgnored, OrchestratorStarted, TaskRetrying
-from taskorch.ext.simulation import Outcome
 from taskorch.model import RetryPolicy, Task, TaskState
 from taskorch.testing import Faults, Simulation
 

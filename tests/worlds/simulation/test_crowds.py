@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from taskorch.core.worlds import Outcome
 from taskorch.events import TaskStarted
-from taskorch.ext.simulation import Outcome
 from taskorch.model import Breaker, RetryPolicy, Task
 from taskorch.policies import LeastLoadedRouter, PerformanceRouter
 from taskorch.protocols import Route

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from taskorch import Task
+from taskorch.core.worlds import Outcome
+from taskorch.core.worlds._attempts import SimulatedAttempt
+from taskorch.core.worlds._incarnation import Incarnation
 from taskorch.errors import AttemptInterrupted, UsageError
-from taskorch.ext.simulation import Outcome
-from taskorch.ext.simulation._attempts import SimulatedAttempt
-from taskorch.ext.simulation._life import Incarnation
 from taskorch.protocols import AttemptExecutor
 from taskorch.testing import Simulation
 

@@ -10,9 +10,9 @@ import pytest
 from tests.house.tools.examples import seeds
 from tests.house.tools.explore import explore
 
+from taskorch.core.worlds import Outcome
 from taskorch.errors import InternalError
 from taskorch.events import AgentLost, LateResultIgnored, TaskRetrying
-from taskorch.ext.simulation import Outcome
 from taskorch.model import Program, RetryPolicy, Task, TaskState
 from taskorch.testing import Faults, Simulation
 from taskorch.testing._faults import KINDS, Dice

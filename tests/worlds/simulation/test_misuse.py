@@ -195,7 +195,7 @@ def test_a_run_with_an_end_may_take_as_many_steps_as_time_brings():
 
 
 def test_what_calls_itself_at_one_instant_is_given_up(monkeypatch):
-    monkeypatch.setattr("taskorch.ext.simulation._world._AT_ONCE", 100)
+    monkeypatch.setattr("taskorch.core.worlds._world._AT_ONCE", 100)
     simulation = world()
     ticking(simulation, 0.0)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from taskorch import current_context
+from taskorch.core.worlds import Outcome
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -20,7 +21,6 @@ from taskorch.events import (
     TaskProgressed,
     TaskStarted,
 )
-from taskorch.ext.simulation import Outcome
 from taskorch.model import Call, Resources, RetryPolicy, Task, TaskState
 from taskorch.policies import FifoQueue, PerformanceRouter
 from taskorch.testing import Simulation

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from taskorch.core.worlds import Outcome
 from taskorch.events import TaskFailed, TaskRetrying, TaskStarted
-from taskorch.ext.simulation import Outcome
 from taskorch.model import RetryPolicy, Task, TaskState
 from taskorch.policies import QuotaRetryHandler
 from taskorch.testing import Simulation

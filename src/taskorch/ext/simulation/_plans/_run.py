@@ -30,8 +30,8 @@ from taskorch.core.kernel import (
     explain,
     latest_finish_first,
 )
+from taskorch.core.worlds._clockwork import Agenda, Clockwork
 from taskorch.errors import ComponentError, InvalidTaskError, UsageError
-from taskorch.ext.simulation._clockwork import Agenda, Clockwork
 from taskorch.ext.simulation._plans._chance import Chance
 from taskorch.ext.simulation._plans._plan import Means, SimulatedPlan
 from taskorch.model import TERMINAL, Task, TaskState, Units

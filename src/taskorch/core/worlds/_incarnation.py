@@ -39,6 +39,12 @@ from taskorch.core.kernel import (
     TellAllocation,
     is_alive,
 )
+from taskorch.core.worlds import _hosting, _workers
+from taskorch.core.worlds._attempts import InProcess, Remotes, SimulatedAttempt
+from taskorch.core.worlds._clockwork import Agenda, Clockwork
+from taskorch.core.worlds._hosting import Hosting
+from taskorch.core.worlds._journal import SimulatedJournal
+from taskorch.core.worlds._workers import InProcessWorker, RemoteWorker
 from taskorch.errors import (
     AttemptInterrupted,
     InternalError,
@@ -54,12 +60,6 @@ from taskorch.events import (
     TaskReady,
     TaskSubmitted,
 )
-from taskorch.ext.simulation import _agents, _hosting
-from taskorch.ext.simulation._agents import InProcessWorker, RemoteWorker
-from taskorch.ext.simulation._attempts import InProcess, Remotes, SimulatedAttempt
-from taskorch.ext.simulation._clockwork import Agenda, Clockwork
-from taskorch.ext.simulation._hosting import Hosting
-from taskorch.ext.simulation._journal import SimulatedJournal
 from taskorch.kit.extension import Limit
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Resources, Task, TaskState
@@ -125,7 +125,7 @@ class Setup:
     limits: Mapping[str, Limit] = attrs.field(factory=dict[str, Limit])
 
 
-class IncarnationWorld(_agents.WorkerWorld, _hosting.HostingWorld, Protocol):
+class IncarnationWorld(_workers.WorkerWorld, _hosting.HostingWorld, Protocol):
     """The interface of the world for an incarnation, besides those for its parts."""
 
     setup: Setup

@@ -29,11 +29,9 @@ from taskorch.core.engine import (
     usage_of,
 )
 from taskorch.core.kernel import AttemptOutcome, Kernel, TaskRow
-from taskorch.errors import AttemptLostError, UsageError
-from taskorch.ext.simulation import _agents
-from taskorch.ext.simulation._agents import InProcessWorker, RemoteWorker, Report
-from taskorch.ext.simulation._clockwork import Agenda
-from taskorch.ext.simulation._run import (
+from taskorch.core.worlds import _workers
+from taskorch.core.worlds._clockwork import Agenda
+from taskorch.core.worlds._run import (
     End,
     Fence,
     Outcome,
@@ -41,6 +39,8 @@ from taskorch.ext.simulation._run import (
     is_call,
     nanoseconds,
 )
+from taskorch.core.worlds._workers import InProcessWorker, RemoteWorker, Report
+from taskorch.errors import AttemptLostError, UsageError
 from taskorch.model import Program, Task, TaskState
 from taskorch.protocols import Attempt, AttemptExecutor, Entry
 
@@ -56,7 +56,7 @@ class AttemptIncarnation(Protocol):
     timeline: Agenda
 
     @property
-    def world(self) -> _agents.WorkerWorld:
+    def world(self) -> _workers.WorkerWorld:
         """The world, which has the agents."""
         ...
 

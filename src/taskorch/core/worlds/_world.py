@@ -17,21 +17,11 @@ import attrs
 
 from taskorch.core.engine import AttemptContext, Work
 from taskorch.core.kernel import recover
-from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
-from taskorch.events import (
-    TASK_ID,
-    Event,
-    OrchestratorStarted,
-    TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
-)
-from taskorch.ext.simulation._agents import InProcessWorker, RemoteWorker
-from taskorch.ext.simulation._clockwork import BEGINNING, Agenda
-from taskorch.ext.simulation._journal import SimulatedJournal
-from taskorch.ext.simulation._life import Incarnation, Setup
-from taskorch.ext.simulation._nature import Nature
-from taskorch.ext.simulation._run import (
+from taskorch.core.worlds._clockwork import BEGINNING, Agenda
+from taskorch.core.worlds._incarnation import Incarnation, Setup
+from taskorch.core.worlds._journal import SimulatedJournal
+from taskorch.core.worlds._nature import Nature
+from taskorch.core.worlds._run import (
     Fence,
     Outcome,
     SimulatedRun,
@@ -40,6 +30,16 @@ from taskorch.ext.simulation._run import (
     as_what,
     is_call,
     nanoseconds,
+)
+from taskorch.core.worlds._workers import InProcessWorker, RemoteWorker
+from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
+from taskorch.events import (
+    TASK_ID,
+    Event,
+    OrchestratorStarted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
 )
 from taskorch.kit.fence import SimulatedDeath
 from taskorch.kit.limits import NS

@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol, TypeAlias
 import attrs
 
 from taskorch.core.kernel import AttemptOutcome
-from taskorch.ext.simulation._clockwork import Agenda
-from taskorch.ext.simulation._nature import Nature
-from taskorch.ext.simulation._run import Fence, Outcome, SimulatedRun, nanoseconds
+from taskorch.core.worlds._clockwork import Agenda
+from taskorch.core.worlds._nature import Nature
+from taskorch.core.worlds._run import Fence, Outcome, SimulatedRun, nanoseconds
 from taskorch.model import Agent, Task
 
 #: A lease is renewed three times before it ends, so that two beats may be lost.

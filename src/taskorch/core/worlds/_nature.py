@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
+from taskorch.core.worlds._run import Fence, SimulatedRun
 from taskorch.events import Event
-from taskorch.ext.simulation._run import Fence, SimulatedRun
 from taskorch.protocols import Entry, Journal
 
 _SECOND: Final = 1_000_000_000

@@ -10,8 +10,8 @@ from typing import Any, Final, Self, TypeAlias, cast
 import attrs
 
 from taskorch.core.kernel import AttemptOutcome
+from taskorch.core.worlds._clockwork import Agenda
 from taskorch.errors import AttemptInterrupted, AttemptLostError, InvalidTaskError
-from taskorch.ext.simulation._clockwork import Agenda
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
