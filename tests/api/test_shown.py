@@ -87,7 +87,7 @@ class Counted:
         self.waiting, self.put_aside, self.under_way = set(), {}, {}
         self.causes, self.errors, self.retries = Counter(), Counter(), Counter()
         self.by_worker, self.charged = Counter(), Counter()
-        self.asked, self.agents, self.going = Counter(), {}, set()
+        self.asked, self.workers, self.going = Counter(), {}, set()
         for event in events:
             take = getattr(self, signal_name(type(event)), None)
             if take is not None:
@@ -149,11 +149,11 @@ class Counted:
         self.asked[stem(event.task_id)] += is_asked
 
     def agent_joined(self, event):
-        self.agents[event.agent.name] = True
+        self.workers[event.agent.name] = True
         self.going.discard(event.agent.name)
 
     def agent_lost(self, event):
-        self.agents[event.agent_id] = False
+        self.workers[event.agent_id] = False
 
     def agent_draining(self, event):
         self.going.add(event.agent_id)

@@ -1769,7 +1769,7 @@ class TaskOrchestrator:
         rt.look_up()
         recollection = rt.directory.recovered
         with rt.lock:
-            workers = [worker.info for worker in rt.kernel.agents.values()]
+            workers = [worker.info for worker in rt.kernel.workers.values()]
         ask = None if recollection is None else recollection.of_classes
         return comparison_of(self, earlier, later, ask, workers)
 

@@ -481,7 +481,7 @@ class Simulation:
 
         def act() -> bool:
             incarnation = self._incarnation()
-            if name not in incarnation.kernel.agents:
+            if name not in incarnation.kernel.workers:
                 msg = f"the worker {name!r} has not been heard of since the crash"
                 raise UnknownAgentError(msg, hint="let time pass with run()")
             return change(incarnation.kernel, incarnation.now())
@@ -499,7 +499,7 @@ class Simulation:
 
         def look() -> None:
             incarnation = self.world.incarnation
-            row = None if incarnation is None else incarnation.kernel.agents.get(name)
+            row = None if incarnation is None else incarnation.kernel.workers.get(name)
             if incarnation is None or row is None or row.lost:
                 return
             if row.running:
@@ -979,7 +979,7 @@ class Simulation:
         check_there("taskorch.ext.comparing", "compare()")
         from taskorch.ext.comparing import comparison_of  # noqa: PLC0415 - when needed
 
-        workers = [worker.info for worker in self._incarnation().kernel.agents.values()]
+        workers = [row.info for row in self._incarnation().kernel.workers.values()]
         return comparison_of(self, earlier, later, self._told, workers)
 
     def explain(self, task_id: str) -> Explanation:

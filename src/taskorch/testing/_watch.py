@@ -170,7 +170,6 @@ class _Seen:
     """The state of one task, from its events."""
 
     __slots__ = (
-        "agent",
         "alloc",
         "allow_failure",
         "attempt",
@@ -200,6 +199,7 @@ class _Seen:
         "under_way",
         "units",
         "wait",
+        "worker",
         "writes",
     )
 
@@ -232,7 +232,7 @@ class _Seen:
         self.queue: _WatchedQueue | None = None
         self.attempt: int = 0
         self.under_way: bool = False
-        self.agent: str = ""
+        self.worker: str = ""
         self.alloc: Units = ()
         self.units: HeldUnits = ()
         self.slots: int = 0
@@ -416,7 +416,7 @@ class _Books:
         seen.attempt = attempt
         self.check_writes(task_id, seen)
         seen.under_way = True
-        seen.agent = worker
+        seen.worker = worker
         seen.alloc = alloc
         self.begin_units(event, seen)
         if seen.elastic is not None:
@@ -565,8 +565,8 @@ class _Books:
         """End the attempt under way."""
         seen.under_way = False
         seen.timer = 0
-        self.give_back(seen.agent, seen.alloc, seen.slots)
-        self.hold_units(seen.agent, seen.units, -1)
+        self.give_back(seen.worker, seen.alloc, seen.slots)
+        self.hold_units(seen.worker, seen.units, -1)
         seen.alloc = seen.units = ()
         seen.slots = 0
         self.touched[task_id] = None
@@ -707,13 +707,13 @@ class _Books:
             self.free(event.task_id, seen)
             return
         seen.slots = 0
-        self.give_back(seen.agent, (), 1)
+        self.give_back(seen.worker, (), 1)
         self.touched[event.task_id] = None
 
     def reclaim_slot(self, event: AttemptReturned) -> None:
         seen = self.tasks[event.task_id]
         seen.slots = 1
-        self.hold(seen.agent, (), 1)
+        self.hold(seen.worker, (), 1)
         self.touched[event.task_id] = None
 
     def change_allocation(self, event: AllocationChanged) -> None:
@@ -726,8 +726,8 @@ class _Books:
         if seen.elastic is None:
             _breach("grants", f"{subject} is rigid, and its allocation changes")
         self.check_part(subject, seen, event.after)
-        self.give_back(seen.agent, seen.alloc, 0)
-        self.hold(seen.agent, event.after, 0)
+        self.give_back(seen.worker, seen.alloc, 0)
+        self.hold(seen.worker, event.after, 0)
         before = dict(event.before)
         more = [pair for pair in event.after if pair[1] > before.get(pair[0], 0)]
         self.grant(subject, tuple(more))
@@ -752,8 +752,8 @@ class _Books:
     def leak(self, event: SlotLeaked) -> None:
         seen = self.tasks[event.task_id]
         key = event.task_id, event.attempt
-        self.leaks[key] = seen.agent, seen.alloc, seen.slots
-        self.units_leaked[key] = seen.agent, seen.units
+        self.leaks[key] = seen.worker, seen.alloc, seen.slots
+        self.units_leaked[key] = seen.worker, seen.units
         seen.units = ()
         seen.under_way = False
         seen.timer = 0
@@ -911,7 +911,7 @@ class _Books:
         for task_id, seen in self.tasks.items():
             if seen.under_way and (task_id, seen.attempt) not in self.leaks:
                 alloc = self.charged(seen.alloc, seen)
-                self.swap(seen.agent, seen.alloc, alloc)
+                self.swap(seen.worker, seen.alloc, alloc)
                 seen.alloc = alloc
         for key, (worker, had, slots) in self.leaks.items():
             seen = self.tasks[key[0]]
@@ -1126,7 +1126,7 @@ class Watch:
             if used != pool.used:
                 _breach("released", f"of {name}, {used} is held, not {pool.used}")
         on = books.on
-        for name, worker in kernel.agents.items():
+        for name, worker in kernel.workers.items():
             running = worker.running
             if running > worker.limit or worker.capacity or running != on.get(name, 0):
                 self._check_worker(name, worker)
@@ -1298,7 +1298,7 @@ def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
         worker.running < worker.limit
         and not worker.lost
         and (not worker.capacity or shortage(worker, wanted(bucket, worker)) is None)
-        for worker in bucket.agents
+        for worker in bucket.workers
     )
 
 

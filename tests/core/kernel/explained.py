@@ -43,11 +43,11 @@ class Hindered(Run):
         if not seed % 3:
             kernel.config = attrs.evolve(kernel.config, concurrency=8)
             kernel.limit(8)
-        machine.agent("fuse", "x", "y", max_concurrency=2, breaker=breaker)
+        machine.worker("fuse", "x", "y", max_concurrency=2, breaker=breaker)
         # This one opens late, if at all: a task that failed there avoids it before.
         late = Breaker(failures=50) if seed % 2 else breaker
-        machine.agent("bad", "x", max_concurrency=1, breaker=late)
-        poor = machine.agent("poor", "y", max_concurrency=2)
+        machine.worker("bad", "x", max_concurrency=1, breaker=late)
+        poor = machine.worker("poor", "y", max_concurrency=2)
         for name in () if seed % 3 else "uv":
             # It has never been any good.
             kernel.record(poor, name).failed = poor.failed = 20
@@ -101,9 +101,9 @@ class Hindered(Run):
         kernel = self.machine.kernel
         for task_id, attempt in list(self.out):
             row = kernel.tasks.get(task_id)
-            if row is None or row.agent is None or row.attempt != attempt:
+            if row is None or row.worker is None or row.attempt != attempt:
                 continue
-            if row.agent.name in ("bad", "fuse", "poor") and self.dice.random() < 0.9:
+            if row.worker.name in ("bad", "fuse", "poor") and self.dice.random() < 0.9:
                 self.out.remove((task_id, attempt))
                 self.machine.end(task_id, "failed", attempt=attempt)
 
@@ -122,7 +122,7 @@ class Hindered(Run):
         """An agent gets nothing new, or something again."""
         kernel = self.machine.kernel
         name = self.dice.choice(["a", "fuse", "poor"])
-        why = "" if kernel.agents[name].draining else "it is cleaned"
+        why = "" if kernel.workers[name].draining else "it is cleaned"
         kernel.drain(name, why, self.machine.now)
         self.machine.settle()
 
@@ -142,7 +142,7 @@ class Hindered(Run):
     def lose(self) -> None:
         """The agent that lives elsewhere goes, or comes again."""
         kernel, now = self.machine.kernel, self.machine.now
-        far = kernel.agents["far"]
+        far = kernel.workers["far"]
         if far.lost:
             kernel.add_worker(far.info, now)
         else:

@@ -266,7 +266,7 @@ class Machine:
         self.sink: list[tuple[tuple[Any, ...], Any]] = []
         if listening:
             self.kernel.listen(self.sink, frozenset(CATALOGUE))
-        self.agent(LOCAL)
+        self.worker(LOCAL)
         self.kernel.unpause()
         #: Every attempt that was started, and every other effect, in order.
         self.started: list[tuple[str, int]] = []
@@ -288,7 +288,7 @@ class Machine:
 
     def check_start(self, row: TaskRow) -> None:
         assert row.state is S.RUNNING
-        assert row.bucket.workers_version < 0 or row.agent in row.bucket.matching
+        assert row.bucket.workers_version < 0 or row.worker in row.bucket.matching
 
     def settle(self) -> list[str]:
         """Let start what can start."""
@@ -307,7 +307,7 @@ class Machine:
         """Let time pass."""
         return self.at(self.now + ns)
 
-    def agent(self, name: str, *capabilities: str, **options: Any) -> WorkerRow:
+    def worker(self, name: str, *capabilities: str, **options: Any) -> WorkerRow:
         """An agent joins."""
         info = Agent(name, capabilities=tuple(sorted(capabilities)), **options)
         row = self.kernel.add_worker(info, self.now)
@@ -518,7 +518,7 @@ class Machine:
 
     def reopen(self) -> list[str]:
         """All agents join again, and work goes on; ids of what starts."""
-        for worker in list(self.kernel.agents.values()):
+        for worker in list(self.kernel.workers.values()):
             self.kernel.add_worker(worker.info, self.now)
         self.kernel.unpause()
         return self.settle()
@@ -539,7 +539,7 @@ class Machine:
         return error
 
     def worker_of(self, task_id: str) -> str:
-        worker = self.row(task_id).agent
+        worker = self.row(task_id).worker
         assert worker is not None
         return worker.name
 
@@ -582,8 +582,8 @@ class Twin(Machine):
         finally:
             self.mirror()
 
-    def agent(self, name: str, *capabilities: str, **options: Any) -> WorkerRow:
-        row = super().agent(name, *capabilities, **options)
+    def worker(self, name: str, *capabilities: str, **options: Any) -> WorkerRow:
+        row = super().worker(name, *capabilities, **options)
         self.mirror()
         return row
 

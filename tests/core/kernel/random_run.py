@@ -124,10 +124,10 @@ class Run:
             keep_finished=dice.choice([0, 3, 1000]),
             refuse_unknown=False,
         )
-        self.machine.agent("a", "x", "y", max_concurrency=dice.choice([1, 2]))
+        self.machine.worker("a", "x", "y", max_concurrency=dice.choice([1, 2]))
         room = Resources(cpu=3, gpu=1, licence=1, memory_mb=3)
-        self.machine.agent("b", "x", capacity=room, request=dice.choice(RESOURCES[:3]))
-        self.machine.agent("far", "x", max_concurrency=dice.choice([1, 3]), lease=6.0)
+        self.machine.worker("b", "x", capacity=room, request=dice.choice(RESOURCES[:3]))
+        self.machine.worker("far", "x", max_concurrency=dice.choice([1, 3]), lease=6.0)
         self.count = 0
         #: Attempts that nobody has ended.
         self.out: list[tuple[str, int]] = []
@@ -338,10 +338,10 @@ class Run:
         self.machine.after(self.dice.choice([1, SEC, 4 * SEC, 15 * SEC]))
 
     def join(self) -> None:
-        number = len(self.machine.kernel.agents)
+        number = len(self.machine.kernel.workers)
         if number < 6:
             limit = self.dice.choice([1, 2, None])
-            self.machine.agent(
+            self.machine.worker(
                 f"n{number}", self.dice.choice("xz"), max_concurrency=limit
             )
             self.machine.settle()
@@ -394,11 +394,11 @@ class Run:
         """The agent that lives elsewhere gives a sign of life, complete or not."""
         kernel, now = self.machine.kernel, self.machine.now
         named = [attempt for attempt in self.out if self.dice.random() < 0.8]
-        far = kernel.agents["far"]
+        far = kernel.workers["far"]
         abandoned = kernel.beat("far", named, now)
         check_invariants(kernel)
         current = {
-            (row.id, row.attempt) for row in kernel.tasks.values() if row.agent is far
+            (row.id, row.attempt) for row in kernel.tasks.values() if row.worker is far
         }
         assert not far.lost
         assert all(attempt in named for attempt in abandoned)
@@ -409,7 +409,7 @@ class Run:
         """The agent that lives elsewhere goes, and another of its name comes."""
         kernel, now = self.machine.kernel, self.machine.now
         unbegun = {attempt for attempt in self.out if self.dice.random() < 0.5}
-        far = kernel.agents["far"]
+        far = kernel.workers["far"]
         was_there = not far.lost
         assert kernel.leave("far", unbegun, now) is was_there
         check_invariants(kernel)
@@ -437,7 +437,7 @@ class Run:
         check_invariants(kernel)
         assert not kernel.running
         assert not self.rows(S.RUNNING)
-        for worker in old.agents.values():
+        for worker in old.workers.values():
             kernel.add_worker(worker.info, machine.now)
         machine.settle()
         # What ran in our own process died with it; what ran elsewhere may come back.
@@ -605,7 +605,7 @@ class Run:
         machine.change_quotas(Quota(owner="ann"), Quota(workflow="r"))
         machine.change_pools(**self.last)
         plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
-        machine.agent("all", "x", "y", "z", capacity=plenty)
+        machine.worker("all", "x", "y", "z", capacity=plenty)
         for _ in range(1_000):
             for row in self.rows(S.SUSPENDED):
                 machine.resume(row.id)
@@ -627,7 +627,7 @@ class Run:
         assert kernel.running == 0
         assert not kernel.leaked
         assert not any(pool.used for pool in kernel.pools.values())
-        for worker in kernel.agents.values():
+        for worker in kernel.workers.values():
             assert worker.running == 0
             assert not any(worker.used.values())
 

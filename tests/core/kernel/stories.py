@@ -296,8 +296,8 @@ class Stage:
             found[name] = row.state.name
             if row.attempt > 1:
                 found[name] += f" #{row.attempt}"
-            if row.state is S.RUNNING and row.agent and row.agent.name != "local":
-                found[name] += f" on {row.agent.name}"
+            if row.state is S.RUNNING and row.worker and row.worker.name != "local":
+                found[name] += f" on {row.worker.name}"
         return found
 
     def changed(self, before: dict[str, str], new: list[Event]) -> str:
@@ -400,7 +400,7 @@ class Stage:
             options["max_concurrency"] = options.pop("slots")
         if amounts:
             options["capacity"] = amounts_of(amounts)
-        self.m.agent(name, *skills, **options)
+        self.m.worker(name, *skills, **options)
 
     def do_submit(self, *words: str) -> None:
         names = [word for word in words if "=" not in word and word != "elastic"]
@@ -604,7 +604,7 @@ class Stage:
             for (worker, name), units in kept.spare.items()
             if not worker and ":" not in name
         }
-        where = "nobody" if kept.agent is None else kept.agent.name
+        where = "nobody" if kept.worker is None else kept.worker.name
         return [f"for {kept.row.id} on {where}, {when}: {in_words(spare)} left"]
 
     def do_stuck(self) -> list[str]:
@@ -674,7 +674,7 @@ class Stage:
                 said.append(f"{name}: {in_words(((what, spent),))} spent")
                 if kept:
                     said[-1] += f", {in_words(((what, kept),))} kept"
-        for name, worker in kernel.agents.items():
+        for name, worker in kernel.workers.items():
             counts = {
                 each: getattr(worker, each)
                 for each in ("running", "leaked", "completed", "failed", "lost")

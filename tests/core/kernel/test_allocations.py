@@ -64,7 +64,7 @@ def test_it_survives_a_crash_and_a_snapshot_until_it_is_released(machine):
     machine.allocate("lab", cpu=3)
     machine.allocate("waits", cpu=4)
     machine.restart()
-    machine.agent("local")
+    machine.worker("local")
     machine.kernel.unpause()
     (row,) = machine.kernel.allocations.values()
     assert (row.id, row.owner, row.since_ns) == ("lab", "ann", SEC)
@@ -105,7 +105,7 @@ def test_conservation_at_every_event(steps):  # noqa: C901 - one kind of step a 
             machine.change_pools(cpu=amount)
         elif what == "restart":
             machine.restart()
-            machine.agent("local")
+            machine.worker("local")
             machine.kernel.unpause()
             machine.settle()
         pool = machine.kernel.pools["cpu"]

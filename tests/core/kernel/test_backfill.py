@@ -74,7 +74,7 @@ def test_a_first_that_is_vetoed_when_it_is_looked_at_again_is_in_nobodys_way():
     policies.keeps_match = False
     m = Machine(policies=policies)
     for name in ("a", "b"):
-        m.agent(name, "x", capacity=Resources(licence=5))
+        m.worker(name, "x", capacity=Resources(licence=5))
 
     def submit(name, licences, **options):
         need = Resources(licence=licences)
@@ -161,7 +161,7 @@ def check_nobody_waits_for_nothing(kernel: Kernel, now: int) -> None:
         row = bucket.head()
         if bucket.refusal != BEHIND or row is None:
             continue
-        for worker in bucket.agents:
+        for worker in bucket.workers:
             need = wanted(bucket, worker)
             free = all(
                 kernel.pools[n].total - kernel.pools[n].used >= u

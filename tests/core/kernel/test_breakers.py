@@ -13,7 +13,7 @@ BREAKER = Breaker(failures=2, within=60, open=30, probes=1)
 def machine(*names, breaker=BREAKER, can=("x",), slots=1, **config):
     made = Twin(pools=Resources(cpu=4), **config)
     for name in names or ("a", "b"):
-        made.agent(name, *can, max_concurrency=slots, breaker=breaker)
+        made.worker(name, *can, max_concurrency=slots, breaker=breaker)
     return made
 
 
@@ -32,7 +32,7 @@ def fail_on(m, worker, count, requires=("x",)):
 
 
 def state(m, worker, capability=""):
-    one = m.kernel.agents[worker].breakers.get(capability)
+    one = m.kernel.workers[worker].breakers.get(capability)
     return "closed" if one is None else one.state
 
 
@@ -131,7 +131,7 @@ def test_what_began_before_does_not_count():
 def test_one_opens_though_it_alone_has_a_breaker(others):
     m = machine("a")
     for number in range(others):
-        m.agent(f"good{number}", "x", max_concurrency=1)
+        m.worker(f"good{number}", "x", max_concurrency=1)
     fail_on(m, "a", 2)
     assert state(m, "a") == "open"
 
@@ -139,7 +139,7 @@ def test_one_opens_though_it_alone_has_a_breaker(others):
 @pytest.mark.parametrize("why", ["lost", "draining"])
 def test_one_whose_only_like_gets_no_work_does_not_open(why):
     m = machine("a")
-    m.agent("b", "x", max_concurrency=1)
+    m.worker("b", "x", max_concurrency=1)
     if why == "lost":
         m.kernel.leave("b", (), m.now)
     else:
@@ -152,7 +152,7 @@ def test_a_task_that_fails_on_those_without_breakers_too_opens_none():
     """And what they did before it came does not speak for them."""
     m = machine("a")
     for name in "bcd":
-        m.agent(name, "x", max_concurrency=1)
+        m.worker(name, "x", max_concurrency=1)
     good = [f"g{number}" for number in range(12)]
     m.submit_all(*good, requires=("x",))
     while m.running():
@@ -187,7 +187,7 @@ def test_a_restart_knows_it():
     m.reopen()
     assert state(m, "a") == "open"
     m.submit_all("t", "u", "v", requires=("x",))
-    assert all(m.row(n).agent is None or m.worker_of(n) == "b" for n in "tuv")
+    assert all(m.row(n).worker is None or m.worker_of(n) == "b" for n in "tuv")
     m.after(30 * SEC)
     assert state(m, "a") == "half-open"
 
@@ -209,8 +209,8 @@ def test_a_retry_goes_elsewhere():
 def test_no_worker_but_its_probes_come():
     """A task for which there is none but that agent waits, and is not stuck."""
     m = tripped()
-    m.agent("b2", "x", breaker=BREAKER)
-    m.agent("c", "y", max_concurrency=1)
+    m.worker("b2", "x", breaker=BREAKER)
+    m.worker("c", "y", max_concurrency=1)
     for name in ("b", "b2"):
         m.kernel.drain(name, "repair", m.now)
     m.settle()

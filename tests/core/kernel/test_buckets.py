@@ -83,7 +83,7 @@ def test_types_and_records_are_bounded(monkeypatch):
     machine.fail("again")
     assert set(machine.kernel.types) == {"kind0", "kind1", "(other)"}
     assert machine.kernel.types["(other)"].completed == 2
-    records = machine.kernel.agents["local"].records
+    records = machine.kernel.workers["local"].records
     assert set(records) == {"kind0", "kind1", "(other)"}
     assert (records["kind0"].completed, records["kind0"].failed) == (1, 1)
 

@@ -17,10 +17,10 @@ def running(machine):
 def test_a_worker_that_names_something_else_while_it_works_keeps_its_books():
     """It joins again with another capacity; what ends is struck from the right one."""
     machine = Machine(pools=Resources(cpu=4, gpu=4))
-    machine.agent("w", "x", capacity=Resources(cpu=2))
+    machine.worker("w", "x", capacity=Resources(cpu=2))
     machine.submit("t", requires=("x",), resources=Resources(cpu=1, gpu=3))
     assert running(machine) == ["t"]
-    worker = machine.kernel.agents["w"]
+    worker = machine.kernel.workers["w"]
     worker.capacity = {"gpu": 4_000_000}
     assert worker.view.used == Resources(gpu=3)
     machine.end("t")
@@ -50,7 +50,7 @@ def test_neither_bound_is_ever_broken_and_nothing_waits_for_no_reason(
         pools=Resources(**pools), policies=Policies(rigid=rigid), concurrency=10
     )
     for number, capacity in enumerate(capacities):
-        machine.agent(f"w{number}", "x", capacity=Resources(**capacity))
+        machine.worker(f"w{number}", "x", capacity=Resources(**capacity))
 
     def can_ever(need):
         return any(

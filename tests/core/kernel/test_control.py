@@ -146,7 +146,7 @@ def in_situation(situation):
     policies = Policies()
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
     machine = Machine(policies=policies, pools=Resources(cpu=4))
-    machine.agent("a", "x", max_concurrency=1)
+    machine.worker("a", "x", max_concurrency=1)
     situation(machine)
     return machine
 

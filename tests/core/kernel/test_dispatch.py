@@ -28,8 +28,8 @@ def test_concurrency():
 def test_capabilities():
     """A task goes to an agent that has all that it needs."""
     machine = Machine()
-    machine.agent("a", "x")
-    machine.agent("b", "x", "y")
+    machine.worker("a", "x")
+    machine.worker("b", "x", "y")
     machine.submit("t", requires=("x", "y"))
     assert machine.worker_of("t") == "b"
     assert machine.told(TaskStarted) == [("t", 1, "b", (), "first of 1")]
@@ -39,7 +39,7 @@ def test_workers_that_are_full_are_passed_over():
     """With one agent full the other does it; with both full the task waits."""
     machine = Machine()
     for name in "ab":
-        machine.agent(name, "x", max_concurrency=1)
+        machine.worker(name, "x", max_concurrency=1)
     assert machine.submit_all("t", "u", "v", requires=("x",)) == ["t", "u"]
     assert [machine.worker_of(i) for i in "tu"] == ["a", "b"]
     assert machine.kinds("v") == ["agent", "agent"]
@@ -50,12 +50,12 @@ def test_workers_that_are_full_are_passed_over():
 
 def test_capacity_of_a_worker(machine):
     """What an agent has is held by its attempts, and given back exactly."""
-    machine.agent("a", "x", capacity=Resources(memory=3, cpu=9))
+    machine.worker("a", "x", capacity=Resources(memory=3, cpu=9))
     spec = {"requires": ("x",), "resources": Resources(memory=2, cpu=1)}
     assert machine.submit_all("t", "u", **spec) == ["t"]
     row = machine.row("t")
     assert row.alloc == (("cpu", 1_000_000), ("memory", 2_000_000))
-    assert row.agent.used == {"cpu": 1_000_000, "memory": 2_000_000}
+    assert row.worker.used == {"cpu": 1_000_000, "memory": 2_000_000}
     assert machine.kernel.pools["cpu"].used == 1_000_000
     (blocker,) = machine.why("u").blockers
     assert (blocker.kind, blocker.name, blocker.need, blocker.have) == (
@@ -70,7 +70,7 @@ def test_capacity_of_a_worker(machine):
 
 def test_request_of_a_worker(machine):
     """A task that does not say what it takes, takes what the agent says."""
-    machine.agent("a", "x", request=Resources(cpu=3))
+    machine.worker("a", "x", request=Resources(cpu=3))
     assert machine.submit_all("t", "u", requires=("x",)) == ["t"]
     assert machine.row("t").alloc == (("cpu", 3_000_000),)
     assert machine.kinds("u") == ["resource"]
@@ -107,13 +107,13 @@ def test_a_small_task_passes_a_large_one(machine):
 def test_an_answer_that_can_be_kept_is_not_asked_for_again():
     """Router and allocator are asked once for like tasks that take nothing."""
     machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
+    machine.worker("a", "x", max_concurrency=1)
     machine.submit("t", requires=("x",))
     machine.policies.asked.clear()
     machine.submit("u", requires=("x",))
     assert machine.end("t") == ["u"]
     assert machine.policies.asked == []
-    machine.agent("b", "x")
+    machine.worker("b", "x")
     assert machine.submit("v", requires=("x",)) == ["v"]
     assert machine.policies.asked == ["registry", "router", "allocator"]
     assert machine.worker_of("v") == "b"
@@ -124,7 +124,7 @@ def test_an_answer_that_cannot_be_kept_is_asked_for_again(what):
     """Every start asks, if any of the answers holds for one task only."""
     machine = Machine()
     setattr(machine.policies, what, False)
-    machine.agent("a", "x")
+    machine.worker("a", "x")
     machine.submit("t", requires=("x",))
     machine.policies.asked.clear()
     machine.submit("u", requires=("x",))
@@ -134,8 +134,8 @@ def test_an_answer_that_cannot_be_kept_is_asked_for_again(what):
 def test_the_router_is_asked_again_without_those_that_were_refused():
     """If the allocator grants nothing on one agent, another is tried."""
     machine = Machine()
-    machine.agent("a", "x")
-    machine.agent("b", "x")
+    machine.worker("a", "x")
+    machine.worker("b", "x")
     machine.policies.refuses = lambda row, worker: "no" if worker.name == "a" else None
     assert machine.submit("t", requires=("x",)) == ["t"]
     assert machine.worker_of("t") == "b"
@@ -203,8 +203,8 @@ def test_matching_workers_that_differ_from_task_to_task():
     machine = Machine()
     machine.policies.keeps_match = False
     machine.policies.knows = lambda row, worker: worker.name == row.id[0]
-    machine.agent("a", "x", max_concurrency=1)
-    machine.agent("b", "x", max_concurrency=1)
+    machine.worker("a", "x", max_concurrency=1)
+    machine.worker("b", "x", max_concurrency=1)
     assert machine.submit_all("a1", "a2", "b1", requires=("x",)) == ["a1"]
     assert machine.kinds("a2") == ["agent"]
     assert machine.submit("b2", requires=("x",), priority=1) == ["b2"]
@@ -271,7 +271,7 @@ def _wait_too_long(m):
         lambda m: m.prioritise("t", 1),
         lambda m: m.decide("d", "fail"),
         lambda m: m.expire(0),
-        lambda m: m.agent("new", "x") and m.settle(),
+        lambda m: m.worker("new", "x") and m.settle(),
         lambda m: m.kernel.yield_slot(m.row("u"), 1, m.now) and m.settle(),
         lambda m: m.change("s", timeout_ns=SEC),
         lambda m: m.emit("something"),
@@ -323,7 +323,7 @@ def test_what_counts_as_a_change(change):
 def test_a_slot_goes_to_the_first_in_order_however_often_that_has_changed(data):
     """Also to the first of those who were set aside while there was none."""
     machine = Machine(concurrency=10)
-    machine.agent("a", "x", max_concurrency=1)
+    machine.worker("a", "x", max_concurrency=1)
     machine.submit("runs", requires=("x",))
     names = [f"t{number}" for number in range(4)]
     priorities = dict.fromkeys(names, 0)
@@ -346,6 +346,6 @@ def test_who_answers_for_all_like_it_is_asked_once():
     assert machine.policies.asked.count("router") == 1
     assert machine.policies.asked.count("allocator") == 1
     machine.policies.asked.clear()
-    machine.agent("other", "x")
+    machine.worker("other", "x")
     machine.submit_all("d", "e")
     assert machine.policies.asked.count("router") == 1

@@ -63,8 +63,8 @@ def test_ends():
 def test_one_worker_with_room_is_enough():
     """Agents that are full are no blockers while another has room."""
     machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.agent("b", "x", max_concurrency=2)
+    machine.worker("a", "x", max_concurrency=1)
+    machine.worker("b", "x", max_concurrency=2)
     machine.submit_all("t", "u", requires=("x",))
     machine.kernel.paused = True
     machine.submit("v", requires=("x",))
@@ -88,8 +88,8 @@ def test_an_allocator_that_is_content_with_less_is_believed():
 def test_a_refusal_is_recalled_until_there_is_room():
     """Where an agent has got room meanwhile, the allocator is asked about that."""
     machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.agent("b", "x")
+    machine.worker("a", "x", max_concurrency=1)
+    machine.worker("b", "x")
     machine.policies.refuses = lambda row, worker: "no" if worker.name == "b" else None
     machine.submit_all("t", "u", requires=("x",))
     assert machine.kinds("u") == ["agent", "allocator"]
@@ -106,7 +106,7 @@ def test_a_refusal_is_recalled_until_there_is_room():
 def test_why_it_got_what_it_holds() -> None:
     """As it asked for, as its agent says, or as much as was granted."""
     machine = Machine(pools=Resources(cpu=8))
-    machine.agent("a", "x", request=Resources(cpu=1))
+    machine.worker("a", "x", request=Resources(cpu=1))
     machine.submit("asks", resources=Resources(cpu=2))
     machine.submit("silent", requires=("x",))
     machine.submit("free")

@@ -210,7 +210,7 @@ def test_work_elsewhere_comes_before_it_as_far_as_its_workers_can_do_it(
 ) -> None:
     """Of those that wait for another agent, no more than it does at once."""
     machine = taught(taught(Machine(concurrency=1)), 6, type="other")
-    machine.agent("x", "x", max_concurrency=limit)
+    machine.worker("x", "x", max_concurrency=limit)
     machine.submit("runs")
     machine.submit_all(*"abc"[:limit], type="other", requires=("x",))
     machine.submit("more", type="other", requires=("x",), priority=-9)

@@ -205,7 +205,7 @@ class Oracle:
         self, kernel: Kernel, row: TaskRow, blocker: Blocker, *_: Any
     ) -> None:
         """It grants nothing at all, which is enough."""
-        real, worker = self.policies.allocate, kernel.agents[blocker.agent]
+        real, worker = self.policies.allocate, kernel.workers[blocker.agent]
         vars(self.policies)["allocate"] = lambda asked, on, *rest: (
             ((), "", False) if asked is row and on is worker else real(asked, on, *rest)
         )
@@ -223,7 +223,7 @@ class Oracle:
     def lift_agent(
         self, kernel: Kernel, _: TaskRow, blocker: Blocker, less: int
     ) -> None:
-        worker = kernel.agents[blocker.agent]
+        worker = kernel.workers[blocker.agent]
         if blocker.need is None or blocker.have is None:
             heard(kernel, worker, self.now)
         elif blocker.resource:
@@ -241,7 +241,7 @@ class Oracle:
             return
         kernel.workers_version += 1
         if kind == "add_agent":
-            capacity = kernel.agents[blocker.agent].capacity
+            capacity = kernel.workers[blocker.agent].capacity
             assert capacity is not None
             capacity[name] = need - less
         else:
@@ -379,7 +379,7 @@ def taken(kernel: Kernel) -> list[tuple[Any, str, Any]]:
     found: list[tuple[Any, str, Any]] = [(kernel, "running", kernel.running)]
     pools = (*kernel.pools.values(), *kernel.beside.values())
     found += [(pool, "used", pool.used) for pool in pools]
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         found += [
             (worker, "running", worker.running),
             (worker, "used", {**worker.used}),
@@ -558,7 +558,7 @@ def is_refused(run: Run, told: Explanation) -> bool:
     """Whether what is to be run again is refused, as nobody can do it now."""
     kernel = run.machine.kernel
     return any(
-        not (bucket := kernel.row(name).bucket).agents
+        not (bucket := kernel.row(name).bucket).workers
         or bucket.workers_version != kernel.workers_version
         for blocker in (*told.blockers, *told.then)
         for remedy in blocker.remedies[:1]
@@ -619,7 +619,7 @@ def left_alone(machine: Machine, rounds: int) -> None:
         for row in running:
             outcome = "stopped" if row_extra(row).stop else "completed"
             kernel.end_attempt(row, row.attempt, outcome, machine.now)
-        for worker in kernel.agents.values():
+        for worker in kernel.workers.values():
             if worker.lease_ns and not worker.lost:
                 kernel.beat(worker.name, (), machine.now)
         machine.now += 2 * SEC

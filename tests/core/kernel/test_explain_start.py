@@ -25,8 +25,8 @@ def words(blocker: Blocker) -> list[str]:
 def test_attempts_that_wait_to_go_on_come_first() -> None:
     """They take slots of the orchestrator, and of their agents."""
     machine = Machine(concurrency=2)
-    machine.agent("a", "x", "one", max_concurrency=1)
-    machine.agent("b", "x", "two", max_concurrency=1)
+    machine.worker("a", "x", "one", max_concurrency=1)
+    machine.worker("b", "x", "two", max_concurrency=1)
     machine.submit("t", requires=("one",))
     machine.submit("u", requires=("two",))
     kernel = machine.kernel
@@ -60,12 +60,12 @@ def test_what_is_too_small(rigid: bool) -> None:
     pools = Resources(cpu=4)
     machine = Machine(pools=pools, policies=Policies(rigid=rigid), refuse_unknown=False)
     machine.submit("holds", resources=Resources(cpu=3))
-    machine.agent("a", "x", capacity=Resources(cpu=2, gpu=1))
+    machine.worker("a", "x", capacity=Resources(cpu=2, gpu=1))
     machine.submit("local", resources=Resources(cpu=4))
     machine.submit("t", requires=("x",), resources=Resources(cpu=2))
     kernel = machine.kernel
     kernel.pools["cpu"].total = 3_000_000
-    small = kernel.agents["a"]
+    small = kernel.workers["a"]
     small.capacity = {"cpu": 1_000_000, "gpu": 1_000_000}
     kernel.workers_version += 1
     first, *rest = machine.why("local").blockers
@@ -198,7 +198,7 @@ def test_so_many_holders_as_are_named_and_are_enough(
     monkeypatch.setattr(holders, "NAMED", named)
     pools = Resources(cpu=12)
     machine = Machine(pools=pools, policies=Policies(rigid=True))
-    worker = machine.agent("a", "x", capacity=Resources(gpu=6))
+    worker = machine.worker("a", "x", capacity=Resources(gpu=6))
     each = {"requires": ("x",), "resources": Resources(cpu=2, gpu=1)}
     machine.submit_all(*"abcdef", **each)
     many = min(6, max(named, need))
@@ -210,7 +210,7 @@ def test_so_many_holders_as_are_named_and_are_enough(
     assert told.of("gpu", need * unit, worker) == held
     many = min(6, max(named, (need + 1) // 2))
     assert told.of("cpu", need * unit) == [(name, 2 * unit) for name in "abcdef"[:many]]
-    assert told.of("memory", unit) == told.of("gpu", unit, machine.agent("b")) == []
+    assert told.of("memory", unit) == told.of("gpu", unit, machine.worker("b")) == []
 
 
 @pytest.mark.parametrize("reach", [1, 2, 3, 4])
@@ -228,8 +228,8 @@ def test_holders_among_the_oldest_and_the_youngest(
 
 def test_what_can_start_has_no_workers_left_over() -> None:
     machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.agent("b", "x", max_concurrency=1)
+    machine.worker("a", "x", max_concurrency=1)
+    machine.worker("b", "x", max_concurrency=1)
     machine.submit("t", requires=("x",))
     machine.kernel.paused = True
     machine.submit("u", requires=("x",))

@@ -112,7 +112,7 @@ def test_events_tell_the_state(seed):
 def test_a_worker_that_joins_is_told():
     """With what is known of it."""
     machine = Machine()
-    machine.agent("a", "x", max_concurrency=3)
+    machine.worker("a", "x", max_concurrency=3)
     (info,) = [event[3] for event, _ in machine.sink if event[0] is AgentJoined][1:]
     assert (info.name, info.capabilities, info.max_concurrency) == ("a", ("x",), 3)
 

@@ -44,16 +44,16 @@ UNCHECKED = {
         WindowRow: limit
         Rates: waits_for_room
         LockRow: above
-        UnitRow: agent resource unit
+        UnitRow: worker resource unit
         UnitGroup: owner resource
         BudgetRow: name parent
         RateRow: per_second
-        Place: agent pool name need above
+        Place: worker pool name need above
         AllocationRow: id since_ns
         Claim: id owner units cargo granted
         Bucket: spec number type_row share
         Share: owner number
-        Reservation: row agent start_ns spare
+        Reservation: row worker start_ns spare
         Leak: row seen_ns
     """,
     "what follows from facts: `differences` compares it with what a fold comes to": """
@@ -96,7 +96,7 @@ UNCHECKED = {
     "an answer that is kept as long as its version holds": """
         KernelState: plain judged ruling
         Bucket: locks limits
-        Bucket: matching agents needs workers_version match_reason bounds charges
+        Bucket: matching workers needs workers_version match_reason bounds charges
             checked is_plain route quota_route route_version route_reason verdict
     """,
     "the driver takes and empties it, or gives it": """

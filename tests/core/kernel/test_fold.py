@@ -73,7 +73,7 @@ def twin(**config):
     policies = Policies()
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
     made = Twin(policies=policies, pools=Resources(cpu=2), **config)
-    made.agent("a", "x", max_concurrency=1)
+    made.worker("a", "x", max_concurrency=1)
     return made
 
 
@@ -108,7 +108,7 @@ def drain(machine):
     machine.policies.vetoes.clear()
     kernel = machine.kernel
     for _ in range(12):
-        for worker in kernel.agents.values():
+        for worker in kernel.workers.values():
             if worker.lease_ns:
                 machine.beat(
                     worker.name, *((row.id, row.attempt) for row in worker.seen)
@@ -342,7 +342,7 @@ def recover_leak(m):
 
 
 def away(m):
-    m.agent("far", "y", lease=5.0)
+    m.worker("far", "y", lease=5.0)
     m.submit("t", requires=("y",))
     m.submit("u", requires=("y",), idempotent=False)
     m.submit("v", requires=("y",), timeout_ns=SEC)
@@ -355,7 +355,7 @@ def back(m):
 
 
 def missing(m):
-    m.agent("far", "y", lease=5.0)
+    m.worker("far", "y", lease=5.0)
     m.submit("t", requires=("y",))
     m.submit("u", requires=("y",), idempotent=False)
     for _ in range(6):
@@ -364,9 +364,9 @@ def missing(m):
 
 
 def anew(m):
-    m.agent("far", "y", lease=5.0)
+    m.worker("far", "y", lease=5.0)
     m.submit("t", requires=("y",))
-    m.agent("far", "y", "z", lease=7.0, max_concurrency=1)
+    m.worker("far", "y", "z", lease=7.0, max_concurrency=1)
     m.submit("u", requires=("z",))
 
 
@@ -469,7 +469,7 @@ def grow_and_shrink(m):
 
 
 def other_pools(m):
-    m.agent("smith", "iron", capacity=Resources(anvil=1))
+    m.worker("smith", "iron", capacity=Resources(anvil=1))
     m.submit("forge", requires=("iron",), resources=Resources(anvil=1))
     m.change_pools(anvil=1, coal=5)
     m.change_pools(gone=("coal", "anvil"))
@@ -522,7 +522,7 @@ def documented(m):
 def tripped(m):
     """An agent of two has failed twice."""
     for name in "bc":
-        m.agent(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
+        m.worker(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
     m.submit_all("u", "v", "w", requires=("z",))
     for name in "uvw":
         if m.state(name) is S.RUNNING and m.worker_of(name) == "b":
@@ -783,7 +783,7 @@ ONWARD = [*TABLE, *dict.fromkeys(story for _, story in STORY_LIST)]
 def test_a_folded_kernel_goes_on(situation):
     """The same commands are followed by the same facts, in the same order."""
     live = in_situation(situation)
-    if any(worker.lease_ns for worker in live.kernel.agents.values()):
+    if any(worker.lease_ns for worker in live.kernel.workers.values()):
         # When it was heard of is no fact.
         live.restart()
         live.reopen()
@@ -844,7 +844,7 @@ TIMERS = [
     (retrying, 5 * SEC, TaskDue),
     (lambda m: m.submit("t", deadline=m.now + 3 * SEC), 3 * SEC, AttemptStopping),
     (expire_later, 3 * SEC, TaskFailed),
-    (lambda m: m.agent("far", "y", lease=3.0), 3 * SEC, AgentLost),
+    (lambda m: m.worker("far", "y", lease=3.0), 3 * SEC, AgentLost),
 ]
 
 
@@ -956,17 +956,17 @@ BENDS = {
         for name in OF_MORE
     },
     **{
-        f"worker {name}": (bend(name, lambda k: k.agents["a"]), "worker a: ")
+        f"worker {name}": (bend(name, lambda k: k.workers["a"]), "worker a: ")
         for name in OF_A_WORKER
     },
-    "agent": (lambda k: setattr(k.tasks["t"], "agent", k.agents["a"]), "t.agent: local"),
+    "worker": (lambda k: setattr(k.tasks["t"], "worker", k.workers["a"]), "t.worker: local"),
     "worker of a plain row": (
-        lambda k: setattr(k.tasks["plain"], "agent", k.agents["a"]), "plain.agent: local"
+        lambda k: setattr(k.tasks["plain"], "worker", k.workers["a"]), "plain.worker: local"
     ),
     "spec of a plain row": (
         lambda k: setattr(k.tasks["plain"], "bucket", k.tasks["t"].bucket), "plain.spec: "
     ),
-    "no worker": (lambda k: setattr(k.tasks["t"], "agent", None), "t.agent: local"),
+    "no worker": (lambda k: setattr(k.tasks["t"], "worker", None), "t.worker: local"),
     "spec": (
         lambda k: setattr(k.tasks["t"], "bucket", k.tasks["child"].bucket), "t.spec: "
     ),
@@ -1001,12 +1001,12 @@ BENDS = {
     "allocation": (lambda k: k.allocations.clear(), "allocation lab: "),
     "pool total": (bend("total", lambda k: k.pools["cpu"]), "pool cpu: "),
     "no pool": (lambda k: k.pools.clear(), "pool cpu: "),
-    "no workers": (lambda k: k.agents.pop("a"), "worker a: "),
-    "worker used": (lambda k: k.agents["a"].used.update(cpu=1), "worker a: "),
+    "no workers": (lambda k: k.workers.pop("a"), "worker a: "),
+    "worker used": (lambda k: k.workers["a"].used.update(cpu=1), "worker a: "),
     "record": (
-        lambda k: setattr(k.agents["local"].records["call"], "failed", 5), "worker local: "
+        lambda k: setattr(k.workers["local"].records["call"], "failed", 5), "worker local: "
     ),
-    "no record": (lambda k: k.agents["local"].records.clear(), "worker local: "),
+    "no record": (lambda k: k.workers["local"].records.clear(), "worker local: "),
 }  # fmt: skip
 
 
@@ -1041,7 +1041,7 @@ def test_differences_of_some_rows():
     machine = state()
     live, folded = machine.kernel, machine.folded()
     folded.tasks["t"].attempt = 5
-    folded.agents["a"].running = 7
+    folded.workers["a"].running = 7
     assert differences(live, folded, ["child", "gone", "nobody"]) == []
     assert differences(live, folded, ["child", "t"]) == ["t.attempt: 1 and 5"]
     folded.queued = 3

@@ -11,7 +11,7 @@ from taskorch.model import Resources
 
 def machine():
     made = Machine(policies=Policies(rigid=True), pools=Resources(cpu=2), concurrency=2)
-    made.agent("a", "x", max_concurrency=1, capacity=Resources(memory=2))
+    made.worker("a", "x", max_concurrency=1, capacity=Resources(memory=2))
     made.submit("runs", requires=("x",), resources=Resources(memory=1))
     made.submit("waits", requires=("x",))
     made.submit("child", after=["runs"])
@@ -48,18 +48,18 @@ FAULTS = {
     "suspends": (
         lambda m: _been_through(m, suspending=True), "suspended, and is not to stop"
     ),
-    "plain": (lambda m: setattr(m.kernel.agents["a"], "lease_ns", 5), "a is not plain"),
+    "plain": (lambda m: setattr(m.kernel.workers["a"], "lease_ns", 5), "a is not plain"),
     "counter": (lambda m: setattr(m.kernel, "blocked", 7), "tasks are blocked, not 7"),
     "delayed": (lambda m: setattr(m.kernel, "delayed", 0), "1 tasks are delayed, not 0"),
     "slots": (lambda m: setattr(m.kernel, "running", 1), "2 slots are taken, not 1"),
     "concurrency": (lambda m: setattr(m.kernel, "concurrency", 1), "2 run, and 1 may"),
     "pool": (lambda m: setattr(m.kernel.pools["cpu"], "used", 1), "is held, not 1"),
     "pool total": (lambda m: setattr(m.kernel.pools["cpu"], "total", 1), "over-comm"),
-    "agent runs": (lambda m: setattr(m.kernel.agents["a"], "running", 0), "a runs 1, not 0"),
-    "worker limit": (lambda m: setattr(m.kernel.agents["a"], "limit", 0), "a runs 1 of 0"),
-    "worker books": (lambda m: m.kernel.agents["a"].used.update(memory=5), "memory 1000000"),
+    "agent runs": (lambda m: setattr(m.kernel.workers["a"], "running", 0), "a runs 1, not 0"),
+    "worker limit": (lambda m: setattr(m.kernel.workers["a"], "limit", 0), "a runs 1 of 0"),
+    "worker books": (lambda m: m.kernel.workers["a"].used.update(memory=5), "memory 1000000"),
     "capacity": (
-        lambda m: m.kernel.agents["a"].capacity.update(memory=1), "a is over-committed"
+        lambda m: m.kernel.workers["a"].capacity.update(memory=1), "a is over-committed"
     ),
     "size": (lambda m: setattr(bucket(m), "size", 5), "1 queued, not 5"),
     "head": (_swap_head, "is the head, not"),
@@ -75,7 +75,7 @@ FAULTS = {
         lambda m: setattr(m.row("waits"), "key", -(10**15)), "waits is woken too late"
     ),
     "lost wake-up": (
-        lambda m: setattr(m.kernel.agents["a"], "limit", 2), "nobody wakes it"
+        lambda m: setattr(m.kernel.workers["a"], "limit", 2), "nobody wakes it"
     ),
     "queue": (lambda m: bucket(m).fifo.clear(), "is queued, in the queue: False"),
     "alloc": (lambda m: setattr(m.row("open"), "alloc", (("cpu", 1),)), "holds (('cpu'"),
@@ -131,14 +131,14 @@ def test_what_is_wrong_of_who_has_room_is_found(how):
     """Who has begun or ended something since is not looked at."""
     made = Machine()
     for name in "abc":
-        made.agent(name, "x", max_concurrency=1)
+        made.worker(name, "x", max_concurrency=1)
     made.submit_all("t", "u", requires=("x",))
     made.end("u")
     made.policies.refuses = lambda row, worker: "not now"
     made.submit("waits", requires=("x",))
     check_invariants(made.kernel)
     bend, said = CROWD[how]
-    bend(bucket(made).room, *[made.kernel.agents[name] for name in "ab"])
+    bend(bucket(made).room, *[made.kernel.workers[name] for name in "ab"])
     with pytest.raises(InternalError) as caught:
         check_invariants(made.kernel)
     assert said in str(caught.value)
@@ -154,7 +154,7 @@ def everything():
     policies.vetoes["vetoed", S.RUNNING] = "not now"
     policies.delays["retrying"] = [9 * SEC]
     made = Machine(policies=policies, pools=Resources(cpu=9), concurrency=5)
-    made.agent("far", "x", lease=60.0, capacity=Resources(memory=9))
+    made.worker("far", "x", lease=60.0, capacity=Resources(memory=9))
     each = {"requires": ("x",), "resources": Resources(cpu=1, memory=1)}
     made.submit_all("leaks", "held", "yielded", **each)
     made.cancel("leaks")
@@ -211,7 +211,7 @@ BESIDE = {
         "hold what is elastic, not [<TaskRow queued",
     ),
     "leaks": (
-        lambda m: setattr(m.kernel.agents["far"], "leaked", 2),
+        lambda m: setattr(m.kernel.workers["far"], "leaked", 2),
         "1 attempts have leaked on far, not 2",
     ),
     "twice in a run": (
@@ -266,7 +266,7 @@ def test_each_book_is_kept(by):
     """What an agent runs, what it and the pools have given, what waits, what is queued."""
 
     def worker(made):
-        return made.kernel.agents["far"]
+        return made.kernel.workers["far"]
 
     for of, name, said in (
         (worker, "running", "far runs 2, not"),
@@ -286,7 +286,7 @@ def test_each_book_is_kept(by):
 
 
 def lose(made):
-    made.kernel.agents["far"].lost = True
+    made.kernel.workers["far"].lost = True
 
 
 def end_silently(made):
@@ -314,7 +314,7 @@ def pending_though_all_is_over(made):
 BENT = {
     "lost": (lose, "far is lost, and runs 2"),
     "lease": (
-        lambda m: m.kernel.agents["far"].seen.pop(m.row("held")),
+        lambda m: m.kernel.workers["far"].seen.pop(m.row("held")),
         "far runs [<TaskRow held suspended attempt 1>, <TaskRow yielded running ",
     ),
     "ended": (end_silently, "not all of [<TaskRow waits completed attempt 0>] wait"),
@@ -366,8 +366,8 @@ def test_who_waits_for_others_has_not_begun(state):
 def parked():
     """Two buckets wait for the slot of one agent, and another one is open."""
     made = Machine(concurrency=9)
-    made.agent("a", "x", "y", max_concurrency=1)
-    made.agent("b", "z", max_concurrency=1)
+    made.worker("a", "x", "y", max_concurrency=1)
+    made.worker("b", "z", max_concurrency=1)
     made.submit("runs", requires=("x",))
     made.now += 1
     made.submit("first", requires=("x",))
@@ -396,14 +396,14 @@ def test_somebody_must_wake_those_who_wait_where_there_is_room():
     """An open bucket that comes before them, and was woken by that place."""
     made = parked()
     check_invariants(made.kernel)
-    slots = made.kernel.agents["a"].slots
-    made.kernel.agents["a"].limit = 2
+    slots = made.kernel.workers["a"].slots
+    made.kernel.workers["a"].limit = 2
     assert lost_wake_ups(made) == 2
     early, late = made.row("first").key - 1, made.row("second").key + 1
     # It carries no wake-up, or one of another place.
     enter(made, "open", early, None)
     assert lost_wake_ups(made) == 2
-    enter(made, "open", early, made.kernel.agents["b"].slots)
+    enter(made, "open", early, made.kernel.workers["b"].slots)
     assert lost_wake_ups(made) == 2
     # It comes too late: for all, for one; or the entry is none any more.
     enter(made, "open", late, slots)

@@ -21,7 +21,7 @@ LEASE = 5 * SEC
 def machine(**config):
     """One agent elsewhere, which can do `x`."""
     made = Twin(pools=Resources(cpu=4), **config)
-    made.agent("far", "x", lease=5.0)
+    made.worker("far", "x", lease=5.0)
     return made
 
 
@@ -30,7 +30,7 @@ def submit(m, *ids, **options):
 
 
 def far(m):
-    return m.kernel.agents["far"]
+    return m.kernel.workers["far"]
 
 
 def live(m, ns, *attempts):
@@ -63,7 +63,7 @@ def test_lost_if_and_only_if_silent(gaps):
 def test_a_leak_that_another_worker_names():
     """Only the agent where it leaks can say that it still runs."""
     m = machine()
-    m.agent("other", "y", lease=5.0)
+    m.worker("other", "y", lease=5.0)
     submit(m, "t")
     m.cancel("t")
     for second in range(30):
@@ -81,7 +81,7 @@ def test_a_worker_that_starts_anew():
     m = machine()
     submit(m, "t", "u", resources=Resources(cpu=1))
     m.now += SEC
-    m.agent("far", "x", "y", lease=7.0, max_concurrency=1)
+    m.worker("far", "x", "y", lease=7.0, max_concurrency=1)
     assert m.told(AgentLost) == [("far", "it has started anew")]
     assert m.told(TaskRetrying)[0][4:6] == (
         "worker far is lost: it has started anew",

@@ -17,7 +17,7 @@ from taskorch.core.kernel._rows import FEW, Place
 def test_a_parked_bucket_gets_an_earlier_head():
     """A more urgent task that joins a waiting bucket moves the whole bucket forward."""
     machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
+    machine.worker("a", "x", max_concurrency=1)
     machine.submit("runs", requires=("x",))
     machine.submit("one", type="one", requires=("x",))
     machine.submit("two", type="two", requires=("x",))
@@ -33,15 +33,15 @@ def test_a_parked_bucket_gets_an_earlier_head():
 def test_spurious_entries_do_no_harm():
     """An agent that is never free gathers no trail of those that waited at it."""
     machine = Machine()
-    machine.agent("stuck", "x", max_concurrency=1)
-    machine.agent("quick", "x", max_concurrency=1)
+    machine.worker("stuck", "x", max_concurrency=1)
+    machine.worker("quick", "x", max_concurrency=1)
     machine.submit_all("s", "t0", requires=("x",))
     machine.submit("other", type="other", requires=("x",))
     for n in range(3 * FEW):
         machine.submit(f"t{n + 1}", requires=("x",), priority=n)
         done = next(i for i in machine.running() if i != "s")
         machine.end(done)
-    stuck = machine.kernel.agents["stuck"].slots
+    stuck = machine.kernel.workers["stuck"].slots
     assert len(stuck.heap) <= 2 * FEW
     assert len(machine.end("s")) == 1
 

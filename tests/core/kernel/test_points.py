@@ -66,7 +66,7 @@ def missing_timers(kernel, now):
         if row.state is S.RUNNING:
             due.add((extra.timer, TIMEOUT, row.id))
         due.add((extra.deadline_ns or 0, DEADLINE, row.id))
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         if worker.lease_ns and not worker.lost:
             due.add((worker.lease_due_ns, LEASE, worker.name))
     return [timer for timer in due - there if timer[0] > now]
@@ -82,7 +82,7 @@ class Timed(Run):
             self.note_starts()
 
     def anew(self):
-        self.machine.agent(
+        self.machine.worker(
             "far",
             *self.dice.choice([("x",), ("x", "y"), ("z",)]),
             max_concurrency=self.dice.choice([1, 2, None]),
@@ -156,9 +156,9 @@ def test_tidying_up_changes_nothing(seed):
 def test_a_task_that_outlives_its_bucket():
     """Its place in the queue is kept, where it waits twice for one and the same thing."""
     machine = Machine()
-    machine.agent("near", "x", max_concurrency=1)
+    machine.worker("near", "x", max_concurrency=1)
     machine.submit_all("runs", "t", requires=("x",))
-    machine.agent("far", "x", lease=5.0)
+    machine.worker("far", "x", lease=5.0)
     assert machine.settle() == ["t"]
     machine.kernel.points = Only({"buckets.forget"})
     before = machine.row("t").bucket

@@ -71,7 +71,7 @@ def test_no_grant_exceeds_the_pool_as_it_is_then(steps):
             machine.end(running(machine)[amount % len(running(machine))])
         elif what == "restart":
             machine.restart()
-            machine.agent("local")
+            machine.worker("local")
             machine.kernel.paused = False
             machine.settle()
         check_invariants(machine.kernel)

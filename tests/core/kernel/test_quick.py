@@ -136,7 +136,7 @@ class Pair:
                 frozenset(CATALOGUE) - {*FREQUENT} | {*told},
                 ready=TaskCompleted in told,
             )
-        machine.agent("a", "x", max_concurrency=1, capacity=Resources(memory_mb=1))
+        machine.worker("a", "x", max_concurrency=1, capacity=Resources(memory_mb=1))
         return machine
 
     def do(self, name: str, a: int, b: int, c: int) -> None:
@@ -285,8 +285,8 @@ class Pair:
                 kernel.paused = not kernel.paused
             case 1:
                 kernel.concurrency = max(1, kernel.running, a % 5)
-            case 2 if len(kernel.agents) < 5:
-                machine.agent(f"n{self.count}", "x", max_concurrency=1 + a % 2)
+            case 2 if len(kernel.workers) < 5:
+                machine.worker(f"n{self.count}", "x", max_concurrency=1 + a % 2)
             # What a policy has said for good, it may not take back.
             case 3 if not machine.policies.keeps_alloc:
                 machine.policies.refuses = lambda row, worker: (
@@ -449,8 +449,8 @@ MORE = {
     "there are more slots": lambda m: setattr(m.kernel, "concurrency", 4),
     "there are fewer slots": lambda m: setattr(m.kernel, "concurrency", 1),
     "the next has a priority": lambda m: m.kernel.set_priority(m.row("d"), 1, m.now),
-    "a worker has come": lambda m: m.agent("new", "call"),
-    "its agent runs too many": lambda m: setattr(m.kernel.agents[LOCAL], "limit", 1),
+    "a worker has come": lambda m: m.worker("new", "call"),
+    "its agent runs too many": lambda m: setattr(m.kernel.workers[LOCAL], "limit", 1),
     "what was granted may grow": lambda m: setattr(m.kernel, "growing", True),
     "it has a past": lambda m: row_extra(m.row("b")),
     "the next has a past": lambda m: row_extra(m.row("c")),
@@ -461,7 +461,7 @@ MORE = {
         m.row("b").bucket, "spec", Spec("call", timeout_ns=SEC)
     ),
     "the first was woken": lambda m: setattr(
-        m.row("b").bucket, "caller", m.kernel.agents[LOCAL].slots
+        m.row("b").bucket, "caller", m.kernel.workers[LOCAL].slots
     ),
     "it ran elsewhere": lambda m: setattr(m.row("b").bucket, "route", m.kernel.by_hand),
     "nothing is left": lambda m: [m.kernel.cancel(m.row(x), m.now, "") for x in "cde"],
@@ -483,7 +483,7 @@ def test_where_there_is_more_to_it_both_ways_are_gone(more):
 
 def test_at_the_limit_of_its_worker_the_next_has_the_slot():
     machine = Machine(concurrency=2)
-    machine.agent("n", "x", max_concurrency=2)
+    machine.worker("n", "x", max_concurrency=2)
     assert machine.submit_all(*"abcd", requires=("x",)) == ["a", "b"]
     kernel = machine.kernel
     following = kernel.complete_for_next(machine.row("a"), 1, machine.now)
@@ -531,7 +531,7 @@ def test_where_another_is_above_its_quota_both_ways_are_gone():
 
 def test_where_others_wait_for_a_slot_of_the_worker_the_first_of_them_has_it():
     machine = Machine(concurrency=4)
-    machine.agent("n", "x", max_concurrency=2)
+    machine.worker("n", "x", max_concurrency=2)
     assert machine.submit("b", type="kind", requires=("x",)) == ["b"]
     assert machine.submit_all("a", "c", requires=("x",)) == ["a"]
     assert machine.submit("elsewhere") == ["elsewhere"]
@@ -558,7 +558,7 @@ def test_of_those_that_came_out_of_order_the_first_has_the_slot():
 def test_who_was_woken_and_has_gone_wakes_the_next(release):
     """All of it at one moment: an end, which wakes it, and that it is called off."""
     machine = Machine(concurrency=9)
-    machine.agent("n", "x", max_concurrency=1)
+    machine.worker("n", "x", max_concurrency=1)
     machine.submit("a", requires=("x",))
     machine.submit("b", type="second", requires=("x",))
     machine.submit("c", type="third", requires=("x",))
@@ -569,7 +569,7 @@ def test_who_was_woken_and_has_gone_wakes_the_next(release):
 @pytest.mark.parametrize("ranks", [False, True])
 def test_where_the_first_that_was_woken_has_gone_its_next_comes_in_its_turn(ranks):
     machine = Machine(policies=Policies(ranks=ranks), concurrency=9)
-    machine.agent("n", "x", max_concurrency=1)
+    machine.worker("n", "x", max_concurrency=1)
     machine.submit("a", requires=("x",))
     for name, kind in (("b", "second"), ("c", "third"), ("d", "second")):
         machine.now += SEC

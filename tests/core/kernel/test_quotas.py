@@ -22,7 +22,7 @@ def running(machine, kind):
 
 
 def test_a_worker_without_a_slot_is_waited_for_within_a_quota_too(machine):
-    machine.agent("smith", "iron", max_concurrency=1)
+    machine.worker("smith", "iron", max_concurrency=1)
     machine.change_quotas(Quota(type="forge", max_parallel=9))
     asks = {"type": "forge", "requires": ("iron",)}
     assert machine.submit_all("a", "b", "c", **asks) == ["a"]
@@ -73,7 +73,7 @@ def test_no_quota_is_exceeded(steps):  # noqa: C901 - one kind of step a branch
             machine.release(next(iter(machine.kernel.allocations)))
         elif what == "restart":
             machine.restart()
-            machine.agent("local")
+            machine.worker("local")
             machine.kernel.unpause()
             machine.settle()
         check_invariants(machine.kernel)

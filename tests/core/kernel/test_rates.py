@@ -92,7 +92,7 @@ def test_others_go_on_and_are_not_asked_about_it(machine):
 
 def test_where_the_registrys_word_does_not_hold_it_is_asked_again(machine):
     machine.policies.keeps_match = False
-    machine.agent("ann", "x", max_concurrency=None)
+    machine.worker("ann", "x", max_concurrency=None)
     machine.change_quotas(per_second(1))
     machine.submit_all("a", "b", requires=("x",))
     assert machine.row("b").bucket in machine.kernel.parked_any

@@ -30,7 +30,7 @@ def twin(**config):
     policies = Policies()
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
     made = Twin(policies=policies, pools=Resources(cpu=2), **config)
-    made.agent("a", "x", max_concurrency=1)
+    made.worker("a", "x", max_concurrency=1)
     return made
 
 
@@ -151,7 +151,7 @@ def test_crashes_of_ours_are_nobodys_fault():
     extra = machine.extra("t")
     assert (extra.charged, extra.crashes) == (0, 0)
     assert machine.policies.elapsed == []
-    assert machine.kernel.agents["local"].failed == 0
+    assert machine.kernel.workers["local"].failed == 0
     machine.end("t")
     assert machine.state("t") is S.COMPLETED
 
@@ -191,7 +191,7 @@ def test_charged_attempts_are_remembered():
 def test_workers_are_away_until_they_join():
     """Nothing goes to an agent before it joins again, or gives a sign of life."""
     machine = twin()
-    machine.agent("far", "y", lease=5.0)
+    machine.worker("far", "y", lease=5.0)
     machine.submit("t")
     machine.submit("u", requires=("x",))
     machine.submit("v", requires=("y",))
@@ -202,11 +202,11 @@ def test_workers_are_away_until_they_join():
         (blocker,) = machine.why(name).blockers
         assert (blocker.kind, blocker.name) == ("agent", worker)
         assert "is lost" in blocker.detail
-    machine.agent("a", "x")
+    machine.worker("a", "x")
     assert machine.settle() == ["u"]
     assert machine.beat("far", ("v", 1)) == [("v", 1)]
     assert machine.running() == ["u", "v"]
-    machine.agent("local")
+    machine.worker("local")
     assert machine.settle() == ["t"]
     assert len(machine.told(AgentJoined)) == 3 + 2
     assert machine.told(AgentReturned) == [("far",)]
@@ -218,8 +218,8 @@ def test_a_worker_that_joins_with_other_capabilities():
     machine.submit("t", requires=("x",))
     machine.restart()
     machine.kernel.paused = False
-    machine.agent("a", "y")
-    machine.agent("b", "x")
+    machine.worker("a", "y")
+    machine.worker("b", "x")
     assert machine.settle() == ["t"]
     assert machine.worker_of("t") == "b"
 
@@ -304,8 +304,8 @@ class Steps(Twin):
 def tell(machine):
     """A story with something of everything."""
     machine.policies.delays.update(a=[0], b=[3 * SEC], g=[0])
-    machine.agent("x", "x", max_concurrency=1)
-    machine.agent("far", "y", lease=4.0)
+    machine.worker("x", "x", max_concurrency=1)
+    machine.worker("far", "y", lease=4.0)
     machine.submit("a", resources=Resources(cpu=1))
     machine.submit("b", timeout_ns=2 * SEC, resources=Resources(cpu=1))
     machine.submit("c", after=["a", "b"])

@@ -60,7 +60,7 @@ class Asked(Policies):
         kernel = self.kernel
         able = [
             worker
-            for worker in kernel.agents.values()
+            for worker in kernel.workers.values()
             if "x" in worker.info.capabilities
             and not shut_out(worker, row.bucket.spec.requires)
             and has_room(kernel, row, worker)
@@ -74,7 +74,7 @@ class Asked(Policies):
         assert len(candidates) == len(able)
         assert all(worker in candidates for worker in able)
         others = [
-            worker for worker in self.kernel.agents.values() if worker not in able
+            worker for worker in self.kernel.workers.values() if worker not in able
         ]
         assert not any(worker in candidates for worker in others)
         return self.dice.choice(able), "drawn", False
@@ -97,7 +97,7 @@ def test_a_router_is_asked_about_exactly_those_with_room(seed, kinds):
     kernel.points = Forgetful(dice)
     for number in range(dice.randint(1, 8)):
         limit = dice.choice([1, 1, 2, None])
-        machine.agent(
+        machine.worker(
             f"a{number}", "x", max_concurrency=limit, **KINDS[dice.choice(kinds)]
         )
     for number in range(40):
@@ -121,7 +121,7 @@ def test_a_router_is_asked_about_exactly_those_with_room(seed, kinds):
             many = dice.choice([1, 3, 9])
             machine.change_quotas(Quota(type="p", max_parallel=many))
         else:
-            machine.agent(
+            machine.worker(
                 f"n{number}", "x", max_concurrency=1, **KINDS[dice.choice(kinds)]
             )
             machine.settle()
@@ -144,7 +144,7 @@ def test_what_an_attempt_gives_back_while_it_waits_is_known():
     """Its slot is a candidate's, and is taken again when it goes on."""
     machine = Machine()
     for name in "ab":
-        machine.agent(name, "x", max_concurrency=1)
+        machine.worker(name, "x", max_concurrency=1)
     machine.submit_all("t", "u", requires=("x",))
     assert machine.submit("v", requires=("x",)) == []
     kernel, row = machine.kernel, machine.row("t")
@@ -202,11 +202,11 @@ def test_a_start_among_many_busy_workers_costs_what_it_costs_among_few():
 def test_nobody_waits_for_a_worker_whose_slots_are_lost():
     """It would do better, and never has a slot again: the task goes where it fails."""
     machine = Machine(waits_for_better=True, grace_ns=SEC)
-    machine.agent("good", "x", max_concurrency=1)
+    machine.worker("good", "x", max_concurrency=1)
     machine.submit("done", requires=("x",))
     machine.end("done")
     machine.submit("stuck", requires=("x",))
-    machine.agent("bad", "x", max_concurrency=1)
+    machine.worker("bad", "x", max_concurrency=1)
     for number in range(7):
         if machine.submit(f"t{number}", requires=("x",)):
             machine.fail(f"t{number}")
@@ -214,5 +214,5 @@ def test_nobody_waits_for_a_worker_whose_slots_are_lost():
     assert waiting == []
     machine.cancel("stuck")
     assert machine.after(2 * SEC)
-    assert machine.kernel.agents["good"].leaked == 1
-    assert machine.kernel.agents["bad"].running == 1
+    assert machine.kernel.workers["good"].leaked == 1
+    assert machine.kernel.workers["bad"].running == 1

@@ -154,7 +154,7 @@ def also_runs(kernel):
     """Another one runs, whatever it may write."""
     row = kernel.tasks["wide"]
     row.bucket.pop(row)
-    begin_attempt(kernel, row, kernel.agents["local"], (), "", SEC)
+    begin_attempt(kernel, row, kernel.workers["local"], (), "", SEC)
 
 
 @pytest.mark.parametrize(

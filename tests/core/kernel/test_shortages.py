@@ -78,7 +78,7 @@ class Trial:
 
     def lift(self, short: Shortage, less: int = 0) -> None:
         """Let there be enough of what is *short*, or so much *less*; nothing else."""
-        kernel, worker, name = self.kernel, short.agent, short.name
+        kernel, worker, name = self.kernel, short.worker, short.name
         missing = short.missing - less
         match short.kind:
             case "not_started":
@@ -99,7 +99,7 @@ class Trial:
             case "reservation":
                 kernel.cancel(kernel.row(name), self.now, "called off")
             case "fails":
-                kernel.agents[name].running -= missing
+                kernel.workers[name].running -= missing
             case "failed there":
                 row_extra(self.row).failed_on = ()
             case _:
@@ -164,7 +164,7 @@ class Trial:
 
 def alike(short: Shortage) -> tuple[Any, ...]:
     """What it is about, however much of it is short."""
-    worker = "" if short.agent is None else short.agent.name
+    worker = "" if short.worker is None else short.worker.name
     return short.kind, short.name, worker, short.pool is None
 
 
@@ -243,7 +243,7 @@ def test_after_a_dispatch_nothing_waits_that_could_start(seed: int) -> None:
 def test_what_only_a_worker_without_new_work_can_do_is_stuck() -> None:
     """It is said why, and how the agent has work again."""
     machine = Machine()
-    machine.agent("a", "x")
+    machine.worker("a", "x")
     machine.kernel.drain("a", "it is cleaned", machine.now)
     machine.submit("t", requires=("x",))
     search = Search(machine.kernel, machine.now, {})

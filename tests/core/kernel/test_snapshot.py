@@ -119,7 +119,7 @@ def sums(kernel):
     return (
         kernel.causes,
         {name: told for name, told in types.items() if told != empty},
-        list(kernel.agents),
+        list(kernel.workers),
         [row.id for row in kernel.finished],
         list(kernel.tasks),
         list(kernel.leaked),
@@ -179,7 +179,7 @@ def told_by(kernel, now):
     sink = []
     kernel.listen(sink, frozenset(CATALOGUE))
     recover(kernel, kernel.epoch + 1, now)
-    for worker in list(kernel.agents.values()):
+    for worker in list(kernel.workers.values()):
         kernel.add_worker(worker.info, now)
     plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
     kernel.add_worker(Agent("all", ("x", "y", "z"), capacity=plenty), now)
@@ -190,7 +190,7 @@ def told_by(kernel, now):
     kernel.paused = False
     for number in range(400):
         now += SEC
-        for worker in kernel.agents.values():
+        for worker in kernel.workers.values():
             kernel.beat(
                 worker.name, [(row.id, row.attempt) for row in worker.seen], now
             )
@@ -388,5 +388,5 @@ def test_of_many_types_the_records_are_as_they_were(monkeypatch):
             machine.end(f"t{number}")
 
     machine, state, events = with_snapshot(before, keep_finished=1)
-    records = restored(machine, state, events).agents["local"].records
+    records = restored(machine, state, events).workers["local"].records
     assert [*records] == ["kind0", "(other)"]

@@ -69,7 +69,7 @@ def test_a_wake_up_that_nobody_can_use_any_more_ends_where_there_is_no_room(mach
 
 def test_a_policy_that_fails_when_it_is_their_turn(machine):
     machine.change_quotas(soft(max_parallel=0))
-    machine.agent("smith", "iron")
+    machine.worker("smith", "iron")
     machine.policies.keeps_match = False
     asks = {"requires": ("iron",)}
     matched = machine.policies.match
@@ -182,9 +182,9 @@ def test_of_what_is_divided_nobody_says_who_was_passed_over(machine):
 
 
 def test_what_only_a_worker_has_is_given_back_for_the_look(machine):
-    machine.agent("smith", "iron", capacity=Resources(anvil=1))
+    machine.worker("smith", "iron", capacity=Resources(anvil=1))
     asks = {"type": "forge", "requires": ("iron",), "resources": Resources(anvil=1)}
     assert machine.submit_all("a", "b", **asks) == ["a"]
     rows = machine.row("a"), machine.row("b")
     assert passed_over(machine.kernel, rows[0], rows[1:], machine.now) is rows[1]
-    assert machine.kernel.agents["smith"].used == {"anvil": 1_000_000}
+    assert machine.kernel.workers["smith"].used == {"anvil": 1_000_000}

@@ -38,8 +38,8 @@ def test_a_worker_that_came_later_may_be_too_small():
     machine = Machine(refuse_unknown=False)
     wants = {"requires": ("x",), "resources": Resources(gpu=2)}
     machine.submit("t", **wants)
-    machine.agent("none", "x")
-    machine.agent("small", "x", capacity=Resources(gpu=1))
+    machine.worker("none", "x")
+    machine.worker("small", "x", capacity=Resources(gpu=1))
     assert machine.settle() == []
     (first, second) = machine.why("t").blockers
     assert (first.kind, first.name, first.need, first.have) == ("resource", "gpu", 2, 0)
@@ -47,7 +47,7 @@ def test_a_worker_that_came_later_may_be_too_small():
     assert "on worker small, is 1" in second.detail
     with pytest.raises(UnsatisfiableError):
         machine.submit("u", **wants)
-    machine.agent("large", "x", capacity=Resources(gpu=2))
+    machine.worker("large", "x", capacity=Resources(gpu=2))
     assert machine.settle() == ["t"]
 
 

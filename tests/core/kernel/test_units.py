@@ -54,7 +54,7 @@ def why(machine, task_id):
 
 def used(machine, worker=""):
     kernel = machine.kernel
-    group = kernel.agents[worker].units["gpu"] if worker else kernel.pools["gpu"].units
+    group = kernel.workers[worker].units["gpu"] if worker else kernel.pools["gpu"].units
     return {name: row.used / 1e6 for name, row in group.units.items()}
 
 
@@ -128,7 +128,7 @@ def test_the_same_again_is_no_change():
 
 
 def far(m, name, *names, **options):
-    return m.agent(name, "x", capacity=Resources(gpu=NamedUnits(*names)), **options)
+    return m.worker(name, "x", capacity=Resources(gpu=NamedUnits(*names)), **options)
 
 
 def test_a_worker_loses_a_unit():
@@ -150,7 +150,7 @@ def test_a_worker_loses_a_unit():
     far(m, "one", "a", "b", lease=9.0)
     m.settle()
     assert (units(m, "b"), units(m, "c")) == (("a",), ("b",))
-    m.agent("one", "x", lease=9.0)
+    m.worker("one", "x", lease=9.0)
     assert not worker.units
 
 
@@ -345,7 +345,7 @@ class UnitsRun(Run):
         super().__init__(dice, **options)
         self.machine.change_pools(gpu=NamedUnits(*GPUS[: dice.choice([1, 2, 3])]))
         own = Resources(gpu=NamedUnits("0", "1"))
-        self.machine.agent("own", "x", "z", capacity=own, max_concurrency=4)
+        self.machine.worker("own", "x", "z", capacity=own, max_concurrency=4)
 
     def change_pools(self):
         dice = self.dice
@@ -359,7 +359,7 @@ class UnitsRun(Run):
                 self.machine.kernel,
                 dice.sample(GPUS, dice.choice([0, 1, 2])),
             )
-            info = kernel.agents["own"].info
+            info = kernel.workers["own"].info
             capacity = Resources(gpu=NamedUnits(*names))
             info = type(info)("own", info.capabilities, 4, capacity)
             kernel.add_worker(info, self.machine.now, goes_on=dice.random() < 0.7)

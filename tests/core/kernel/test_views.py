@@ -17,7 +17,7 @@ def test_workers_and_pools():
     """The views show what there is, what is used, and what was done."""
     machine = Machine(pools=Resources(cpu=4))
     room = Resources(cpu=2, memory=2)
-    machine.agent("a", "x", "y", max_concurrency=3, capacity=room)
+    machine.worker("a", "x", "y", max_concurrency=3, capacity=room)
     machine.submit("t", requires=("x",), resources=Resources(cpu=1, memory=0.5))
     context: Context = machine.kernel.context
     view: StateView = context.view

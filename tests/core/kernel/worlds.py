@@ -47,7 +47,7 @@ def machine(*stories: Story) -> Machine:
     policies = Policies()
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
     m = Plain(policies=policies, pools=Resources(cpu=2))
-    m.agent("a", "x", max_concurrency=1)
+    m.worker("a", "x", max_concurrency=1)
     for story in stories:
         with suppress(UsageError):
             story(m)
@@ -153,7 +153,7 @@ def batch(join: str | int, on_failure: str, m: Machine) -> None:
 
 def far(m: Machine) -> None:
     """An agent elsewhere runs all that an attempt can be."""
-    m.agent("far", "y", lease=60.0)
+    m.worker("far", "y", lease=60.0)
     m.submit("lost", requires=("y",))
     m.submit("held", idempotent=False, requires=("y",))
     m.submit("cancelled", requires=("y",))
@@ -192,7 +192,7 @@ def left(m: Machine) -> None:
 
 def anew(m: Machine) -> None:
     far(m)
-    m.agent("far", "y")
+    m.worker("far", "y")
     m.settle()
 
 
@@ -213,7 +213,7 @@ def forgotten(m: Machine) -> None:
 def breaker(how: AttemptOutcome, m: Machine, **also: bool) -> None:
     """An agent trips, and then a probe ends."""
     for name in "bc":
-        m.agent(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
+        m.worker(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
     timeout = SEC if also.get("slow") else None
     m.submit_all("u", "v", "w", requires=("z",), timeout_ns=timeout)
     for name in "uvw":
@@ -281,7 +281,7 @@ def chosen(how: str, answer: Again | None, m: Machine, **also: bool) -> None:
 
 def unknown_end(answer: Again | None, m: Machine, *, broken: bool = False) -> None:
     """We died while t ran; its agent tells later that it has failed."""
-    m.agent("far", "y")
+    m.worker("far", "y")
     m.submit("t", requires=("y",))
     surround(m)
     m.restart()
@@ -524,7 +524,7 @@ def by_the_driver(m: Machine) -> None:
     m.submit("gone")
     m.end("gone")
     kernel.evict_rows([m.row("gone")])
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         kernel.restore_breakers(worker, worker.breakers_out())
     m.allocate("all", cpu=2)
     claim = Claim("more", "ann", Resources(cpu=1).units)

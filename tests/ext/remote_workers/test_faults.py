@@ -63,7 +63,7 @@ class Play:
             stack.enter_context(Proxy(self.port, drop=0.01, delay=0.02, seed=number))
             for number in range(workers)
         ]
-        self.agents = [
+        self.workers = [
             Process(
                 folder,
                 *("taskorch", "agent", "--agent-id", f"agent_{number}"),
@@ -74,7 +74,7 @@ class Play:
             )
             for number, proxy in enumerate(self.proxies)
         ]
-        for worker in self.agents:
+        for worker in self.workers:
             stack.callback(worker.kill)
 
     @property
@@ -90,11 +90,11 @@ class Play:
     # -- faults --------------------------------------------------------------------
 
     def kill_a_worker(self):
-        self.dice.choice(self.agents).again()
+        self.dice.choice(self.workers).again()
 
     def stop_a_worker(self):
         """For longer than its lease: it comes back with late results."""
-        found = self.dice.choice(self.agents).found
+        found = self.dice.choice(self.workers).found
         found.send_signal(signal.SIGSTOP)
         self.pause(1.5 * LEASE)
         found.send_signal(signal.SIGCONT)

@@ -567,12 +567,12 @@ class Rooms:
         law = "rest"
         if kernel.holds:
             raise Breach(law, f"starts are held at the end: {kernel.holds}")
-        busy = [n for n, worker in kernel.agents.items() if worker.running]
+        busy = [n for n, worker in kernel.workers.items() if worker.running]
         if busy:
             raise Breach(law, f"{busy} run something at the end")
         presses = [
             name
-            for name, worker in kernel.agents.items()
+            for name, worker in kernel.workers.items()
             if _PRESS.has_named(name) and not worker.lost
         ]
         if presses:

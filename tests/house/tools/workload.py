@@ -433,7 +433,7 @@ class Workload:
 
         def act() -> None:
             incarnation = self._simulation.world.incarnation
-            row = None if incarnation is None else incarnation.kernel.agents.get(name)
+            row = None if incarnation is None else incarnation.kernel.workers.get(name)
             if incarnation is not None and row is not None and row.draining != GOING:
                 incarnation.kernel.drain(
                     name, "repair" if on else "", incarnation.now()
@@ -808,8 +808,8 @@ class Workload:
         incarnation = world.incarnation
         assert incarnation is not None
         run = world.runs.get((incarnation.epoch, row.id, row.attempt))
-        if run is None or not run.is_endless or row.agent.lost:
-            msg = f"{row.id} is running on {row.agent.name}, and nobody runs it"
+        if run is None or not run.is_endless or row.worker.lost:
+            msg = f"{row.id} is running on {row.worker.name}, and nobody runs it"
             raise AssertionError(msg)
 
 

@@ -218,9 +218,9 @@ class World:
         self.kernel: Kernel = self._new_kernel()
         near = Agent(NEAR, max_concurrency=1)
         far = Agent(FAR, max_concurrency=1, lease=scope.lease_ns / 1e9)
-        self.agents: dict[str, Agent] = {NEAR: near, FAR: far}
+        self.workers: dict[str, Agent] = {NEAR: near, FAR: far}
         self._listen()
-        for worker in self.agents.values():
+        for worker in self.workers.values():
             self.kernel.add_worker(worker, self.now)
         self.kernel.paused = False
         self._settle([])
@@ -274,7 +274,7 @@ class World:
         yield from self._faults()
 
     def _faults(self) -> Iterator[Action]:
-        if self.far != UP or self.kernel.agents[FAR].lost:
+        if self.far != UP or self.kernel.workers[FAR].lost:
             yield ("back",)
         elif self.deaths:
             yield ("away", CUT)
@@ -337,9 +337,9 @@ class World:
             self.audit = Audit(self.facts)
         if starts:
             begun = {
-                (kernel.epoch, row.id, row.attempt): row.agent.name
+                (kernel.epoch, row.id, row.attempt): row.worker.name
                 for row in starts
-                if row.agent is not None
+                if row.worker is not None
             }
             self.out = {**self.out, **begun}
         stops = [
@@ -406,7 +406,7 @@ class World:
         kernel = self.kernel
         when = min(timer[0] for timer in kernel.timers if is_alive(timer))
         self.now = max(self.now, when)
-        if self.far == UP and not kernel.agents[FAR].lost:
+        if self.far == UP and not kernel.workers[FAR].lost:
             # Signs of life come in time.
             self._beat()
         return []
@@ -433,7 +433,7 @@ class World:
 
     def _back(self) -> list[Command]:
         if self.far == DOWN:
-            self.kernel.add_worker(self.agents[FAR], self.now)
+            self.kernel.add_worker(self.workers[FAR], self.now)
         else:
             self._beat()
         self.far = UP
@@ -454,7 +454,7 @@ class World:
         self.kernel = self._folded()
         self._listen()
         recover(self.kernel, epoch, self.now)
-        self.kernel.add_worker(self.agents[NEAR], self.now)
+        self.kernel.add_worker(self.workers[NEAR], self.now)
         self.kernel.paused = False
         return []
 
@@ -496,7 +496,7 @@ class World:
             used = sum(units for _, alloc in holding for _, units in alloc)
             hold(pool.used == used, "a pool gives what its holders have")
             hold(used <= pool.total, "a pool gives what there is")
-        for name, worker in kernel.agents.items():
+        for name, worker in kernel.workers.items():
             running = sum(holder == name for holder, _ in holding)
             hold(worker.running == running, "a worker's slots are its attempts'")
             hold(not (worker.lost and running), "a lost worker keeps no slot")
@@ -505,7 +505,7 @@ class World:
         kernel = self.kernel
         if any(pool.total - pool.used < ONE for pool in kernel.pools.values()):
             return []
-        if all(worker.lost or worker.running for worker in kernel.agents.values()):
+        if all(worker.lost or worker.running for worker in kernel.workers.values()):
             return []
         return [row.id for row in kernel.tasks.values() if row.state is S.QUEUED]
 
@@ -516,7 +516,7 @@ class World:
             self.out
             or kernel.leaked
             or self.far != UP
-            or any(worker.lost for worker in kernel.agents.values())
+            or any(worker.lost for worker in kernel.workers.values())
             or any(is_alive(timer) and timer[2] != LEASE for timer in kernel.timers)
         ):
             return []
@@ -629,7 +629,7 @@ def _passing(kernel: Kernel, now: int) -> tuple[Any, ...]:
     buckets = dict.fromkeys(row.bucket for row in kernel.tasks.values())
     return (
         tuple(
-            (row.id, "" if row.agent is None else row.agent.name)
+            (row.id, "" if row.worker is None else row.worker.name)
             for row in kernel.tasks.values()
             if row.state is S.RUNNING
         ),
@@ -646,10 +646,14 @@ def _passing(kernel: Kernel, now: int) -> tuple[Any, ...]:
                 worker.heard_ns - now if worker.lease_ns and not worker.lost else 0,
                 *[(row.id, seen - now) for row, seen in worker.seen.items()],
             )
-            for worker in kernel.agents.values()
+            for worker in kernel.workers.values()
         ),
         tuple(
-            (*fence, leak.agent.name, leak.seen_ns - now if leak.agent.lease_ns else 0)
+            (
+                *fence,
+                leak.worker.name,
+                leak.seen_ns - now if leak.worker.lease_ns else 0,
+            )
             for fence, leak in kernel.leaked.items()
         ),
         tuple(

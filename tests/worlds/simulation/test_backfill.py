@@ -41,8 +41,8 @@ class Track:
             policies=policies, pools=Resources(cpu=6, gpu=2), concurrency=5
         )
         room = Resources(cpu=4)
-        self.m.agent("a", "x", capacity=room, max_concurrency=2)
-        self.m.agent("b", "x", max_concurrency=1)
+        self.m.worker("a", "x", capacity=room, max_concurrency=2)
+        self.m.worker("b", "x", max_concurrency=1)
         #: The first that cannot start, when it was expected to start at first, and by
         #: when all had ended that ran when that time had come.
         self.first = None

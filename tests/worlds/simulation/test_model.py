@@ -84,7 +84,7 @@ class Model:
     now: int
     tasks: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     #: Agents that take work, and when each was last heard of.
-    agents: dict[str, int] = attrs.field(factory=dict)
+    workers: dict[str, int] = attrs.field(factory=dict)
     #: Where the attempts are that would not stop.
     leaks: dict[tuple[str, int], str] = attrs.field(factory=dict)
     draining: bool = False
@@ -103,7 +103,7 @@ class Model:
         return (
             not self.draining
             and held < min(CPUS, CONCURRENCY)
-            and worker in self.agents
+            and worker in self.workers
             and self.busy(worker) < LIMITS[worker]
         )
 
@@ -270,7 +270,7 @@ class Model:
         self.follow()
 
     def lose(self, worker: str) -> None:
-        self.agents.pop(worker, None)
+        self.workers.pop(worker, None)
         for name in self.are(S.RUNNING):
             if self.tasks[name]["agent"] == worker:
                 self.end(name, "lost")
@@ -281,7 +281,7 @@ class Model:
     def pass_time(self, now: int) -> None:
         """Do what is due at *now*; the caller stops wherever something is."""
         self.now = now
-        if self.agents.get("far", now) + LEASE <= now:
+        if self.workers.get("far", now) + LEASE <= now:
             self.lose("far")
         for name in self.are(S.RUNNING):
             task = self.tasks[name]
@@ -295,7 +295,7 @@ class Model:
     def recover(self) -> None:
         """A new life: what ran is interrupted, and no agent is there."""
         self.leaks.clear()
-        self.agents.clear()
+        self.workers.clear()
         self.draining = False
         for name in self.are(S.RUNNING):
             self.end(name, "interrupted")
@@ -306,8 +306,8 @@ class Model:
         for name in self.are(S.RUNNING):
             if self.tasks[name]["stop"] == "cancel":
                 found.append(self.tasks[name]["give_up"])
-        if "far" in self.agents:
-            found.append(self.agents["far"] + LEASE)
+        if "far" in self.workers:
+            found.append(self.workers["far"] + LEASE)
         return found
 
 
@@ -339,10 +339,10 @@ class Both(RuleBasedStateMachine):
             grace_ns=GRACE,
             refuse_unknown=False,
         )
-        self.machine.agent("near", max_concurrency=LIMITS["near"])
-        self.machine.agent("far", max_concurrency=LIMITS["far"], lease=LEASE / SEC)
+        self.machine.worker("near", max_concurrency=LIMITS["near"])
+        self.machine.worker("far", max_concurrency=LIMITS["far"], lease=LEASE / SEC)
         now = self.machine.now
-        self.model = Model(now, agents={"near": now, "far": now})
+        self.model = Model(now, workers={"near": now, "far": now})
         #: Attempts of which somebody may still say something, by life.
         self.old: list[tuple[int, str, int]] = []
         self.commit()
@@ -471,7 +471,7 @@ class Both(RuleBasedStateMachine):
         self.model.decide(name, verdict)
         self.do(DecideTask(name, verdict))
 
-    # -- time, agents, and ourselves -----------------------------------------------
+    # -- time, workers, and ourselves -----------------------------------------------
 
     @rule(seconds=st.sampled_from([1, 4, 9, 12]), beats=st.booleans())
     def wait(self, seconds: int, beats: bool) -> None:
@@ -482,7 +482,7 @@ class Both(RuleBasedStateMachine):
         while True:
             due = min(self.model.dues(), default=until)
             self.machine.now = max(self.machine.now, min(due, until))
-            if beats and "far" in self.model.agents:
+            if beats and "far" in self.model.workers:
                 self.beat()
             self.model.pass_time(self.machine.now)
             self.do()
@@ -518,7 +518,7 @@ class Both(RuleBasedStateMachine):
         names += [key for key, where in self.model.leaks.items() if where == "far"]
         abandoned = self.machine.kernel.beat("far", names, self.machine.now)
         assert all(key in self.model.leaks for key in abandoned)
-        self.model.agents["far"] = self.machine.now
+        self.model.workers["far"] = self.machine.now
         self.model.now = self.machine.now
 
     @rule()
@@ -551,10 +551,10 @@ class Both(RuleBasedStateMachine):
 
     def start_anew(self, _: int) -> None:
         """The agent elsewhere has lost all that it did."""
-        info = self.machine.kernel.agents["far"].info
+        info = self.machine.kernel.workers["far"].info
         self.model.lose("far")
         self.machine.kernel.add_worker(info, self.machine.now)
-        self.model.agents["far"] = self.machine.now
+        self.model.workers["far"] = self.machine.now
         self.do()
 
     def restart(self, seconds: int) -> None:
@@ -573,9 +573,9 @@ class Both(RuleBasedStateMachine):
         recover(kernel, old.epoch + 1, machine.now)
         self.model.recover()
         for name, limit in LIMITS.items():
-            assert kernel.agents[name].limit == limit
-            kernel.add_worker(old.agents[name].info, machine.now)
-            self.model.agents[name] = machine.now
+            assert kernel.workers[name].limit == limit
+            kernel.add_worker(old.workers[name].info, machine.now)
+            self.model.workers[name] = machine.now
         kernel.paused = False
         self.model.pass_time(machine.now)
         self.do()
@@ -610,8 +610,8 @@ class Both(RuleBasedStateMachine):
         assert kernel.running == counts[S.RUNNING] + len(model.leaks)
         assert kernel.pools["cpu"].used == kernel.running * 1_000_000
         for name in LIMITS:
-            assert kernel.agents[name].running == model.busy(name)
-            assert kernel.agents[name].lost == (name not in model.agents)
+            assert kernel.workers[name].running == model.busy(name)
+            assert kernel.workers[name].lost == (name not in model.workers)
         assert set(kernel.leaked) == set(model.leaks)
 
     @invariant()

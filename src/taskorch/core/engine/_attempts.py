@@ -549,7 +549,7 @@ class Attempts:
         self, row: TaskRow, work: Work, other: WorkerRow | None = None
     ) -> AttemptExecutor[Any]:
         """Return the executor for the attempt of *row* on its worker, or on *other*."""
-        executor, worker = work._executor, row.agent or other
+        executor, worker = work._executor, row.worker or other
         if executor is self.programs and worker is not None and worker.lease_ns:
             # The worker is in another process, which starts the programs, too.
             executor = None
@@ -564,8 +564,8 @@ class Attempts:
 
     def runner_of(self, row: TaskRow) -> WorkerRunner:
         """Return the runner of the worker on which *row* runs."""
-        assert row.agent is not None  # noqa: S101 - a running task has a worker
-        return self._rt.runners[row.agent.name]
+        assert row.worker is not None  # noqa: S101 - a running task has a worker
+        return self._rt.runners[row.worker.name]
 
     def name_of(self, executor: AttemptExecutor[Any]) -> str:
         """Return the user's name of *executor*; "" if it is a built-in one."""
@@ -1048,7 +1048,7 @@ class Strategies:
             extra.charged + 1,
             max(0, self._rt.now() - row.started_ns) / _NS,
             extra.last_delay_ns / _NS,
-            "" if row.agent is None else row.agent.name,
+            "" if row.worker is None else row.worker.name,
             kind,
         )
         name = getattr(strategy, "__name__", type(strategy).__name__)

@@ -292,7 +292,7 @@ class HeldBack:
         return [
             (row.id, attempt)
             for row, attempt in self.attempts
-            if row.agent is not None and row.agent.name == worker
+            if row.worker is not None and row.worker.name == worker
         ]
 
     def call_off(self) -> None:

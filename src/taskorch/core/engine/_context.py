@@ -238,7 +238,7 @@ def units_there(rt: Runtime, row: TaskRow) -> dict[str, tuple[str, ...]]:
 
     The pools have units of this machine, which no worker elsewhere has.
     """
-    worker = row.agent
+    worker = row.worker
     if not rt.kernel.has_units or worker is None:
         return {}
     return {

@@ -589,7 +589,7 @@ class PolicyDeciders:
             answer = self._ask("route", self.parts.router.route, now, task, views)
             chosen: object = answer.agent
             said = answer.reusable
-            workers = self.kernel.agents
+            workers = self.kernel.workers
             worker = workers.get(chosen) if isinstance(chosen, str) else None
             if worker is not None and worker in candidates:
                 reusable = said is not False and self._is_trusted("route", said)
@@ -781,7 +781,7 @@ class PolicyDeciders:
             extra.charged + 1,
             elapsed_ns / NS,
             extra.last_delay_ns / NS,
-            "" if row.agent is None else row.agent.name,
+            "" if row.worker is None else row.worker.name,
             kind_of_failure,
             usage,
             extra.first_timeout_ns / NS if extra.first_timeout_ns else None,

@@ -370,7 +370,7 @@ def _recollect(work: Work, event: Any, document: Any) -> None:
     state = _ENDED.get(cls.__name__)
     if cls is TaskStarted:
         row.started_ns, row.attempt = now, event.attempt
-        row.agent = WorkerRow(Agent(event.agent_id))
+        row.worker = WorkerRow(Agent(event.agent_id))
         remember(row, TaskState.RUNNING, now, event.agent_id)
     elif cls is TaskRetrying:
         remember(row, TaskState.RETRYING, now, f"{event.error_type}: {event.message}")

@@ -73,7 +73,7 @@ class _Wanted:
         fits = re.compile(translate(pattern)).match if pattern else None
         self._fits: Callable[[str], object] | None = fits
         self.type: str | None = fields.get("type")
-        self.agent: str | None = fields.get("agent")
+        self.worker: str | None = fields.get("agent")
         self.owner: str | None = fields.get("owner")
         self.metadata: dict[str, Any] | None = fields.get("metadata")
         since, longer = fields.pop("since", None), fields.pop("older_than", None)
@@ -113,7 +113,7 @@ class _Wanted:
             return False
         if self.type is not None and row.bucket.spec.type != self.type:
             return False
-        if self.agent is not None and _worker_of(row) != self.agent:
+        if self.worker is not None and _worker_of(row) != self.worker:
             return False
         if self.owner is not None and row.bucket.spec.owner != self.owner:
             return False
@@ -138,7 +138,7 @@ class _Wanted:
 
     def is_moving(self, row: TaskRow) -> bool:
         """Return whether attempts that the filter asks for may not be kept yet."""
-        if self.agent is None:
+        if self.worker is None:
             return False
         return row.state not in TERMINAL or self.is_untold(row)
 
@@ -161,7 +161,7 @@ def _option(name: str) -> Callable[[Work], Any]:
 
 
 def _worker_of(row: TaskRow) -> str | None:
-    return None if row.agent is None else row.agent.name
+    return None if row.worker is None else row.worker.name
 
 
 #: Values that are known without the task itself, which a plain call does not have.

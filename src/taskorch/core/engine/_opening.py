@@ -641,7 +641,7 @@ def add_worker(
 
     def change(now: int) -> None:
         # The kernel knows the workers of earlier incarnations, too.
-        known = rt.kernel.agents.get(info.name)
+        known = rt.kernel.workers.get(info.name)
         # A worker of another process may come back once it counts as lost.
         join(is_back=again or (known is not None and known.lost))
         rt.kernel.add_worker(info, now, goes_on=again)

@@ -261,7 +261,7 @@ def status_of(
         error=error,
         attempts=row.attempt,
         history=history,
-        agent_id=None if row.agent is None else row.agent.name,
+        agent_id=None if row.worker is None else row.worker.name,
         allocation=Resources.from_units(without_quotas(row.alloc)),
         blocked_by=blocked_by,
         priority=0 if extra is None else extra.priority,
@@ -456,7 +456,7 @@ def _totals(runtime: Runtime) -> Stats:
         agents=ReadOnly(
             {
                 name: _worker(worker, now, stands_by=name in waiting)
-                for name, worker in kernel.agents.items()
+                for name, worker in kernel.workers.items()
             }
         ),
         types=ReadOnly({}),
@@ -484,14 +484,14 @@ def _standing_by(runtime: Runtime) -> list[str]:
         return []
     others = {
         capability
-        for name, worker in runtime.kernel.agents.items()
+        for name, worker in runtime.kernel.workers.items()
         if name not in runtime.stand_ins and not worker.lost
         for capability in worker.info.capabilities
     }
     return [
         name
         for name in runtime.stand_ins
-        if (worker := runtime.kernel.agents.get(name)) is not None
+        if (worker := runtime.kernel.workers.get(name)) is not None
         # A worker without capabilities only runs tasks that hold others together.
         and not (worker.running and worker.info.capabilities)
         and others.issuperset(worker.info.capabilities)
@@ -572,7 +572,7 @@ def _is_missed(runtime: Runtime, worker: WorkerRow) -> bool:
 
 def _workers(runtime: Runtime) -> HealthCheck:
     """Check whether all known workers are there and get work."""
-    every = list(runtime.kernel.agents.values())
+    every = list(runtime.kernel.workers.values())
     workers = [
         worker for worker in every if not worker.lost or _is_missed(runtime, worker)
     ]

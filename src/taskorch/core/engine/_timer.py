@@ -248,7 +248,7 @@ class TimerThread:
         kernel = self._rt.kernel
         leases = [
             worker.lease_ns
-            for worker in kernel.agents.values()
+            for worker in kernel.workers.values()
             if worker.lease_ns and not worker.lost
         ]
         if not leases:

@@ -923,7 +923,7 @@ class _Free:
         self._left: dict[str | tuple[str, str], int] = {
             name: pool.total for name, pool in kernel.pools.items()
         }
-        for worker in kernel.agents.values():
+        for worker in kernel.workers.values():
             for name, units in worker.capacity.items():
                 self._left[worker.name, name] = units
         #: The units that waiting tasks hold, by name: there are too many locks to list,
@@ -935,8 +935,8 @@ class _Free:
     def _places(self, row: TaskRow) -> Iterator[tuple[str | tuple[str, str], int]]:
         for name, units in row.alloc:
             yield name, units
-            if row.agent is not None:
-                yield (row.agent.name, name), units
+            if row.worker is not None:
+                yield (row.worker.name, name), units
 
     def take(self, row: TaskRow) -> None:
         """Subtract the resources that *row* holds and keeps."""
@@ -956,7 +956,7 @@ class _Free:
 
     def has_thread(self, row: TaskRow) -> bool:
         """Return whether *row* has, or may get, a thread that no other waits on."""
-        workers: Sequence[WorkerRow | None] = row.bucket.agents or [None]
+        workers: Sequence[WorkerRow | None] = row.bucket.workers or [None]
         places = [_room_of(row, worker) for worker in workers]
         return any(not room or self._threads[own] < room for own, room in places)
 
@@ -966,10 +966,10 @@ class _Free:
         for limit in bucket.limits:
             if not limit.leaves(self._kernel, bucket, self._taken):
                 return False
-        workers = bucket.agents
+        workers = bucket.workers
         if 0 <= bucket.workers_version != self._kernel.workers_version:
             # A worker that has joined since may be able to.
-            workers = list(self._kernel.agents.values())
+            workers = list(self._kernel.workers.values())
         return not workers or any(
             self._leaves(worker, wanted(bucket, worker)) for worker in workers
         )

@@ -400,7 +400,7 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
             raise _unknown_capability(kernel, bucket, row)
         _refuse_no_level(kernel, bucket, row)
         return
-    if bucket.agents:
+    if bucket.workers:
         return
     shorts = []
     for worker in bucket.matching:
@@ -413,8 +413,8 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     short = max(shorts, key=attrgetter("have"))
     name, need, most = short.name, short.need, short.have
     where = _limits.place_of(short)
-    if where == "in any pool" and short.agent and short.agent.capacity:
-        where += f" or on worker {short.agent.name}"
+    if where == "in any pool" and short.worker and short.worker.capacity:
+        where += f" or on worker {short.worker.name}"
     msg = (
         f"task {row.id} asks for {need / 1e6:g} {name}, "
         f"and the most there is, {where}, is {most / 1e6:g}"
@@ -457,7 +457,7 @@ def _refuse_no_level(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         return
     # A type may have a colon, and so may a capability of a worker.
     whole = {spec.type}
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         whole.update(worker.info.capabilities, worker.info.labels)
     try:
         levels_of(levels, whole)
@@ -473,7 +473,7 @@ def _unknown_capability(
     needs = spec.needs
     has = {
         name: is_own
-        for worker in kernel.agents.values()
+        for worker in kernel.workers.values()
         for names, is_own in (
             (worker.info.labels, False),
             (worker.info.capabilities, True),

@@ -141,7 +141,7 @@ def begin(
     row.state = _S.RUNNING
     row.started_ns = now
     row.attempt += 1
-    row.agent = worker
+    row.worker = worker
     row.reason = reason
     worker.running += 1
     if worker.watched:
@@ -220,8 +220,8 @@ def is_under_way(row: TaskRow) -> bool:
 
 def worker_of(row: TaskRow) -> WorkerRow:
     """Return the worker on which *row* runs or has run."""
-    assert row.agent is not None  # noqa: S101 - `begin` sets it
-    return row.agent
+    assert row.worker is not None  # noqa: S101 - `begin` sets it
+    return row.worker
 
 
 def began_ns(row: TaskRow) -> int:
@@ -409,8 +409,8 @@ def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> N
     for limit in row.bucket.limits:
         limit.ends(kernel, row, leak.alloc, "leaked")
     _goes_on(kernel, row, event.attempt)
-    leak.agent.leaked -= 1
-    _give_back(kernel, leak.agent, leak.alloc, leak.slots, leak.share)
+    leak.worker.leaked -= 1
+    _give_back(kernel, leak.worker, leak.alloc, leak.slots, leak.share)
 
 
 def allocation_changed(

@@ -96,7 +96,7 @@ def end(
     The error that it raised goes to the retry handler and is not kept; only its type
     and message, *described*, are. *usage* is the resource usage that was measured.
     """
-    extra, worker = row_extra(row), row.agent
+    extra, worker = row_extra(row), row.worker
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
         # The program was killed, or had ended by itself, before it could be held.
         why = "it ended while it was suspended"
@@ -203,7 +203,7 @@ def _late(
 
 def mend_leak(kernel: KernelState, leak: Leak, attempt: int, now: int) -> None:
     """Free the slot that an attempt had leaked, since it has ended after all."""
-    tell(kernel, SlotRecovered, leak.row, now, attempt, leak.agent.name)
+    tell(kernel, SlotRecovered, leak.row, now, attempt, leak.worker.name)
 
 
 def _after_failure(
@@ -478,7 +478,7 @@ def yield_slot(
         return False
     tell(kernel, AttemptWaiting, row, now, attempt, returned)
     if returned:
-        _breakers.judge(kernel, row.agent, row, now)
+        _breakers.judge(kernel, row.worker, row, now)
     return True
 
 

@@ -203,7 +203,7 @@ def _reserve_for(
     best: Reservation | None = None
     soonest = _NEVER
     unknown: dict[ResourceKey, int] = {}
-    for worker in row.bucket.agents:
+    for worker in row.bucket.workers:
         alloc = _limits.wanted(row.bucket, worker)
         if not alloc:
             # It needs only a slot, and nobody before it in order gets one first.
@@ -347,5 +347,5 @@ def _free(kernel: KernelState, thing: ResourceKey) -> int:
             return kernel.concurrency - kernel.running
         pool = kernel.pools[resource]
         return pool.total - pool.used
-    worker = kernel.agents[name]
+    worker = kernel.workers[name]
     return worker.free(resource) if resource else worker.limit - worker.running

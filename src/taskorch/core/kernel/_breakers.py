@@ -38,9 +38,9 @@ def shut_out(worker: WorkerRow, requires: tuple[str, ...] | None) -> list[Shorta
     """Return all reasons why *worker* gets no task that *requires* these."""
     reasons = []
     if worker.lost:
-        reasons.append(Shortage("lost", agent=worker, is_hopeless=True))
+        reasons.append(Shortage("lost", worker=worker, is_hopeless=True))
     if worker.draining:
-        reasons.append(Shortage("draining", agent=worker, is_hopeless=True))
+        reasons.append(Shortage("draining", worker=worker, is_hopeless=True))
     if worker.breakers:
         reasons += _by_breakers(worker, requires or ())
     return reasons
@@ -51,9 +51,9 @@ def _by_breakers(worker: WorkerRow, requires: tuple[str, ...]) -> Iterator[Short
         if name and name not in requires:
             continue
         if one.state == "open":
-            yield Shortage("breaker open", name, agent=worker, until_ns=one.until_ns)
+            yield Shortage("breaker open", name, worker=worker, until_ns=one.until_ns)
         elif _is_full(worker, one):
-            yield Shortage("breaker half-open", name, agent=worker)
+            yield Shortage("breaker half-open", name, worker=worker)
 
 
 def _is_full(worker: WorkerRow, one: BreakerRow) -> bool:
@@ -69,7 +69,7 @@ def for_now(kernel: KernelState, bucket: Bucket) -> list[WorkerRow]:
         worker
         for worker in bucket.matching
         if worker.breakers
-        and worker not in bucket.agents
+        and worker not in bucket.workers
         and all(
             short.kind.startswith("breaker")
             for short in shut_out(worker, bucket.spec.requires)
@@ -125,7 +125,7 @@ def avoided(bucket: Bucket, row: TaskRow, worker: WorkerRow, now: int) -> bool:
         return False
     return any(
         other.limit > other.leaked and other.name not in failed_on
-        for other in bucket.agents
+        for other in bucket.workers
     )
 
 
@@ -219,7 +219,7 @@ def _consider(kernel: KernelState, worker: WorkerRow, name: str, now: int) -> No
         return
     peers = [
         other
-        for other in kernel.agents.values()
+        for other in kernel.workers.values()
         if other is worker
         or (
             not (other.lost or other.draining)
@@ -278,7 +278,7 @@ def probe(kernel: KernelState, worker: WorkerRow, now: int) -> None:
 
 def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
     """Stop new work for worker *name*, or, with *why* "", allow it; return if new."""
-    worker = kernel.agents[name]
+    worker = kernel.workers[name]
     before = worker.draining
     if before != why:
         kernel.note(AgentDraining, now, name, bool(why), why)
@@ -350,7 +350,7 @@ def restore(kernel: KernelState, worker: WorkerRow, told: Iterable[Any]) -> None
             one.probes = {
                 row: None
                 for row in kernel.tasks.values()
-                if row.agent is worker
+                if row.worker is worker
                 and row.state is TaskState.RUNNING
                 and row.started_ns >= since_ns
                 and (not name or name in (row.bucket.spec.requires or ()))

@@ -403,9 +403,9 @@ def add(
     A known name means that the worker has restarted: its attempts are lost, unless it
     *goes_on* and only changes its description.
     """
-    row = kernel.agents.get(info.name)
+    row = kernel.workers.get(info.name)
     if row is None:
-        row = kernel.agents[info.name] = WorkerRow(info)
+        row = kernel.workers[info.name] = WorkerRow(info)
     elif not goes_on:
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
@@ -452,7 +452,7 @@ def beat(
     are returned: the worker must stop them. *round_trip* is the time in seconds that an
     earlier sign took there and back, if known.
     """
-    worker = kernel.agents[name]
+    worker = kernel.workers[name]
     worker.heard_ns = now
     if round_trip is not None:
         worker.round_trip = round_trip
@@ -463,7 +463,7 @@ def beat(
     for task_id, attempt in attempts:
         row = kernel.tasks.get(task_id)
         leak = kernel.leaked.get((task_id, attempt))
-        if leak is not None and leak.agent is worker:
+        if leak is not None and leak.worker is worker:
             leak.seen_ns = now
         if row is None or row.attempt != attempt or row not in worker.seen:
             abandoned.append((task_id, attempt))
@@ -478,7 +478,7 @@ def excuse(kernel: KernelState, now: int) -> None:
     The driver calls this before `tick` when it has not run for a while: it was stopped,
     or something delayed it. Workers that are lost already stay lost.
     """
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         if worker.lease_ns and not worker.lost:
             worker.heard_ns = now
             # Its attempts, and leaked ones, are not checked before that time either.
@@ -498,9 +498,9 @@ def check(kernel: KernelState, worker: WorkerRow, now: int) -> None:
             _attempts.end(kernel, row, row.attempt, "missing", now, None, described)
     oldest = min([worker.heard_ns, *worker.seen.values()])
     for (_, attempt), leak in list(kernel.leaked.items()):
-        if leak.agent is worker and now - leak.seen_ns >= lease:
+        if leak.worker is worker and now - leak.seen_ns >= lease:
             _attempts.mend_leak(kernel, leak, attempt, now)
-        elif leak.agent is worker:
+        elif leak.worker is worker:
             oldest = min(oldest, leak.seen_ns)
     _check_at(kernel, worker, oldest + lease)
 
@@ -524,7 +524,7 @@ def leave(
     Its unfinished attempts go to other workers. It has never begun the attempts
     *unbegun* of this epoch, each a task and a number.
     """
-    worker = kernel.agents[name]
+    worker = kernel.workers[name]
     if worker.lost:
         return False
 
@@ -549,10 +549,10 @@ def _end_all(
     kernel.note(AgentLost, now, worker.name, why)
     go(kernel, worker)
     there = worker.seen if worker.lease_ns else kernel.tasks.values()
-    for row in [row for row in there if row.agent is worker and is_under_way(row)]:
+    for row in [row for row in there if row.worker is worker and is_under_way(row)]:
         _attempts.end(kernel, row, row.attempt, how(row), now, None, described)
     for (_, attempt), leak in list(kernel.leaked.items()):
-        if leak.agent is worker:
+        if leak.worker is worker:
             _attempts.mend_leak(kernel, leak, attempt, now)
 
 

@@ -140,7 +140,7 @@ def _room(bucket: Bucket) -> int:
     """Return how many of *bucket* its workers have slots for; or `UNLIMITED`."""
     if bucket.checked < 0:
         return UNLIMITED
-    return sum(max(0, worker.limit - worker.running) for worker in bucket.agents)
+    return sum(max(0, worker.limit - worker.running) for worker in bucket.workers)
 
 
 # -- the questions that the kernel asks ------------------------------------------------

@@ -157,7 +157,7 @@ def _failing(
     """Return the workers with *room* that *row* avoids while others may take it."""
     found = _limits.worse(bucket, room) if bucket.room.failing else []
     if row.extra is not None and row.extra.failed_on:
-        workers = map(kernel.agents.get, row.extra.failed_on)
+        workers = map(kernel.workers.get, row.extra.failed_on)
         found += [
             worker
             for worker in workers
@@ -283,7 +283,7 @@ def start(
 def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Announce a start to the sinks of facts."""
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
-    assert row.agent is not None  # noqa: S101 - it has just started
+    assert row.worker is not None  # noqa: S101 - it has just started
     choice = kernel.deciders.choice(row) if kernel.learns else None
     # The submission names the paths that it may write and its reservations of budgets.
     alloc = without_beside(row.alloc) if kernel.beside else row.alloc
@@ -292,7 +292,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
         now,
         row.id,
         row.attempt,
-        row.agent.name,
+        row.worker.name,
         alloc,
         row.reason,
         choice,

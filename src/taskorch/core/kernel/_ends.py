@@ -91,7 +91,7 @@ def complete(
 
     *usage* is the resource usage that was measured for its attempt.
     """
-    name = "" if row.agent is None else row.agent.name
+    name = "" if row.worker is None else row.worker.name
     latency = 0
     if row.state is TaskState.RUNNING:
         latency = (row_extra(row).returned_ns or now) - row.started_ns
@@ -119,7 +119,7 @@ def fail(
     If *charged*, the last attempt counts as a try. *roots* are the tasks where the
     failure began, if its terms end it because of its parents.
     """
-    worker = None if row.agent is None else row.agent.name
+    worker = None if row.worker is None else row.worker.name
     fields = row.attempt, worker, *error, reason, charged, roots, *measured
     others = {"allowed": True} if row.bucket.spec.allow_failure else {}
     tell(kernel, TaskFailed, row, now, *fields, **others)

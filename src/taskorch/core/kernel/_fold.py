@@ -133,7 +133,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
     kernel.epoch = epoch
     kernel.note(OrchestratorStarted, now, epoch, kernel.config.concurrency)
     why = "the orchestrator has started anew"
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         if not worker.lost:
             kernel.note(AgentLost, now, worker.name, why)
             _control.go(kernel, worker)
@@ -225,7 +225,7 @@ def _started(kernel: KernelState, event: TaskStarted, _cargo: Any) -> None:
     row = kernel.tasks[event.task_id]
     _queue.dequeue(kernel, row)
     row.attempt = event.attempt - 1
-    worker = kernel.agents[event.agent_id]
+    worker = kernel.workers[event.agent_id]
     units = _units.held(kernel, worker, event.units) if event.units else ()
     begin(kernel, row, worker, event.allocation, event.reason, event.at_ns, units)
 
@@ -288,31 +288,31 @@ def _joined(kernel: KernelState, event: AgentJoined, now: int) -> None:
 
 
 def _lost(kernel: KernelState, event: AgentLost, _: int) -> None:
-    _control.go(kernel, kernel.agents[event.agent_id])
+    _control.go(kernel, kernel.workers[event.agent_id])
 
 
 def _back(kernel: KernelState, event: AgentReturned, now: int) -> None:
-    _control.heard(kernel, kernel.agents[event.agent_id], now)
+    _control.heard(kernel, kernel.workers[event.agent_id], now)
 
 
 def _tripped(kernel: KernelState, event: AgentTripped, now: int) -> None:
-    worker = kernel.agents[event.agent_id]
+    worker = kernel.workers[event.agent_id]
     _breakers.opened(kernel, worker, event.capability, event.until_ns, now)
 
 
 def _probed(kernel: KernelState, event: AgentProbed, now: int) -> None:
-    worker = kernel.agents[event.agent_id]
+    worker = kernel.workers[event.agent_id]
     _breakers.half_opened(kernel, worker, event.capability, now)
 
 
 def _restored(kernel: KernelState, event: AgentRestored, now: int) -> None:
-    worker = kernel.agents[event.agent_id]
+    worker = kernel.workers[event.agent_id]
     _breakers.closed(kernel, worker, event.capability, now)
 
 
 def _draining(kernel: KernelState, event: AgentDraining, _: int) -> None:
     why = event.reason if event.draining else ""
-    _breakers.drained(kernel, kernel.agents[event.agent_id], why)
+    _breakers.drained(kernel, kernel.workers[event.agent_id], why)
 
 
 def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
@@ -388,7 +388,7 @@ def _fields(cls: type) -> list[str]:
 _FIELDS: Final = tuple(
     name
     for name in _fields(TaskRow)
-    if name not in ("agent", "bucket", "cargo", "links", "extra", "ticket")
+    if name not in ("bucket", "cargo", "extra", "links", "ticket", "worker")
 )
 #: The extra fields to compare. Vetoes are temporary, shares are compared apart, and two
 #: fields follow from others.
@@ -444,7 +444,7 @@ _fields_of: Final = attrgetter(*_FIELDS)
 _extras_of: Final = attrgetter(*_EXTRAS)
 _NAMES: Final = (
     *_FIELDS,
-    "agent",
+    "worker",
     "spec",
     "parents",
     "waiting",
@@ -465,7 +465,7 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
     extra, links = row.extra or _PLAIN, row.links or _NO_LINKS
     return (
         *_fields_of(row),
-        None if row.agent is None else row.agent.name,
+        None if row.worker is None else row.worker.name,
         row.bucket.spec,
         [parent.id for parent in links.parents],
         links.waiting,
@@ -523,7 +523,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             held = {k: v for k, v in share.held.items() if v}
             if share.running or held:
                 said[f"share of {share.owner}"] = (share.running, held)
-        for name, worker in kernel.agents.items():
+        for name, worker in kernel.workers.items():
             used = {k: v for k, v in worker.used.items() if v}
             records = {
                 kind: (r.completed, r.failed, r.latency_ns)
@@ -606,7 +606,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "places": [row.seq for row in kernel.tasks.values()],
         "gone": list(gone),
         "gone_places": [row.seq for row in gone.values()],
-        "agents": [_worker_out(worker) for worker in kernel.agents.values()],
+        "agents": [_worker_out(worker) for worker in kernel.workers.values()],
         "pools": [
             [name, _units.declared(pool)[0]]
             for name, pool in kernel.pools.items()
@@ -771,7 +771,7 @@ class Restoration:
         #: missing.
         self._later: dict[str, None] = {}
         for told in state["agents"]:
-            worker = kernel.agents[told["name"]] = WorkerRow(_worker_in(told))
+            worker = kernel.workers[told["name"]] = WorkerRow(_worker_in(told))
             worker.lost = told["lost"]
             worker.draining = told["draining"]
             _units.of_worker(kernel, worker)
@@ -901,7 +901,7 @@ class Restoration:
         for name in _SUMS:
             setattr(kernel, name, counters[name])
         for told in state["agents"]:
-            worker = kernel.agents[told["name"]]
+            worker = kernel.workers[told["name"]]
             _count_worker(worker, told)
             _breakers.restore(kernel, worker, told["breakers"])
         for name, told in state["types"].items():

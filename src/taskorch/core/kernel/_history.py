@@ -117,7 +117,7 @@ def plain_past(row: TaskRow) -> list[tuple[TaskState, int, str]]:
     if row.ready_ns:
         past.append((_QUEUED, row.ready_ns, ""))
     if row.attempt:
-        worker = "" if row.agent is None else row.agent.name
+        worker = "" if row.worker is None else row.worker.name
         past.append((_RUNNING, row.started_ns, worker))
     if row.state in TERMINAL:
         past.append((row.state, row.ended_ns, ""))

@@ -159,9 +159,9 @@ def _is_delayed(row: TaskRow) -> bool:
 def _holding(kernel: KernelState) -> list[tuple[WorkerRow, TaskRow]]:
     """Return the tasks whose current attempt holds something: running, or held."""
     return [
-        (row.agent, row)
+        (row.worker, row)
         for row in kernel.tasks.values()
-        if row.agent is not None
+        if row.worker is not None
         and (
             (row.state is TaskState.RUNNING and not _has_returned(row))
             or (row.state is TaskState.SUSPENDED and row.extra and row.extra.held)
@@ -193,7 +193,7 @@ def check_books(kernel: KernelState, faults: list[str]) -> None:
         (worker, row.alloc, 0 if row.extra is not None and row.extra.yielded else 1)
         for worker, row in _holding(kernel)
     ]
-    held += [(leak.agent, leak.alloc, leak.slots) for leak in kernel.leaked.values()]
+    held += [(leak.worker, leak.alloc, leak.slots) for leak in kernel.leaked.values()]
     held += [(kernel.by_hand, row.alloc, 0) for row in kernel.allocations.values()]
     for worker, alloc, taken in held:
         slots[worker.name] += taken
@@ -206,7 +206,7 @@ def check_books(kernel: KernelState, faults: list[str]) -> None:
     most = kernel.room if kernel.holds else kernel.concurrency
     if kernel.running > most:
         faults.append(f"{kernel.running} run, and {most} may")
-    for worker in (*kernel.agents.values(), kernel.by_hand):
+    for worker in (*kernel.workers.values(), kernel.by_hand):
         check_worker(worker, slots[worker.name], used, faults)
     for name, pool in kernel.pools.items():
         if pool.used != pools[name]:
@@ -224,10 +224,10 @@ def check_holders(kernel: KernelState, faults: list[str]) -> None:
     elastic = [row for row in rows if row.bucket.spec.elastic is not None and row.alloc]
     if {*elastic} - {*kernel.holders} or {*kernel.holders} - {*rows}:
         faults.append(f"{elastic} hold what is elastic, not {[*kernel.holders]}")
-    leaks = Counter(leak.agent for leak in kernel.leaked.values())
+    leaks = Counter(leak.worker for leak in kernel.leaked.values())
     faults.extend(
         f"{leaks[worker]} attempts have leaked on {worker.name}, not {worker.leaked}"
-        for worker in kernel.agents.values()
+        for worker in kernel.workers.values()
         if leaks[worker] != worker.leaked
     )
 
@@ -339,7 +339,7 @@ def _groups_of(kernel: KernelState) -> list[tuple[UnitGroup, int]]:
     ]
     return groups + [
         (group, worker.capacity[group.resource])
-        for worker in kernel.agents.values()
+        for worker in kernel.workers.values()
         for group in worker.units.values()
     ]
 
@@ -386,7 +386,7 @@ def check_shares(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_leases(kernel: KernelState, faults: list[str]) -> None:
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         there = [row for owner, row in _holding(kernel) if owner is worker]
         if worker.lease_ns and {*there} != {*worker.seen}:
             faults.append(
@@ -498,7 +498,7 @@ def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
             faults.append(f"{name}: has {worker.name} room? Not as it is taken to")
         if is_free == (worker in room.places or worker in room.unplaced):
             faults.append(f"{name}: {worker.name} is on both sides, or on neither")
-    if room.views != [worker.view for worker in room.agents]:
+    if room.views != [worker.view for worker in room.workers]:
         faults.append(f"{name}: a router sees other workers than those with room")
 
 

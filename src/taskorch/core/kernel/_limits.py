@@ -230,7 +230,7 @@ def lacking(kernel: KernelState, bucket: Bucket, need: Units) -> Shortage | None
     if bucket.bounds:
         short = pool_shortage(kernel, with_quotas(bucket, need)[1])
     if short is None and kernel.rigid:
-        short = pool_shortage(kernel, need, bucket.agents)
+        short = pool_shortage(kernel, need, bucket.workers)
     return short
 
 
@@ -241,11 +241,11 @@ def place_on(
     share, among = bucket.share, _queue.among
     name = short.name
     if name:
-        place = Place(agent=worker, name=name, need=short.need, above=above)
+        place = Place(worker=worker, name=name, need=short.need, above=above)
         return among(worker.short.setdefault(name, {}), place, share)
     if share is None:
         return worker.slots
-    return among(worker.short.setdefault("", {}), Place(agent=worker), share)
+    return among(worker.short.setdefault("", {}), Place(worker=worker), share)
 
 
 def too_small(
@@ -270,7 +270,7 @@ def place_of(short: Shortage) -> str:
     """Return where a resource is short as the end of a sentence."""
     if short.pool is not None:
         return "in the pool"
-    worker = short.agent
+    worker = short.worker
     assert worker is not None  # noqa: S101 - what is too small is a pool or a worker's
     return (
         f"on worker {worker.name}" if short.name in worker.capacity else "in any pool"
@@ -280,7 +280,7 @@ def place_of(short: Shortage) -> str:
 def of_no_pool(kernel: KernelState, name: str) -> str:
     """Return a sentence if no pool or worker has a resource *name*, else ""."""
     known = dict.fromkeys(kernel.pools)
-    for worker in kernel.agents.values():
+    for worker in kernel.workers.values():
         known.update(dict.fromkeys(worker.capacity))
     if name in known or name in kernel.config.unknown:
         return ""
@@ -409,7 +409,7 @@ def apply(
 
 def _held(kernel: KernelState, name: str) -> int:
     """Return the amount of *name* that was granted while it had no pool."""
-    holders = (*kernel.agents.values(), kernel.by_hand)
+    holders = (*kernel.workers.values(), kernel.by_hand)
     return sum(worker.used.get(name, 0) for worker in holders)
 
 
@@ -633,7 +633,7 @@ def better_than(bucket: Bucket, worker: WorkerRow) -> WorkerRow | None:
     return next(
         (
             other
-            for other in bucket.agents
+            for other in bucket.workers
             # The end of an attempt there wakes the bucket.
             if other.limit <= other.running > other.leaked
             and success_rate(bucket, other) > rate * TIMES

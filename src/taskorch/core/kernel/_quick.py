@@ -231,7 +231,7 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
 
     A late result, of an attempt that is not the current one, does not count.
     """
-    extra, worker = row.extra, row.agent
+    extra, worker = row.extra, row.worker
     if (
         row.attempt != attempt
         or row.state is not _RUNNING
@@ -325,7 +325,7 @@ def complete_for_next(  # noqa: C901 - written out for speed
         The next task, which is not among the `starts`; None if this short way does not
     apply, and then nothing has been done.
     """
-    bucket, worker, heap = row.bucket, row.agent, kernel.open
+    bucket, worker, heap = row.bucket, row.worker, kernel.open
     if (
         len(heap) != 1
         or heap[0] is not bucket.entry
@@ -400,7 +400,7 @@ def complete_for_next(  # noqa: C901 - written out for speed
     following.state = _RUNNING
     following.started_ns = now
     following.attempt += 1
-    following.agent = worker
+    following.worker = worker
     following.reason = bucket.route_reason
     kernel.seq += 1
     if kernel.tell_started:

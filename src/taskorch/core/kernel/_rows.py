@@ -130,7 +130,6 @@ class TaskRow:
     """The state of one task."""
 
     __slots__ = (
-        "agent",
         "alloc",
         "attempt",
         "bucket",
@@ -149,6 +148,7 @@ class TaskRow:
         "state",
         "submitted_ns",
         "ticket",
+        "worker",
     )
 
     def __init__(
@@ -178,7 +178,7 @@ class TaskRow:
         #: The number of its latest attempt; 0 before the first.
         self.attempt: int = 0
         #: The worker of its latest attempt. Checked: `check_books`.
-        self.agent: WorkerRow | None = None
+        self.worker: WorkerRow | None = None
         #: The reason for this worker.
         self.reason: str = ""
         #: The units that it holds, in millionths: none while it is QUEUED, or has
@@ -589,7 +589,7 @@ class WorkerRow:
         #: Its record, by type of task.
         self.records: dict[str, Record] = {}
         #: The place of tasks that wait for a slot here.
-        self.slots: Place = Place(agent=self)
+        self.slots: Place = Place(worker=self)
         #: The places of tasks that wait for its capacity, by resource and amount.
         # If tenants share, each has its own places, and for slots those of "".
         self.short: dict[str, dict[Any, Place]] = {}
@@ -762,12 +762,12 @@ class RateRow(WindowRow):
 class UnitRow(PoolRow):
     """The state of one unit that has a name, such as a GPU."""
 
-    __slots__ = ("agent", "group", "resource", "unit")
+    __slots__ = ("group", "resource", "unit", "worker")
 
     def __init__(self, worker: str, resource: str, unit: str) -> None:
         super().__init__(f"{UNIT}{worker!r}:{resource!r}:{unit!r}", 0)
         #: The worker whose own unit it is; "" for a unit of a pool.
-        self.agent: str = worker
+        self.worker: str = worker
         #: The resource of the unit.
         self.resource: str = resource
         #: Its name.
@@ -963,7 +963,7 @@ class Shortage(NamedTuple):
     have: int = 0
     #: The worker with the shortage, of which any one is enough; None if it is the same
     #: on all.
-    agent: WorkerRow | None = None
+    worker: WorkerRow | None = None
     #: The pool, if the shortage is not of a worker.
     pool: PoolRow | None = None
     #: The time in ns at which it passes by itself; 0 if unknown.
@@ -985,19 +985,19 @@ class Place:
     Tasks above their soft quotas wait at places of their own: see `_limits`.
     """
 
-    __slots__ = ("above", "agent", "heap", "members", "name", "need", "pool")
+    __slots__ = ("above", "heap", "members", "name", "need", "pool", "worker")
 
     def __init__(
         self,
         *,
-        agent: WorkerRow | None = None,
+        worker: WorkerRow | None = None,
         pool: PoolRow | None = None,
         name: str = "",
         need: int = 0,
         above: bool = False,
     ) -> None:
         #: The worker whose slots or capacity are short; excludes `pool`.
-        self.agent: WorkerRow | None = agent
+        self.worker: WorkerRow | None = worker
         #: The pool that is short, if it is not a worker's capacity.
         self.pool: PoolRow | None = pool
         #: The resource, or "" for slots.
@@ -1020,7 +1020,7 @@ class Place:
             return pool.total - pool.used >= self.need and (
                 units is None or units.most(self.need) >= self.need
             )
-        worker = self.agent
+        worker = self.worker
         assert worker is not None  # noqa: S101 - a place is of a worker or of a pool
         if not self.name:
             return worker.running < worker.limit
@@ -1067,7 +1067,7 @@ class Candidates:
     They are in the order in which the registry named them.
     """
 
-    __slots__ = ("agents", "number", "views")
+    __slots__ = ("number", "views", "workers")
 
     def __init__(
         self,
@@ -1078,46 +1078,46 @@ class Candidates:
         #: The order number of each worker that matches. Checked: `check_room`.
         self.number: Mapping[WorkerRow, int] = number
         #: The workers that the task may go to, in that order. Checked: `check_room`.
-        self.agents: list[WorkerRow] = workers
+        self.workers: list[WorkerRow] = workers
         #: The same workers for policies. Checked: `check_room`.
         self.views: list[AgentView] = views
 
     def __len__(self) -> int:
-        return len(self.agents)
+        return len(self.workers)
 
     def __iter__(self) -> Iterator[WorkerRow]:
-        return iter(self.agents)
+        return iter(self.workers)
 
     def __getitem__(self, at: int) -> WorkerRow:
-        return self.agents[at]
+        return self.workers[at]
 
     def __contains__(self, worker: WorkerRow) -> bool:
-        at = self._place(worker) if worker in self.number else len(self.agents)
-        return at < len(self.agents) and self.agents[at] is worker
+        at = self._place(worker) if worker in self.number else len(self.workers)
+        return at < len(self.workers) and self.workers[at] is worker
 
     def enter(self, worker: WorkerRow) -> None:
         """Add the matching *worker*."""
         if worker not in self:
             at = self._place(worker)
-            self.agents.insert(at, worker)
+            self.workers.insert(at, worker)
             self.views.insert(at, worker.view)
 
     def leave(self, worker: WorkerRow) -> None:
         """Remove *worker*."""
         if worker in self:
             at = self._place(worker)
-            del self.agents[at], self.views[at]
+            del self.workers[at], self.views[at]
 
     def without(self, workers: Iterable[WorkerRow]) -> Candidates:
         """Return all candidates but *workers*."""
-        rest = Candidates(self.number, self.agents.copy(), self.views.copy())
+        rest = Candidates(self.number, self.workers.copy(), self.views.copy())
         for worker in workers:
             rest.leave(worker)
         return rest
 
     def _place(self, worker: WorkerRow) -> int:
         number = self.number
-        return bisect_left(self.agents, number[worker], key=number.__getitem__)
+        return bisect_left(self.workers, number[worker], key=number.__getitem__)
 
 
 class Room(Candidates):
@@ -1152,7 +1152,7 @@ class Leak:
     """Resources that an attempt that did not stop still holds."""
 
     #: The worker of the attempt. Checked: `check_books`.
-    agent: WorkerRow
+    worker: WorkerRow
     #: The units that it holds, which are not in its row any more. Checked:
     #: `check_books`.
     alloc: Units
@@ -1180,7 +1180,7 @@ class Reservation:
     row: TaskRow
     #: The worker where it is expected to start; None if the time is unknown, so on any
     #: worker.
-    agent: WorkerRow | None
+    worker: WorkerRow | None
     #: The time in ns at which it is expected to start.
     start_ns: int | None
     #: The amount that the task leaves to others then, of each thing that it needs.
@@ -1383,7 +1383,6 @@ class Bucket:
 
     __slots__ = (
         "above",
-        "agents",
         "at_workers",
         "bounds",
         "caller",
@@ -1419,6 +1418,7 @@ class Bucket:
         "stale",
         "type_row",
         "verdict",
+        "workers",
         "workers_version",
     )
 
@@ -1476,7 +1476,7 @@ class Bucket:
         #: The workers that match.
         self.matching: list[WorkerRow] = []
         #: The matching workers that are large enough.
-        self.agents: list[WorkerRow] = []
+        self.workers: list[WorkerRow] = []
         #: The different needs of its tasks on these.
         self.needs: tuple[Units, ...] = ()
         #: The workers with room. Checked: `check_room`.

@@ -51,13 +51,13 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         PolicyFault: The registry failed.
     """
     if bucket.spec.requires is None:
-        bucket.matching = [kernel.agents[LOCAL]] if LOCAL in kernel.agents else []
+        bucket.matching = [kernel.workers[LOCAL]] if LOCAL in kernel.workers else []
         bucket.match_reason = "plain functions and programs run on the local worker"
         reusable = True
     else:
-        workers = list(kernel.agents.values())
+        workers = list(kernel.workers.values())
         names, reason, reusable = kernel.deciders.match(row, workers, now)
-        bucket.matching = [kernel.agents[name] for name in names]
+        bucket.matching = [kernel.workers[name] for name in names]
         bucket.match_reason = reason
     if bucket.spec.elastic is not None:
         kernel.size(bucket)
@@ -65,7 +65,7 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     bucket.bounds = _limits.bounds_of(kernel, whose)
     bucket.charges.clear()
     bucket.soft = any(kernel.pools[name].beyond for name, _ in bucket.bounds)
-    bucket.agents = [
+    bucket.workers = [
         worker
         for worker in bucket.matching
         if not _breakers.shut_out(worker, bucket.spec.requires)
@@ -73,10 +73,10 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     ]
     avoid = bucket.spec.avoid
     if avoid:
-        others = [worker for worker in bucket.agents if worker.name not in avoid]
-        bucket.agents = others or bucket.agents
-    bucket.room = Room(bucket.agents)
-    needs = [bucket.need or worker.request for worker in bucket.agents]
+        others = [worker for worker in bucket.workers if worker.name not in avoid]
+        bucket.workers = others or bucket.workers
+    bucket.room = Room(bucket.workers)
+    needs = [bucket.need or worker.request for worker in bucket.workers]
     bucket.needs = tuple(dict.fromkeys(needs))
     bucket.route = bucket.quota_route = None
     if kernel.points is not None and kernel.points.hit("match.forget"):
@@ -91,7 +91,7 @@ def _is_plain(kernel: KernelState, bucket: Bucket) -> bool:
         return False
     if bucket.needs != ((),):
         return False
-    return len(bucket.agents) == 1 and bucket.agents[0].is_plain
+    return len(bucket.workers) == 1 and bucket.workers[0].is_plain
 
 
 def vetoed(
@@ -169,7 +169,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     bucket = row.bucket
     if bucket.workers_version != kernel.workers_version:
         match(kernel, bucket, row, now)
-    workers = [*bucket.agents, *_breakers.for_now(kernel, bucket)] or bucket.matching
+    workers = [*bucket.workers, *_breakers.for_now(kernel, bucket)] or bucket.matching
     # This comes before the allocator is asked what it would grant if more were free.
     behind = {
         worker: short
@@ -181,7 +181,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     slots = [_of_slots(kernel, worker, ahead) for worker in (*workers,) or (None,)]
     shorts = [Shortage("not_started")] if kernel.paused else []
     if len({slot.missing if slot else 0 for slot in slots}) == 1:
-        shorts += [slot._replace(agent=None) for slot in slots[:1] if slot]
+        shorts += [slot._replace(worker=None) for slot in slots[:1] if slot]
         slots = [None] * len(workers)
     shorts += _of_veto_so_far(kernel, row, now)
     if kernel.judged and row.state is _QUEUED:
@@ -193,7 +193,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     if not workers:
         shorts.append(_of_nobody(bucket))
     if workers and len(behind) == len(workers):
-        shorts.append(behind[workers[0]]._replace(agent=None))
+        shorts.append(behind[workers[0]]._replace(worker=None))
         behind = {}
     ways: list[list[Shortage]] = []
     for worker, slot in zip(workers, slots, strict=True):
@@ -208,7 +208,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     # These shortages are the same for every worker.
     shorts += [
         short
-        for short in _limits.of_pools(kernel, bucket.need, None, bucket.agents)
+        for short in _limits.of_pools(kernel, bucket.need, None, bucket.workers)
         if kernel.rigid or (short.is_hopeless and not workers)
     ]
     return shorts + _of_shared_quotas(kernel, bucket)
@@ -255,7 +255,7 @@ def of_reservation(
     kept = _backfill.reservation(kernel, now)
     assert kept is not None  # noqa: S101 - that is what it may not pass
     until = kept.start_ns or 0
-    return Shortage("reservation", kept.row.id, agent=worker, until_ns=until)
+    return Shortage("reservation", kept.row.id, worker=worker, until_ns=until)
 
 
 def _of_veto_so_far(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
@@ -300,14 +300,14 @@ def _on(
     bucket = row.bucket
     shorts = _breakers.shut_out(worker, bucket.spec.requires)
     if _breakers.avoided(bucket, row, worker, now):
-        shorts.append(Shortage("failed there", agent=worker))
+        shorts.append(Shortage("failed there", worker=worker))
     busy = _limits.of_slots(worker, ahead)
     if busy is not None:
         shorts.append(busy)
     elif kernel.config.waits_for_better:
         better = _limits.better_than(bucket, worker)
         if better is not None:
-            shorts.append(Shortage("fails", better.name, agent=worker))
+            shorts.append(Shortage("fails", better.name, worker=worker))
     if behind is not None:
         shorts.append(behind)
     amounts, pools = _of_amounts(kernel, bucket, worker), []
@@ -380,13 +380,13 @@ def _refusal(
         # A refusal for the sake of the reservation is reported elsewhere.
         is_final = earlier not in ("", _backfill.BEHIND)
         if is_final and not any(place.has_room() for place in bucket.places()):
-            return [Shortage("allocator", earlier, agent=worker)]
+            return [Shortage("allocator", earlier, worker=worker)]
         return []
     short = [one for one in pools if not one.is_hopeless]
     if short:
         granted, refusal = _answer_with(kernel, row, worker, pools, now)
     if granted is None:
-        return [Shortage("allocator", refusal, agent=worker)]
+        return [Shortage("allocator", refusal, worker=worker)]
     # Only pools without which it would grant the need are named.
     for one in list(short):
         rest = [other for other in short if other is not one]
@@ -402,7 +402,7 @@ def _refusal(
 
 def _free(kernel: KernelState, short: Shortage, units: int) -> None:
     """Make *units* more free where there is too little."""
-    name, worker = short.name, short.agent
+    name, worker = short.name, short.worker
     if short.pool is not None:
         kernel.pools[name].used -= units
     else:

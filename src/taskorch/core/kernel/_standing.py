@@ -343,7 +343,7 @@ def _held(kernel: KernelState) -> list[tuple[_Holder, WorkerRow]]:
         for row in kernel.tasks.values()
         if is_under_way(row) and (row.id, row.attempt) not in kernel.leaked
     ]
-    found += [(leak, leak.agent) for leak in kernel.leaked.values()]
+    found += [(leak, leak.worker) for leak in kernel.leaked.values()]
     return found + [(row, kernel.by_hand) for row in kernel.allocations.values()]
 
 

@@ -390,7 +390,7 @@ class KernelView:
 
     def agents(self) -> Sequence[AgentView]:
         """Return all workers, in the order in which they joined."""
-        return [worker.view for worker in self._kernel.agents.values()]
+        return [worker.view for worker in self._kernel.workers.values()]
 
     def pools(self) -> dict[str, PoolView]:
         """Return the pools of resources by name, without quotas."""
@@ -498,7 +498,6 @@ class KernelState:
         "above",
         "active",
         "admitting",
-        "agents",
         "allocations",
         "aside_ns",
         "asked",
@@ -592,6 +591,7 @@ class KernelState:
         "vetoed",
         "watched",
         "whom",
+        "workers",
         "workers_version",
         "workflows",
     )
@@ -664,7 +664,7 @@ class KernelState:
         self.finished: deque[TaskRow] = deque()
         #: Every worker that has ever joined, by its name; one that is away is `lost`.
         #: Checked: `check_books`, `check_leases`.
-        self.agents: dict[str, WorkerRow] = {}
+        self.workers: dict[str, WorkerRow] = {}
         #: A version that rises when a worker joins: older answers about workers are out
         #: of date.
         self.workers_version: int = 0
@@ -1005,10 +1005,10 @@ class KernelState:
             return False
         if self.open and self.running >= self.concurrency:
             return True
-        workers = {leak.agent for leak in leaks}
+        workers = {leak.worker for leak in leaks}
         names = {name for leak in leaks for name, _ in leak.alloc}
         return any(
-            place.agent in workers or (place.pool and place.pool.name in names)
+            place.worker in workers or (place.pool and place.pool.name in names)
             for bucket in self.buckets.values()
             if bucket.parked is not None
             for place in bucket.places()

@@ -127,7 +127,7 @@ def told(kernel: KernelState, alloc: Units) -> HeldUnits:
     rows = [(kernel.beside[name], n) for name, n in alloc if name.startswith(UNIT)]
     return tuple(
         [
-            (row.resource, row.unit, many, row.agent != "")
+            (row.resource, row.unit, many, row.worker != "")
             for row, many in rows
             if isinstance(row, UnitRow)
         ]

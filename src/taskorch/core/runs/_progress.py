@@ -385,7 +385,7 @@ def _task(
         row.ended_ns / NS if row.ended_ns else None,
         sum(took) / NS if took else None,
         sum(each.attempt for each in rows),
-        None if row.agent is None else row.agent.name,
+        None if row.worker is None else row.worker.name,
         text,
         tuple((without_run(i) if run_of(i) == run_id else i) for i in roots_of(work)),
         place_of(error),

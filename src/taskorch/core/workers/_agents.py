@@ -721,7 +721,7 @@ class WorkerManager:
             UnknownAgentError: No worker of this name, with a lease, has joined.
         """
         self._check(name)
-        return self._rt.kernel.agents[name].lost
+        return self._rt.kernel.workers[name].lost
 
     def keep(self) -> None:
         """
@@ -819,7 +819,7 @@ class WorkerManager:
         return self._late.program_of(task_id)
 
     def _check(self, name: str) -> None:
-        row = self._rt.kernel.agents.get(as_text(name))
+        row = self._rt.kernel.workers.get(as_text(name))
         if row is None or not row.lease_ns or name not in self._rt.runners:
             msg = f"no worker elsewhere has joined by the name {show(name)}"
             raise UnknownAgentError(msg, hint="orch.agents.join(…)")
@@ -883,6 +883,6 @@ def _kept_here(rt: Runtime, name: str) -> _Attempts:
     held = [] if rt.committer is None else rt.committer.held_back.on(name)
     if rt.strategies is not None:
         for (task_id, number), row in list(rt.strategies.mending.items()):
-            if row.agent is not None and row.agent.name == name:
+            if row.worker is not None and row.worker.name == name:
                 held.append((task_id, number))
     return held

@@ -111,7 +111,7 @@ class LateEnds:
         why = f"worker {worker} has ended attempt {number} of it"
         extra = row.extra
         if row.state is TaskState.RUNNING:
-            has_lease = row.agent is not None and row.agent.lease_ns
+            has_lease = row.worker is not None and row.worker.lease_ns
             is_next = row.attempt == number + 1
             if not (has_lease and is_next) or (extra is not None and extra.stop):
                 return False

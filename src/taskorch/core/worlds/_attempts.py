@@ -212,12 +212,12 @@ class InProcess(AttemptExecutor[_InProcessRun]):
         """Begin *attempt*, and schedule its end."""
         assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
         row, world, timeline = attempt.row, self._incarnation.world, self.timeline
-        assert row.agent is not None  # noqa: S101 - it has been started
-        worker = world.agents[row.agent.name]
+        assert row.worker is not None  # noqa: S101 - it has been started
+        worker = world.agents[row.worker.name]
         assert isinstance(worker, InProcessWorker)  # noqa: S101 - see Incarnation
         now = timeline.now
-        outcome = world.outcome(row.cargo._task, attempt.full_fence, row.agent.name)
-        run = _InProcessRun(row.agent.name, attempt, outcome, now)
+        outcome = world.outcome(row.cargo._task, attempt.full_fence, row.worker.name)
+        run = _InProcessRun(row.worker.name, attempt, outcome, now)
         self.runs[row.id, attempt.number] = run
         world.began(run)
         nature = world.nature
@@ -458,8 +458,8 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     def begin(self, attempt: Attempt) -> tuple[TaskRow, int]:
         """Tell the agent of its task to begin *attempt*."""
         row, number = self._kernel.tasks[attempt.task_id], attempt.number
-        assert row.agent is not None  # noqa: S101 - it has been started
-        session = self._sessions[row.agent.name]
+        assert row.worker is not None  # noqa: S101 - it has been started
+        session = self._sessions[row.worker.name]
         session.sent[row.id, number] = row
         self._send_begin(session, row, number)
         return row, number
@@ -468,7 +468,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         """Tell the agent of the task, if it is a remote one, to stop an attempt."""
         del grace
         row, number = begun
-        session = None if row.agent is None else self._sessions.get(row.agent.name)
+        session = None if row.worker is None else self._sessions.get(row.worker.name)
         if session is not None:
             self._send_stop(session, (self._epoch, row.id, number))
 
@@ -499,11 +499,11 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
                 for (task_id, attempt), row in session.sent.items()
             ):
                 return True
-            if kernel.queued and kernel.agents[name].lost == worker.is_there:
+            if kernel.queued and kernel.workers[name].lost == worker.is_there:
                 # Its next beat, or the end of its lease, may let queued tasks start.
                 return True
         for (task_id, attempt), leak in kernel.leaked.items():
-            elsewhere = self._sessions.get(leak.agent.name)
+            elsewhere = self._sessions.get(leak.worker.name)
             if elsewhere is not None and self._may_end(
                 elsewhere.agent, (self._epoch, task_id, attempt)
             ):

@@ -372,9 +372,9 @@ class Incarnation(Clockwork, Hosting):
         if attempt.cancelled:
             self._call_off(row, number)
             return
-        assert row.agent is not None  # noqa: S101 - it has been started
+        assert row.worker is not None  # noqa: S101 - it has been started
         # An agent that has left may be heard of later, and counts as present.
-        is_remote = self.remotes.knows(row.agent.name)
+        is_remote = self.remotes.knows(row.worker.name)
         executor = self.remotes if is_remote else self.in_process
         executor.begin(attempt)
 

@@ -84,7 +84,7 @@ class View:
     def agents(self) -> list[AgentView]:
         """Return all workers that have ever joined, lost ones, too."""
         with self._kernel() as kernel:
-            return [row.view for row in kernel.agents.values()]
+            return [row.view for row in kernel.workers.values()]
 
     def waiting(
         self, template: AgentTemplate | None = None
@@ -104,7 +104,7 @@ class View:
         if template.executor != "service" or template.capacity is not None:
             return [template.agent(template.name)]
         # Each says its own capacity when it joins.
-        joined = [r for r in kernel.agents.values() if self.is_of(r.name, template)]
+        joined = [r for r in kernel.workers.values() if self.is_of(r.name, template)]
         present = [row for row in joined if not row.lost]
         return [row.info for row in present or joined] or None
 
@@ -121,7 +121,7 @@ class View:
         """Return the ended attempts of workers of a template, and their latency."""
         ended, weight, sum_ns = 0, 0, 0.0
         with self._kernel() as kernel:
-            for name, row in kernel.agents.items():
+            for name, row in kernel.workers.items():
                 if self.is_of(name, template):
                     ended += row.completed + row.failed
                     for record in row.records.values():

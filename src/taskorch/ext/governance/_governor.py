@@ -608,7 +608,7 @@ class PolicyGovernor:
     def _judge(self, work: Work, **fields: Any) -> Verdict | None:
         """Return the verdict on a running task; None: nothing is violated."""
         row = row_of(work)
-        worker = "" if row.agent is None else row.agent.name
+        worker = "" if row.worker is None else row.worker.name
         operation = self._operation_of(row, work, worker=worker, **fields)
         verdict = self.constitution.judge(operation, self._rt.now())
         if not verdict.violations:

@@ -55,8 +55,8 @@ def log_context() -> dict[str, Any]:
     if task is not None:
         fields["task_id"], fields["attempt"] = task.task_id, task.attempt
         row = getattr(task, "_row", None)
-        if row is not None and row.agent is not None:
-            fields["agent"] = row.agent.name
+        if row is not None and row.worker is not None:
+            fields["agent"] = row.worker.name
         run_id = task._run_id  # noqa: SLF001 - a word for users it is not
         if run_id:
             fields["workflow"] = run_id

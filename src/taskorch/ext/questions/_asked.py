@@ -228,7 +228,7 @@ def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
             "error_type": kind,
             "error_message": _clean(message),
             "attempts": row.attempt,
-            "agent_id": None if row.agent is None else row.agent.name,
+            "agent_id": None if row.worker is None else row.worker.name,
             "history": [
                 {"state": state.value, "at": ns / _NS, "detail": _clean(detail)}
                 for state, ns, detail in moves_of(row)[-2 * _MANY :]
@@ -240,7 +240,7 @@ def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
             "blocked_tasks": kernel.blocked,
             "failed_tasks": kernel.failed,
             "completed_tasks": kernel.completed,
-            "active_agents": sum(not a.lost for a in kernel.agents.values()),
+            "active_agents": sum(not a.lost for a in kernel.workers.values()),
         },
         "recommended_actions": (*actions, *_ALWAYS),
     }

@@ -53,7 +53,7 @@ OUTCOMES: Final = (
 class _Span(NamedTuple):
     """An attempt that has ended: times are nanoseconds since 1970."""
 
-    agent: str
+    worker: str
     start: int
     end: int
     task_id: str
@@ -63,7 +63,7 @@ class _Span(NamedTuple):
 class _Open(NamedTuple):
     """An attempt that runs."""
 
-    agent: str
+    worker: str
     start: int
 
 
@@ -207,7 +207,7 @@ class Board(Projection):
         if started is not None:
             end = self._left.pop(event.task_id, event.at_ns)
             self._spans.append(
-                _Span(started.agent, started.start, end, event.task_id, outcome)
+                _Span(started.worker, started.start, end, event.task_id, outcome)
             )
         if isinstance(event, (TaskCompleted, TaskFailed)):
             second = event.at_ns // _NS
@@ -244,17 +244,17 @@ class Board(Projection):
         with self._lock:
             spans = list(self._spans)
             spans += (
-                _Span(each.agent, each.start, now, task_id, "running")
+                _Span(each.worker, each.start, now, task_id, "running")
                 for task_id, each in self._open.items()
             )
         spans.sort(key=lambda span: span.start)
         start = start or (spans[0].start if spans else now - _NS)
         end = max(end or now, start + width)
         shown = [s for s in spans if s.end >= start and s.start <= end]
-        workers = list(dict.fromkeys(sorted({span.agent for span in shown})))
+        workers = list(dict.fromkeys(sorted({span.worker for span in shown})))
         picture = _Picture(start, end, width, workers[:lanes])
         rectangles = list(picture.rectangles(shown))
-        counts = Counter((span.agent, span.outcome) for span in shown)
+        counts = Counter((span.worker, span.outcome) for span in shown)
         return {
             "start": start / _NS,
             "end": end / _NS,
@@ -292,7 +292,7 @@ class _Picture:
         """The rectangles of *spans*, which are in the order of their starts."""
         drawn = 0
         for span in spans:
-            lane = self._lane_of.get(span.agent)
+            lane = self._lane_of.get(span.worker)
             if lane is None or drawn >= _RECTANGLES:
                 self.left_out += 1
                 continue

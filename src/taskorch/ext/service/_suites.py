@@ -158,7 +158,7 @@ class SuiteRuns:
         self._idle = self._between_runs()
         #: Attempts of earlier incarnations that agents have ended.
         self._ends = EndsKept(RunFolder(folder))
-        self.agents = Workers(
+        self.workers = Workers(
             self._idle,
             None,
             partial(_await_run, self._idle),
@@ -255,7 +255,7 @@ class SuiteRuns:
             count = counted(len(parts_of(suite)), "task")
             _LOG.info("a run of %s begins, or goes on: %s", wanted.name, count)
             self._ends.begin(orch, lambda: self._is_ending)
-            self.agents.move(orch, partial(join, orch, suite, RunFolder(self.folder)))
+            self.workers.move(orch, partial(join, orch, suite, RunFolder(self.folder)))
 
         status = "failed"
         error: Mapping[str, str] | None = None
@@ -303,7 +303,7 @@ class SuiteRuns:
         self.close()
         self._ends.end()
         before, self._idle = self._idle, self._between_runs()
-        self.agents.move(self._idle, partial(_await_run, self._idle))
+        self.workers.move(self._idle, partial(_await_run, self._idle))
         before.stop(drain=False)
         with self._lock:
             self._thread = None
@@ -405,7 +405,7 @@ class SuiteRuns:
 
     def status(self) -> dict[str, Any]:
         """State and outcome of the run, and the agents elsewhere that are there."""
-        workers = self.agents.names()
+        workers = self.workers.names()
         with self._lock:
             return {
                 "status": self._status,
@@ -514,7 +514,7 @@ def suite_app(
     page = PageOperations(runs.orchestrator, runs.board, tenancy)
     operations = [
         *_Api(runs).operations(),
-        *runs.agents.operations(),
+        *runs.workers.operations(),
         metrics(runs.metrics),
         *(_of_run(runs, operation) for operation in of_run),
         *(each if each.is_open else _of_run(runs, each) for each in page.operations()),
@@ -523,7 +523,7 @@ def suite_app(
     def close() -> None:
         page.close()
         runs.close()
-        runs.agents.close()
+        runs.workers.close()
 
     def refused(scope: Scope, problem: HttpProblem) -> Mapping[str, Any]:
         is_run = (scope["method"], scope["path"]) == ("POST", _EXECUTE)

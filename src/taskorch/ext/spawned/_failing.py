@@ -130,7 +130,7 @@ class FailingTemplates:
 
             def restore(now: int) -> None:
                 kernel = self._rt.kernel
-                for agent_id, row in [*kernel.agents.items()]:
+                for agent_id, row in [*kernel.workers.items()]:
                     if row.draining.startswith(_draining(name)):
                         kernel.drain(agent_id, "", now)
 

@@ -301,7 +301,7 @@ class SpawnedWorkers:
             return machine_labels()
         # The command may start it on another machine, whose labels it brings as it
         # joins.
-        workers = self._rt.kernel.agents
+        workers = self._rt.kernel.workers
         mine = [one.id for one in self._of(template.name) if one.id in workers]
         return {label for one_id in mine for label in workers[one_id].info.labels}
 
@@ -318,7 +318,7 @@ class SpawnedWorkers:
         return agent_id
 
     def _is_there(self, agent_id: str) -> bool:
-        row = self._rt.kernel.agents.get(agent_id)
+        row = self._rt.kernel.workers.get(agent_id)
         return row is not None and not row.lost
 
     def _start(self, one: Spawned) -> None:
@@ -524,7 +524,7 @@ class SpawnedWorkers:
     def look(self) -> None:
         """Check the agents that start, run and leave."""
         for one in list(self.spawned.values()):
-            row = self._rt.kernel.agents.get(one.id)
+            row = self._rt.kernel.workers.get(one.id)
             here = row is not None and not row.lost
             over = time.monotonic()
             if one.until is not None:
@@ -581,7 +581,7 @@ class SpawnedWorkers:
     def row(self, agent_id: str) -> WorkerRow | None:
         """Return the kernel's record of an agent; None while it starts."""
         agent_id = as_text(agent_id)
-        row = self._rt.kernel.agents.get(agent_id)
+        row = self._rt.kernel.workers.get(agent_id)
         has_gone = row is not None and row.lost and row.draining == GOING
         is_mine = agent_id in self.spawned or agent_id in self.fallen
         if (row is None or has_gone) and not is_mine:
@@ -594,7 +594,7 @@ class SpawnedWorkers:
     def all(self) -> list[AgentInstance]:
         """Return all agents in the order in which they came; starting ones are last."""
         with self._rt.lock:
-            every = self._rt.kernel.agents.values()
+            every = self._rt.kernel.workers.values()
             rows = [row for row in every if not (row.lost and row.draining == GOING)]
             running = self._running()
             instances = [self._instance(row.name, row, running) for row in rows]
@@ -602,7 +602,7 @@ class SpawnedWorkers:
         late = [
             one_id
             for one_id in {**self.spawned, **self.fallen}
-            if one_id not in names and one_id not in self._rt.kernel.agents
+            if one_id not in names and one_id not in self._rt.kernel.workers
         ]
         return instances + [self._instance(one_id, None, {}) for one_id in late]
 
@@ -616,8 +616,8 @@ class SpawnedWorkers:
         """Return the ids of running tasks by agent; the caller holds the lock."""
         ids: dict[str, list[str]] = {}
         for task in self._rt.kernel.tasks.values():
-            if task.agent is not None and task.state is TaskState.RUNNING:
-                ids.setdefault(task.agent.name, []).append(task.id)
+            if task.worker is not None and task.state is TaskState.RUNNING:
+                ids.setdefault(task.worker.name, []).append(task.id)
         return ids
 
     def _instance(
@@ -771,7 +771,7 @@ class SpawnedWorkers:
                 for name, level in wanted.items()
                 if has.get(name, 0) < level
             ]
-            row = self._rt.kernel.agents.get(worker.id)
+            row = self._rt.kernel.workers.get(worker.id)
             one = self.spawned.get(worker.id)
             if row is None:
                 lacks += worker.health.reasons

@@ -127,7 +127,7 @@ class SuiteAttempt:
         info: AttemptInfo,
         began: float | None = None,
     ) -> None:
-        self.agent = worker
+        self.worker = worker
         self.folder = folder
         self.told = info
         self._clock = MonotonicClock()
@@ -386,7 +386,7 @@ class SuiteAttempt:
         return {
             "task_id": self.name,
             "attempt": self.told.attempt,
-            "agent_id": self.agent,
+            "agent_id": self.worker,
             "started": self.began,
             "ended": now,
             "duration_seconds": event["seconds"],

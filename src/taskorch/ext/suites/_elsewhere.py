@@ -235,7 +235,7 @@ class _Given:
         #: that does not share the folder.
         self._mark = secrets.token_hex(8)
         about = {
-            "agent": test_attempt.agent,
+            "agent": test_attempt.worker,
             "began": test_attempt.began,
             "allocation": dict(test_attempt.told.allocation),
             "payload": dict(test_attempt.payload),
@@ -293,19 +293,18 @@ class _Given:
                 # Its program has ended as it should, and the task was cut off.
                 spending.take_rest()
             return self._made.end(event)
-        if result.exit_code < 0:
-            number = -result.exit_code
+        if (code := result.exit_code) < 0:
             msg = (
-                f"what ran it on worker {self._made.agent} was ended by signal {number}"
+                f"what ran it on worker {self._made.worker} was ended by signal {-code}"
             )
             raise AgentDiedError(msg)
-        reason = result.stderr_tail.strip() or f"it exited with {result.exit_code}"
+        reason = result.stderr_tail.strip() or f"it exited with {code}"
         raise self._not_shared(reason)
 
     def _not_shared(self, why: str) -> NotSharedError:
         attempt = self._made
         folder = attempt.folder.path.resolve()
-        msg = f"worker {attempt.agent} cannot run tasks of this suite: {why}"
+        msg = f"worker {attempt.worker} cannot run tasks of this suite: {why}"
         hint = (
             f"a worker needs the folders {folder} and {attempt.payload['cwd']}, "
             f"{WORKER} and {attempt.python}, by these paths: run it on the machine of "

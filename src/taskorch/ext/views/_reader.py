@@ -796,7 +796,7 @@ def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
         entries += more
         missing = restoration.missing(event for event, _ in more)
     for event, _ in entries:
-        if type(event) is TaskStarted and event.agent_id not in runtime.kernel.agents:
+        if type(event) is TaskStarted and event.agent_id not in runtime.kernel.workers:
             # The rest of its state does not matter here.
             joined = AgentJoined(0, event.at_ns, Agent(event.agent_id))
             fold(runtime.kernel, joined)

@@ -194,7 +194,7 @@ def _effects(sim: Simulation) -> dict[str, object]:
     return {
         "holds": sorted(kernel.holds),
         "pools": {name: pool.total for name, pool in stats.resources.items()},
-        "drained": sorted(name for name, row in kernel.agents.items() if row.draining),
+        "drained": sorted(name for name, row in kernel.workers.items() if row.draining),
     }
 
 

@@ -199,11 +199,11 @@ class _Guess:
         work = self._work_before(row, alone=alone) if row.state is _S.QUEUED else 0.0
         if not short and not work:
             return 0.0
-        workers = row.bucket.agents
+        workers = row.bucket.workers
         many = min(self._kernel.concurrency, sum(worker.limit for worker in workers))
         running = list(self._holders.rows())
         if alone:
-            running = [other for other in running if other.agent in workers]
+            running = [other for other in running if other.worker in workers]
         if "resource" in short:
             many = min(many, self._fit(row, workers))
             running = [other for other in running if other.alloc]
@@ -231,7 +231,7 @@ class _Guess:
         work, count = 0.0, 0
         buckets = [row.bucket]
         if not alone:
-            buckets = [b for b in self._kernel.buckets.values() if b.size and b.agents]
+            buckets = [b for b in self._kernel.buckets.values() if b.size and b.workers]
         for bucket in buckets:
             head = bucket.head()
             before = ahead(bucket, row)
@@ -241,7 +241,7 @@ class _Guess:
                 before = bucket.size
             if bucket is not row.bucket:
                 # The other tasks of this bucket wait for their workers.
-                before = min(before, sum(worker.limit for worker in bucket.agents))
+                before = min(before, sum(worker.limit for worker in bucket.workers))
             count += before
             work += before * self._mean(head)
         if count:

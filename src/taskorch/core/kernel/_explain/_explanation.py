@@ -104,11 +104,11 @@ def explain(
             then = waits_for(kernel, row, now) + _delay(row, now)
         if wait is None:
             shorts = shortages(kernel, row, now)
-            workers = [*dict.fromkeys(s.agent for s in shorts if s.agent is not None)]
+            workers = [*dict.fromkeys(s.worker for s in shorts if s.worker is not None)]
             more_agents = max(0, len(workers) - _MOST_WORKERS)
             of_all = (None, *workers[:_MOST_WORKERS])
             words = Wording(kernel, row, now, paused)
-            then += [words.of(short) for short in shorts if short.agent in of_all]
+            then += [words.of(short) for short in shorts if short.worker in of_all]
         elif suspended or not awaits(row):
             then += _event(kernel, row, wait, now)
     if row.state is _S.QUEUED:
@@ -129,7 +129,7 @@ def explain(
         tuple(then),
         more_agents,
         guess,
-        "" if row.agent is None else row.agent.name,
+        "" if row.worker is None else row.worker.name,
         _granted(kernel, row),
         row.attempt,
         f"{kind}: {message}" if kind else "",
@@ -170,10 +170,10 @@ def _above(pool: PoolRow, units: int) -> str:
 def _kept(kept: Reservation, now: int) -> str:
     """Describe the reservation for a task and the time at which it begins."""
     when = "when it is free, and nobody knows when that is"
-    if kept.start_ns is not None and kept.agent is not None:
+    if kept.start_ns is not None and kept.worker is not None:
         left = (kept.start_ns - now) / NS
         when = f"in about {in_words(left)}" if left > 0 else "now, and others are late"
-        when = f"on {kept.agent.name} {when}"
+        when = f"on {kept.worker.name} {when}"
     return (
         f"It is the first that cannot start: what it needs is reserved for it, {when}; "
         "others pass it only if that does not put it off"
@@ -315,7 +315,7 @@ def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:
 
 
 def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[Blocker]:
-    name = "" if row.agent is None else row.agent.name
+    name = "" if row.worker is None else row.worker.name
     extra = row.extra
     if extra is not None and extra.stop:
         detail = f"It runs on {name}, and was asked to stop: {extra.stop_reason}."
@@ -364,10 +364,10 @@ def _delay(row: TaskRow, now: int) -> list[Blocker]:
 
 def _granted(kernel: KernelState, row: TaskRow) -> str:
     """Describe the resources and units that *row* holds or held, and why."""
-    if row.agent is None:
+    if row.worker is None:
         return ""
     spec = row.bucket.spec
-    need = spec.resources or row.agent.request
+    need = spec.resources or row.worker.request
     if not need or (spec.elastic is not None and not row.alloc):
         # The allocation of an elastic request is not kept after its end.
         return ""
@@ -378,10 +378,10 @@ def _granted(kernel: KernelState, row: TaskRow) -> str:
     granted = without_quotas(row.alloc) or need
     units: dict[str, list[str]] = {}
     for resource, unit, _, is_own in units_told(kernel, row.alloc):
-        whose = f"{unit} of worker {row.agent.name}" if is_own else unit
+        whose = f"{unit} of worker {row.worker.name}" if is_own else unit
         units.setdefault(resource, []).append(whose)
     told = f"It {'holds' if row.alloc else 'was given'} {_amounts(granted, units)}"
-    why = f"as worker {row.agent.name} says of tasks that do not say"
+    why = f"as worker {row.worker.name} says of tasks that do not say"
     if spec.resources:
         why = "as it asked for"
     if less and spec.elastic is None:

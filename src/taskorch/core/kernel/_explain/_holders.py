@@ -41,7 +41,7 @@ def leaked_shares(kernel: KernelState) -> list[Share]:
     return [
         (
             f"{task_id} (attempt {attempt}, which would not stop)",
-            leak.agent,
+            leak.worker,
             leak.slots,
             leak.alloc,
         )
@@ -85,7 +85,7 @@ class Holders:
         It stops when they are enough to be named, and together hold *need*.
         """
         held: Held = []
-        there = (row for row in self.rows() if worker in (None, row.agent))
+        there = (row for row in self.rows() if worker in (None, row.worker))
         others = leaked_shares(self._kernel) + shares_by_hand(self._kernel)
         for holder, where, slots, alloc in chain(map(share_of, there), others):
             units = slots if name is None else held_in(self._kernel, alloc)[name]

@@ -214,7 +214,7 @@ def _mending(
 def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
     """Return whether no known worker can do *row*."""
     bucket = row.bucket
-    if bucket.workers_version != kernel.workers_version or bucket.agents:
+    if bucket.workers_version != kernel.workers_version or bucket.workers:
         return False
     return not _breakers.for_now(kernel, bucket)
 

@@ -290,10 +290,10 @@ class Search:
         if bucket.workers_version != kernel.workers_version:
             match(kernel, bucket, row, self._now)
         cause = None
-        workers = bucket.agents or _breakers.for_now(kernel, bucket)
+        workers = bucket.workers or _breakers.for_now(kernel, bucket)
         if (
             not workers
-            or (bucket.agents and self._is_beyond_quota(bucket))
+            or (bucket.workers and self._is_beyond_quota(bucket))
             or any(
                 short.is_hopeless
                 for limit in bucket.limits
@@ -314,7 +314,7 @@ class Search:
 
     def _is_beyond_quota(self, bucket: Bucket) -> bool:
         """Return whether every task of *bucket* exceeds its whole quota."""
-        needs = [of_quotas(_limits.wanted(bucket, worker)) for worker in bucket.agents]
+        needs = [of_quotas(_limits.wanted(bucket, worker)) for worker in bucket.workers]
         return all(
             any(short.is_hopeless for short in _limits.of_pools(self._kernel, need))
             for need in needs
@@ -385,7 +385,7 @@ class Search:
         """Return the cause of the tasks of *bucket*, if people hold their resources."""
         wants = {
             name
-            for worker in bucket.agents
+            for worker in bucket.workers
             for name, _ in _limits.wanted(bucket, worker)
         }
         names = tuple(
@@ -448,13 +448,13 @@ class _Held:
         for limit in bucket.limits:
             if not limit.leaves(kernel, bucket, self._units):
                 return False
-        return not bucket.agents or any(
+        return not bucket.workers or any(
             self._slots[worker] < worker.limit
             and all(
                 self._fits(worker, name, units)
                 for name, units in _limits.wanted(bucket, worker)
             )
-            for worker in bucket.agents
+            for worker in bucket.workers
         )
 
     def _fits(self, worker: WorkerRow, name: str, units: int) -> bool:

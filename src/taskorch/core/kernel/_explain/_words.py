@@ -136,7 +136,7 @@ class Wording:
     def _draining(self, short: Shortage) -> Blocker:
         name = _where(short)
         detail = (
-            f"Worker {name} gets no new work: {self._kernel.agents[name].draining}."
+            f"Worker {name} gets no new work: {self._kernel.workers[name].draining}."
         )
         words = f"Let it have work again: orch.agents.drain({name!r}, on=False)."
         return self._shut(short, detail, Remedy("agent_back", words, name=name))
@@ -174,7 +174,7 @@ class Wording:
         )
 
     def _busy(self, short: Shortage) -> Blocker:
-        worker = short.agent
+        worker = short.worker
         assert worker is not None  # noqa: S101 - it is the worker's slots
         detail = (
             f"Worker {worker.name} runs {worker.running} of {worker.limit} already."
@@ -186,7 +186,7 @@ class Wording:
         return self._slots_of(short, worker, detail, self._others())
 
     def _fails(self, short: Shortage) -> Blocker:
-        worker, better = short.agent, self._kernel.agents[short.name]
+        worker, better = short.worker, self._kernel.workers[short.name]
         assert worker is not None  # noqa: S101 - it is the worker that fails
         done = worker.view.performance(self._bucket.spec.type)
         detail = (
@@ -253,8 +253,8 @@ class Wording:
         name, need, most = short.name, short.need / 1e6, short.have / 1e6
         place = _limits.place_of(short)
         remedy = _enlarge(name, short.need)
-        if place.startswith("on worker") and short.agent is not None:
-            own = without_quotas(_limits.wanted(self._bucket, short.agent))
+        if place.startswith("on worker") and short.worker is not None:
+            own = without_quotas(_limits.wanted(self._bucket, short.worker))
             remedy = self._add_worker(own)
         detail = (
             f"It asks for {need:g} {name}, and the most there is, {place}, is {most:g}."
@@ -278,9 +278,9 @@ class Wording:
         # More may be in use than there is.
         need, free = short.need / 1e6, max(0, short.have) / 1e6
         pool = short.pool
-        worker = short.agent if pool is None else None
+        worker = short.worker if pool is None else None
         held = self._holders_of(name, short.missing, worker)
-        group = group_of(self._kernel, short.agent, name)
+        group = group_of(self._kernel, short.worker, name)
         if pool is not None and pool.units is not group:
             group = None
         ends = _free(name, short.missing, held)
@@ -430,7 +430,7 @@ class Wording:
         """Return holders, and attempts that wait for their slots: see `Holders.of`."""
         held = self._holders.of(name, need, worker)
         if name is None:
-            rows = [r for r in returning(self._kernel) if worker in (None, r.agent)]
+            rows = [r for r in returning(self._kernel) if worker in (None, r.worker)]
             held += [(row.id, 1) for row in rows]
         return held
 
@@ -500,7 +500,7 @@ def _paths(kernel: KernelState, name: str) -> str:
 
 
 def _where(short: Shortage) -> str:
-    return "" if short.agent is None else short.agent.name
+    return "" if short.worker is None else short.worker.name
 
 
 def _raised(kernel: KernelState, whose: tuple[str, str], what: str, more: float) -> str:

@@ -118,7 +118,7 @@ class _OpenDeciders(PlanDeciders):
     def route(self, row: TaskRow, candidates: Any, now: int) -> tuple[Any, str, bool]:
         """See `Deciders.route`."""
         if self.resumes:
-            worker = self.kernel.agents.get(self._open[row.cargo].agent)
+            worker = self.kernel.workers.get(self._open[row.cargo].agent)
             if worker is not None and worker in candidates:
                 return worker, "it runs there", False
         return super().route(row, candidates, now)
@@ -264,7 +264,7 @@ class OpenRun(PlanRun):
             if not each.agent:
                 self._enter(place, each)
         for name, why in work.draining.items():
-            if name in kernel.agents:
+            if name in kernel.workers:
                 kernel.drain(name, why, now)
         for who, (most, reason, lasts) in work.holds.items():
             kernel.hold_starts(who, most, reason, now, lasts=lasts)
@@ -290,8 +290,8 @@ class OpenRun(PlanRun):
         for limit in kernel.limits:
             limit.back(work.tokens)
         for name, breakers in work.breakers.items():
-            if name in kernel.agents:
-                kernel.restore_breakers(kernel.agents[name], breakers)
+            if name in kernel.workers:
+                kernel.restore_breakers(kernel.workers[name], breakers)
         concurrency = self._means.config.concurrency
         kernel.limit(concurrency if work.room is None else work.room)
         for place, each in enumerate(work.tasks):

@@ -215,7 +215,7 @@ def open_work(runtime: Runtime) -> OpenWork:
             for name, row in kernel.types.items()
             if row.samples
         }
-        workers = [row for row in kernel.agents.values() if not row.lost]
+        workers = [row for row in kernel.workers.values() if not row.lost]
         # The limits of runs are included: here, each task belongs to its run.
         quotas = tuple((*who, limits_of(kernel, who)) for who in kernel.quotas)
         return OpenWork(
@@ -383,7 +383,7 @@ def _as_it_stands(
             terms = None if wait is None else Terms(wait=wait)
     is_running = row.state is _S.RUNNING
     timer = 0 if extra is None else extra.timer
-    worker = row.agent
+    worker = row.worker
     return OpenTask(
         row.id,
         task_of(row),

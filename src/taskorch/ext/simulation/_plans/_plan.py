@@ -205,7 +205,7 @@ def means_of(runtime: Runtime) -> Means:
     kernel = runtime.kernel
     joining = _pooled(runtime)
     with runtime.lock:
-        rows = [row for row in kernel.agents.values() if not row.lost]
+        rows = [row for row in kernel.workers.values() if not row.lost]
         infos = {row.name: row.info for row in rows}
         records = {
             row.name: {
@@ -260,7 +260,7 @@ def _pooled(runtime: Runtime) -> list[Agent]:
         if runtime.fleet.failing.why(name):
             continue
         with runtime.lock:
-            here = {row.name for row in runtime.kernel.agents.values() if not row.lost}
+            here = {row.name for row in runtime.kernel.workers.values() if not row.lost}
             here.update(info.name for info in runtime.joining)
         mine = sum(1 for each in here if template.has_named(each))
         free = (n for n in count(1) if template.id_of(n) not in here)

@@ -287,7 +287,7 @@ class PlanRun(Clockwork):
             lasts = first[place] if attempt == 1 else self._again(row)
             error = chance.error(place, attempt) if may_fail else None
             at(now + lasts, end, (row, attempt, error))
-            worker = row.agent
+            worker = row.worker
             assert worker is not None  # noqa: S101 - it has just started
             if worker.running > peaks.get(worker.name, 0):
                 peaks[worker.name] = worker.running
@@ -327,7 +327,7 @@ class PlanRun(Clockwork):
 
     def _note_end(self, row: TaskRow, outcome: str, now: int) -> None:
         """Note that the attempt of *row* ends."""
-        worker, begins = row.agent, self.begins
+        worker, begins = row.worker, self.begins
         assert worker is not None  # noqa: S101 - it runs
         start, end = row.started_ns - begins, now - begins
         span = (row.cargo, start, end, worker.name, row.attempt, outcome, row.alloc)
@@ -368,7 +368,7 @@ class PlanRun(Clockwork):
         kernel, course = self.kernel, self.course
         course.makespan = max((span[2] for span in course.spans), default=0)
         for bucket in kernel.buckets.values():
-            names = tuple(worker.name for worker in bucket.agents)
+            names = tuple(worker.name for worker in bucket.workers)
             course.able[bucket.spec] = names
         if kernel.completed == len(self.plan):
             return
