@@ -126,7 +126,7 @@ GIVEN = {
     "orch.workflows": ("taskorch.core.runs", "WorkflowManager"),
     "orch.resources": ("taskorch.core.resources", "ResourceManager"),
     "orch.resources.allocate(…)": ("taskorch.core.resources", "HeldResources"),
-    "orch.agents": ("taskorch.core.workers._agents", "WorkerManager"),
+    "orch.agents": ("taskorch.core.workers._manager", "WorkerManager"),
     "orch.schedules": ("taskorch.ext.schedules", "ScheduleManager"),
     "orch.aio": ("taskorch.api._aio", "AsyncOrchestrator"),
     "orch.options(…)": ("taskorch.api._options", "WithOptions"),

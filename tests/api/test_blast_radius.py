@@ -653,7 +653,7 @@ def test_all_loggers_of_ours_live_with_what_handlers_raise() -> None:
     }
     assert by_hand == {
         "ext/command_line/__init__.py",
-        "ext/command_line/_agent.py",
+        "ext/command_line/_worker.py",
         "ext/command_line/_terminal.py",
         "core/executors/_processes/_process.py",
         "core/executors/_processes/_telling.py",

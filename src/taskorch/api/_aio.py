@@ -41,7 +41,7 @@ from taskorch.core.engine import (
 from taskorch.core.handles.handles import Ahead, TaskHandle
 from taskorch.core.resources import ResourceManager
 from taskorch.core.runs._manager import WorkflowManager
-from taskorch.core.workers._agents import WorkerManager
+from taskorch.core.workers._manager import WorkerManager
 from taskorch.kit.checks import called_as, to_patience
 from taskorch.kit.limits import FOLLOWED_EVENTS
 from taskorch.kit.verbs import Verb, verbs_of

@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from taskorch.core.resources import ResourceManager
     from taskorch.core.runs import WorkflowManager, WorkflowRun
     from taskorch.core.signals import Signals
-    from taskorch.core.workers._agents import WorkerManager
+    from taskorch.core.workers._manager import WorkerManager
     from taskorch.core.workflows import Workflow, WorkflowFunction
     from taskorch.events import Event
     from taskorch.ext.budgets._budget import Budget
@@ -333,7 +333,7 @@ class TaskOrchestrator:
 
     # The parts beside the core, each made when it is used.
     agents: Part[WorkerManager] = Part(
-        "taskorch.core.workers._agents:WorkerManager",
+        "taskorch.core.workers._manager:WorkerManager",
         "Spawns workers, says how they do, and lets those elsewhere join.",
         given=True,
     )

@@ -10,7 +10,7 @@ Events, each an object of a class of its own.
 `signals` brings them to listeners, `journal` keeps them, and `kernel` applies them to
 the state.
 
-- `_fact`: makes the class of an event.
+- `_event`: makes the class of an event.
 - `_catalogue`: the classes, one for every event; and views, which have a part of an
   event.
 - `ends`: the events that end an attempt, and the state of its task then.
@@ -119,4 +119,4 @@ from taskorch.events._catalogue import (
     view_of as view_of,
     without_result as without_result,
 )
-from taskorch.events._fact import defaults_of as defaults_of
+from taskorch.events._event import defaults_of as defaults_of

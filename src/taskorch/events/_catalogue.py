@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, NoReturn, Self
 
 import attrs
 
-from taskorch.events._fact import FieldsForAttrs, beside, defaults_of, frozen
+from taskorch.events._event import FieldsForAttrs, beside, defaults_of, frozen
 from taskorch.model import (
     ANSWER_TO,
     Agent,

@@ -24,8 +24,8 @@ from tests.core.kernel.harness import SEC, Policies, S, Twin
 from tests.core.kernel.sharing import Sharing
 
 from taskorch.core.kernel import Again, Search, explain, names_of
-from taskorch.core.kernel._backfill import reservation
 from taskorch.core.kernel._history import past_of
+from taskorch.core.kernel._reservation import reservation
 from taskorch.errors import UsageError
 from taskorch.events import Event, defaults_of
 from taskorch.model import (

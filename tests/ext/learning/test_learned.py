@@ -15,7 +15,7 @@ from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TaskStarted
 from taskorch.ext.learning import UCB1, Learned, LinUCB, Thompson
-from taskorch.ext.learning._facts import estimate
+from taskorch.ext.learning._estimates import estimate
 from taskorch.ext.views import JournalReader
 from taskorch.policies import (
     FifoQueue,

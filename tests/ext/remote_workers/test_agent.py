@@ -682,7 +682,7 @@ def test_an_order_that_comes_at_the_end_is_given_back():
 
 
 def test_it_remembers_so_many_orders(monkeypatch):
-    monkeypatch.setattr("taskorch.ext.remote_workers._agent._SEEN", 2)
+    monkeypatch.setattr("taskorch.ext.remote_workers._worker._SEEN", 2)
     worker = Agent("far", "http://127.0.0.1:9")
     worker._hear({"orders": [order(number) for number in range(1, 5)]}, 0.0)
     assert list(worker._seen) == ["1.3:t", "1.4:t"]

@@ -19,7 +19,7 @@ from tests.house.tools.examples import examples
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
-from taskorch.ext.schedules._driver import ScheduleController
+from taskorch.ext.schedules._controller import ScheduleController
 from taskorch.ext.views import JournalReader
 from taskorch.ext.views._runs import RunIndex
 from taskorch.kit.ticks import TickProgress, read_progress

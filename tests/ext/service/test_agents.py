@@ -23,7 +23,7 @@ from taskorch import (
     TaskState,
 )
 from taskorch.ext.recovery import RecoveryHandler
-from taskorch.ext.service._agents import SESSION
+from taskorch.ext.service._workers import SESSION
 
 SECRET = "a-secret-of-the-first-agent"
 SCHEMA = json.loads(
@@ -581,7 +581,7 @@ def test_a_hundred_megabytes_of_progress(there):
 
 
 def test_no_room_is_left_for_more_workers_than_there_can_be(monkeypatch):
-    monkeypatch.setattr("taskorch.ext.service._agents._MAX_WORKERS", 1)
+    monkeypatch.setattr("taskorch.ext.service._workers._MAX_WORKERS", 1)
     with fleet("x") as (service, worker):
         other = Wire(service, "other", "the-secret-of-another-one")
         assert other.hello(status=409)["code"] == "too_many_agents"

@@ -13,8 +13,8 @@ from tests.ext.service.tools import JSON, orchestrator, served
 
 from taskorch import InvalidTaskError, TaskOrchestrator
 from taskorch.ext.service import create_app, new_token
-from taskorch.ext.service._agents import Workers
 from taskorch.ext.service._suites import suite_app
+from taskorch.ext.service._workers import Workers
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 TASK = json.dumps({"type": "echo", "id": "planted"}).encode()

@@ -285,7 +285,7 @@ def _lines(text: str) -> list[str]:
 #: What the commands of pages import when they are asked for.
 _IMPORTED = (
     *(
-        "taskorch.ext.command_line._agent",
+        "taskorch.ext.command_line._worker",
         "taskorch.ext.command_line._control",
         "taskorch.ext.command_line._explain",
     ),

@@ -146,6 +146,6 @@ def test_a_word_that_is_put_back_is_found():
 
 def test_an_option_keeps_its_name_and_a_variable_does_not():
     code = compile("def f(agent): ...\ndef g():\n    agent = 1\n", "x.py", "exec")
-    faults = [*faults_of("src/taskorch/core/workers/_agents.py", code)]
-    assert faults == ["src/taskorch/core/workers/_agents.py:2 agent: say worker"]
+    faults = [*faults_of("src/taskorch/core/workers/_manager.py", code)]
+    assert faults == ["src/taskorch/core/workers/_manager.py:2 agent: say worker"]
     assert len([*faults_of("src/taskorch/core/kernel/x.py", code)]) == 2

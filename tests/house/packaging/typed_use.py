@@ -25,7 +25,7 @@ from taskorch import (
     task,
 )
 from taskorch.core.engine._given import Caching, Meter, Pruning, Tracer
-from taskorch.core.workers._agents import Spawning
+from taskorch.core.workers._manager import Spawning
 from taskorch.ext.learning import Learned
 from taskorch.ext.memo import Memo
 from taskorch.ext.recovery import RecoveryHandler

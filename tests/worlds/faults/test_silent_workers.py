@@ -31,7 +31,7 @@ def to(port):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_work_of_a_worker_goes_on_once_its_service_is_heard_again(kind, monkeypatch):
-    monkeypatch.setattr("taskorch.ext.remote_workers._agent._PATIENCE", 1.0)
+    monkeypatch.setattr("taskorch.ext.remote_workers._worker._PATIENCE", 1.0)
     with (
         served(orchestrator(), agents=True) as service,
         to(service.server.port) as peer,

@@ -26,7 +26,7 @@ in `_explain`. The files, from the state up:
 - `_rates`, `_added`: rates of starts; limits that a program adds.
 - `_dependencies`, `_breakers`: dependencies of tasks; workers that get no work.
 - `_application`, `_ends`: the effects of facts about tasks; the ends of tasks.
-- `_backfill`, `_standing`: backfill scheduling; settings that last until they change.
+- `_reservation`, `_standing`: who passes one that waits; settings until they change.
 - `_shortages`: the reasons that keep a task from starting.
 - `_attempts`, `_dispatch`: the ends of attempts; the choice of the next start.
 - `_control`, `_admission`: commands of people and timers; submissions.

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from taskorch.core.kernel import (
-    _backfill,
     _breakers,
     _ends,
     _limits,
     _queue,
+    _reservation,
     _shortages,
     _units,
 )
@@ -77,7 +77,7 @@ def place(  # noqa: C901 - all who are asked, in order
             bucket.pop(row)
             kernel.vetoed[row] = None
             if kernel.reserving is not None:
-                _backfill.blocked(kernel, kernel.reserving, row)
+                _reservation.blocked(kernel, kernel.reserving, row)
             return
         if kernel.judged and not _is_allowed(kernel, row, now):
             return
@@ -144,7 +144,7 @@ def _start_or_park(
                 if _shortages.of_reservation(kernel, row, worker, now) is not None
             ]
         )
-    refusal: str | None = _backfill.BEHIND if len(room) else ""
+    refusal: str | None = _reservation.BEHIND if len(room) else ""
     if len(open_to_it):
         refusal = _try(kernel, bucket, row, open_to_it, now)
     if refusal is not None:
@@ -330,7 +330,7 @@ def _park(
     bucket.refusal = refusal
     _queue.park(kernel, bucket, row, dict.fromkeys(places), at_workers)
     if kernel.reserving is not None:
-        _backfill.blocked(kernel, kernel.reserving, row)
+        _reservation.blocked(kernel, kernel.reserving, row)
     if bucket.workers_version < 0:
         kernel.parked_any[bucket] = None
     for need in _limits.needs_on(bucket, refused):
@@ -396,7 +396,9 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         if kernel.reserving is not None:
             worker = worker_of(row)
             given, reserving = granted, kernel.reserving
-            granted = _backfill.within(kernel, reserving, row, worker, given, now, held)
+            granted = _reservation.within(
+                kernel, reserving, row, worker, given, now, held
+            )
     if granted is not None and kernel.has_units:
         # It keeps its named units until it ends.
         kept = dict(held)

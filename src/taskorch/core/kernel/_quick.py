@@ -14,12 +14,12 @@ from taskorch.core.kernel import (
     _admission,
     _application,
     _attempts,
-    _backfill,
     _dependencies,
     _dispatch,
     _ends,
     _limits,
     _queue,
+    _reservation,
 )
 from taskorch.core.kernel._deciders import PolicyFault
 from taskorch.core.kernel._rows import (
@@ -427,7 +427,7 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
     # (mypyc 2.4 fails to compile this as the condition of the loop.)
     while True:
         if not (
-            (reserving is not None and _backfill.again(kernel, reserving, now))
+            (reserving is not None and _reservation.again(kernel, reserving, now))
             or (heap and kernel.running < concurrency and not kernel.paused)
             or (kernel.above and _limits.turn(kernel))
         ):

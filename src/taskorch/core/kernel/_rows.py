@@ -1174,7 +1174,7 @@ ResourceKey: TypeAlias = tuple[str, str]
 
 @frozen(eq=False)
 class Reservation:
-    """Resources reserved for the first task that cannot start: see `_backfill`."""
+    """Resources reserved for the first task that cannot start: see `_reservation`."""
 
     #: The task with the reservation.
     row: TaskRow
@@ -1188,7 +1188,7 @@ class Reservation:
 
 
 class Reserving:
-    """State of backfill scheduling: see `_backfill`."""
+    """State of backfill scheduling: see `_reservation`."""
 
     __slots__ = ("is_more", "moment", "passed_at", "reserved", "under_way")
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from taskorch.core.kernel import (
-    _backfill,
     _breakers,
     _limits,
+    _reservation,
     _units,
 )
 from taskorch.core.kernel._application import worker_of
@@ -145,7 +145,7 @@ def ask(
     allowed = _limits.within_quotas(kernel, spec, granted)
     if kernel.reserving is not None:
         reserving = kernel.reserving
-        allowed = _backfill.within(kernel, reserving, row, worker, allowed, now)
+        allowed = _reservation.within(kernel, reserving, row, worker, allowed, now)
     if allowed != granted and spec.elastic[2] == "all_or_nothing":
         return None, "its quota, or a reservation, leaves less than that", False
     if allowed != granted:
@@ -250,9 +250,9 @@ def of_reservation(
 ) -> Shortage | None:
     """Return the reservation that a start of *row* on *worker* would delay, or None."""
     need = _limits.wanted(row.bucket, worker)
-    if _backfill.may_pass(kernel, row, worker, need, now):
+    if _reservation.may_pass(kernel, row, worker, need, now):
         return None
-    kept = _backfill.reservation(kernel, now)
+    kept = _reservation.reservation(kernel, now)
     assert kept is not None  # noqa: S101 - that is what it may not pass
     until = kept.start_ns or 0
     return Shortage("reservation", kept.row.id, worker=worker, until_ns=until)
@@ -378,7 +378,7 @@ def _refusal(
         # If the allocator has changed its mind, it is asked when something changes.
         earlier = "" if others or row is not bucket.head() else bucket.refusal
         # A refusal for the sake of the reservation is reported elsewhere.
-        is_final = earlier not in ("", _backfill.BEHIND)
+        is_final = earlier not in ("", _reservation.BEHIND)
         if is_final and not any(place.has_room() for place in bucket.places()):
             return [Shortage("allocator", earlier, worker=worker)]
         return []

@@ -53,7 +53,7 @@ from taskorch.api.verbs.remedies import REMEDIES_HEADER
 from taskorch.api.verbs.table import VERBS
 from taskorch.core.resources import ResourceManager
 from taskorch.core.runs import WorkflowManager
-from taskorch.core.workers._agents import WorkerManager
+from taskorch.core.workers._manager import WorkerManager
 from taskorch.core.workflows import Workflow
 from taskorch.core.workflows._parameters import as_json
 from taskorch.core.workflows._writing import write_task

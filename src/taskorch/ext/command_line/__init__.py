@@ -13,7 +13,7 @@ print; a program of the user can do all that they do.
 - `_serve`, `_serve_file`: a suite or a journal over HTTP; the orchestrator of a file.
 - `_tokens`: tokens of the users of a service.
 - `_mcp`: tools for language models, of a journal, a service or a file.
-- `_agent`, `_agents`: does the work of a service; lists its agents, alerts and holds.
+- `_worker`, `_workers`: does the work of a service; lists its workers, alerts, holds.
 - `_inspect`, `_explain`, `_logs`: tasks of a journal or a service; the reason why one
   does not run; its log and output.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
@@ -91,7 +91,7 @@ _OWN: Final = {
         "taskorch.ext.command_line._schedules",
     ),
     **{
-        name: (purpose, "taskorch.ext.command_line._agents")
+        name: (purpose, "taskorch.ext.command_line._workers")
         for name, purpose in {
             "agents": "show and change the workers of a service",
             "alerts": "show how the alerts of a service stand",
@@ -141,7 +141,7 @@ _OWN: Final = {
     "mcp": ("give language models tools, by MCP", "taskorch.ext.command_line._mcp"),
     "agent": (
         "be a worker of an orchestrator elsewhere",
-        "taskorch.ext.command_line._agent",
+        "taskorch.ext.command_line._worker",
     ),
     "workspace": ("run a folder of task files", "taskorch.ext.command_line._workspace"),
     "jobs": ("run adaptive jobs, and ask for them", "taskorch.ext.command_line._jobs"),

@@ -12,7 +12,7 @@ would do. What is learnt is a projection of the facts: deleting it changes no ta
   snapshots.
 - `_bandits`: which of a few arms is pulled next, by the rewards of earlier pulls;
   the one that looks at features.
-- `_facts`: what facts say of choices and rewards, and what would have come of others.
+- `_estimates`: what events say of choices and rewards, and what others would bring.
 - `_learned`: a router, a queue, an allocator and a value, each with one that learns.
 """
 
@@ -25,7 +25,7 @@ from taskorch.ext.learning._bandits import (
     LinUCB,
     Thompson,
 )
-from taskorch.ext.learning._facts import Value, off_policy
+from taskorch.ext.learning._estimates import Value, off_policy
 from taskorch.ext.learning._learned import (
     Learned,
     LearnedAllocator,

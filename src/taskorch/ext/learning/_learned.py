@@ -15,7 +15,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
 from taskorch.ext.learning._arms import FLOOR, Learning
-from taskorch.ext.learning._facts import Value
+from taskorch.ext.learning._estimates import Value
 from taskorch.ext.learning._learner import Learner
 from taskorch.kit.fence import log_of
 from taskorch.kit.members import has

@@ -28,7 +28,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.ext.learning._arms import AWAITED, BANDITS, Arms, Chosen, Learning
-from taskorch.ext.learning._facts import (
+from taskorch.ext.learning._estimates import (
     OutcomeRewards,
     Reward,
     Value,

@@ -8,7 +8,7 @@ Schedules: tasks and workflows that are submitted again and again, at set times.
    submits the tasks.
 
 - `_manager`, `_standing`: `orch.schedules`: its methods; the status of a schedule.
-- `_driver`: the controller, which asks by time, and as runs end, which ticks are due.
+- `_controller`: asks by time, and as runs end, which ticks are due.
 - `_backfills`: begins the runs of backfills.
 - `_ticks`: submits the task or run of each tick, or says why not.
 - `_book`: the schedules and backfills that there are, as the journal keeps them.

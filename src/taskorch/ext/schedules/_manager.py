@@ -28,6 +28,7 @@ from taskorch.ext.schedules._backfill import (
 )
 from taskorch.ext.schedules._backfills import BackfillRuns
 from taskorch.ext.schedules._book import ScheduleBook, keep_text
+from taskorch.ext.schedules._controller import ScheduleController
 from taskorch.ext.schedules._definition import (
     Definition,
     Importable,
@@ -36,7 +37,6 @@ from taskorch.ext.schedules._definition import (
     of_workflow,
     read_definition,
 )
-from taskorch.ext.schedules._driver import ScheduleController
 from taskorch.ext.schedules._entry import LiveSchedule, TickOrder
 from taskorch.ext.schedules._host import CONTROLLER, RuntimeHost, ScheduleHost
 from taskorch.ext.schedules._standing import (

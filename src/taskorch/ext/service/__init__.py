@@ -23,7 +23,7 @@ prometheus-client: `pip install 'taskorch[serve]'`.
   in.
 - `_plans`: plans and adaptive jobs.
 - `_suites`, `_recorded`: a test suite as a service; a journal, to be looked at.
-- `_agents`, `_sessions`, `_artifacts`: agents: their work and words; files.
+- `_workers`, `_sessions`, `_artifacts`: workers: their work and words; files.
 - `_feed`: past events, and new ones as they come.
 - `_health`: whether all is well, and how several things stand; what Prometheus reads.
 - `_waiting`: waits on a loop for threads; what answers while it is not our turn.

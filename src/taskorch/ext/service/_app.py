@@ -29,7 +29,6 @@ from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.api.verbs.table import VERBS
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.ext.people import Identity, Tokens
-from taskorch.ext.service._agents import Workers, schemas
 from taskorch.ext.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.ext.service._board import Board
 from taskorch.ext.service._bodies import (
@@ -69,6 +68,7 @@ from taskorch.ext.service._submissions import Submissions, work_schemas
 from taskorch.ext.service._tasks import Tasks
 from taskorch.ext.service._tenants import Tenancy
 from taskorch.ext.service._verbs import operations as verbs
+from taskorch.ext.service._workers import Workers, schemas
 from taskorch.ext.views import JournalReader
 from taskorch.kit.people import asking
 

@@ -28,7 +28,7 @@ from taskorch.core.executors.programs import (
     failure_of,
     spending_of,
 )
-from taskorch.core.workers._agents import WorkerManager
+from taskorch.core.workers._manager import WorkerManager
 from taskorch.core.workflows._writing import write_work
 from taskorch.errors import (
     AttemptInterrupted,

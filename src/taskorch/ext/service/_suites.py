@@ -29,7 +29,6 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.events import AgentLost, AgentReturned
-from taskorch.ext.service._agents import Workers, schemas
 from taskorch.ext.service._app import existing, make_app
 from taskorch.ext.service._board import Board
 from taskorch.ext.service._bodies import HttpProblem, answer, read_object, refuse
@@ -39,6 +38,7 @@ from taskorch.ext.service._health import metrics, probe
 from taskorch.ext.service._operations import PROBLEM, Operation, asked
 from taskorch.ext.service._page import PageOperations
 from taskorch.ext.service._tenants import Tenancy
+from taskorch.ext.service._workers import Workers, schemas
 from taskorch.ext.suites._elsewhere import OWN, EndsKept, admit, join
 from taskorch.ext.suites._folder import RunFolder
 from taskorch.ext.suites._formats import headline

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from taskorch.core.kernel._backfill import reservation
 from taskorch.core.kernel._dependencies import (
     awaits,
     is_broken,
@@ -17,6 +16,7 @@ from taskorch.core.kernel._dependencies import (
 from taskorch.core.kernel._explain._holders import Holders, ahead, shares_by_hand
 from taskorch.core.kernel._explain._parents import how
 from taskorch.core.kernel._explain._people import wait_of
+from taskorch.core.kernel._reservation import reservation
 from taskorch.core.kernel._rows import TaskRow, TimedLimit, WorkerRow
 from taskorch.core.kernel._state import KernelState
 from taskorch.kit.limits import NS

@@ -11,7 +11,6 @@ from typing import Final
 
 from taskorch.core.kernel import _limits
 from taskorch.core.kernel._application import GONE, rules_ask
-from taskorch.core.kernel._backfill import reservation
 from taskorch.core.kernel._control import is_unresolvable
 from taskorch.core.kernel._dependencies import awaits
 from taskorch.core.kernel._explain._estimate import estimate
@@ -26,6 +25,7 @@ from taskorch.core.kernel._explain._people import (
 )
 from taskorch.core.kernel._explain._words import NOT_STARTED, Wording
 from taskorch.core.kernel._history import moves_of
+from taskorch.core.kernel._reservation import reservation
 from taskorch.core.kernel._rows import (
     LESS,
     Awaited,

@@ -8,8 +8,8 @@ from typing import ClassVar, Final
 import attrs
 
 from taskorch.core.kernel import _limits
-from taskorch.core.kernel._backfill import length_of
 from taskorch.core.kernel._explain._holders import NAMED, Held, Holders, enough
+from taskorch.core.kernel._reservation import length_of
 from taskorch.core.kernel._rows import (
     PURSE,
     QUOTA,

@@ -8,8 +8,8 @@ from tests.core.kernel.random_run import Run
 from tests.core.kernel.sharing import Sharing
 
 from taskorch.core.kernel import Kernel, explain
-from taskorch.core.kernel._backfill import BEHIND, may_pass, reservation
 from taskorch.core.kernel._limits import wanted
+from taskorch.core.kernel._reservation import BEHIND, may_pass, reservation
 from taskorch.model import Resources
 
 

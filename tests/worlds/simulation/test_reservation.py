@@ -5,7 +5,7 @@ from hypothesis import example, given, strategies as st
 from tests.core.kernel.harness import SEC, Machine, Policies, S
 from tests.worlds.simulation.disasters import run_through_disasters
 
-from taskorch.core.kernel._backfill import reservation
+from taskorch.core.kernel._reservation import reservation
 from taskorch.model import Resources
 from taskorch.policies import PriorityQueue
 
