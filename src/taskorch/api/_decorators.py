@@ -302,7 +302,7 @@ def task(
     `submit`, `map`, `Task.call`, `wf.task`, `wf.map`, `wf.reduce` and the documents of
     workflows take its options; what is said there comes before them. A bound method of
     it, a `functools.partial`, and an object whose `__call__` it is, have them too. Of
-    two decorations, the outer one comes before the inner. An agent's handler has none,
+    two decorations, the outer one comes before the inner. A worker's handler has none,
     since its tasks have their own. Of a function that was defined without it, as in
     `check = task(double)`, a `@workflow` makes the call at once, as of any function:
     there, put `@task` above the definition.

@@ -758,7 +758,7 @@ class TaskOrchestrator:
             for each in those
         ]
 
-    # -- agents --------------------------------------------------------------------
+    # -- workers --------------------------------------------------------------------
 
     def agent(
         self,
@@ -775,7 +775,7 @@ class TaskOrchestrator:
         Decorate `handler(task, context)` as a worker.
 
         Args:
-            name: The agent's name.
+            name: The worker's name.
             capabilities: Its capabilities.
             max_concurrency: Attempts that it runs at once; None is without limit.
                 Not given, it is without limit for an `async def`, and 1 otherwise.

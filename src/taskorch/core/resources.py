@@ -154,7 +154,7 @@ class ResourceManager:
     `orch.resources`: changes the pools, says who has what, and takes from them by hand.
 
     An allocation by hand counts like the resources of a task. It is taken whole or not
-    at all, before any task that waits, and is a fact: an orchestrator with a journal
+    at all, before any task that waits, and is an event: an orchestrator with a journal
     has it in its next incarnation, until it is released.
 
     A smaller request may pass a larger one that waits. Over HTTP a request that would

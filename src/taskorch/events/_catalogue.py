@@ -29,8 +29,8 @@ from taskorch.model import (
     asked_of,
 )
 
-#: The indexes of the class, the number and the time in every fact, and of the task's id
-#: in a fact about a task.
+#: The indexes of the class, the number and the time in every event, and of the task's
+#: id in an event about a task.
 CLS: Final = 0
 SEQ: Final = 1
 AT_NS: Final = 2
@@ -1784,7 +1784,7 @@ def make(fact: tuple[Any, ...]) -> Any:
     """
     Return the event of *fact*, which may be a plain tuple.
 
-    A user's journal may return a fact as a plain tuple, `(class, *fields)`, without
+    A user's journal may return an event as a plain tuple, `(class, *fields)`, without
     trailing defaults.
     """
     return fact if isinstance(fact, Event) else fact[CLS](*fact[SEQ:])
@@ -1855,7 +1855,7 @@ def view_of(cls: type[Event], fact: Event) -> Event | None:
     return event
 
 
-#: The events that each fact contains, in the order in which they are sent.
+#: The classes of events that each event contains, in the order in which they are sent.
 VIEWS: Final[dict[type[Event], tuple[type[Event], ...]]] = {
     **{cls: (cls,) for cls in CATALOGUE},
     TaskSubmitted: (TaskSubmitted, TaskValidated),

@@ -1,9 +1,9 @@
 """
-Construction of fact classes, whose objects are tuples that begin with the class.
+Construction of event classes, whose objects are tuples that begin with the class.
 
 Listeners get, and journals keep, the very objects that the kernel makes. One is made
 for each start and end of a task, and a tuple is the cheapest immutable object. With the
-class in front, facts of two classes are never equal.
+class in front, events of two classes are never equal.
 
 Decision: events-and-recovery.
 """
@@ -17,7 +17,7 @@ import attrs
 
 T = TypeVar("T", bound=type)
 
-#: The most fields of a fact, including its class.
+#: The most fields of an event, including its class.
 _MOST: Final = 64
 _ITEMS: Final = tuple(f"item_{place}" for place in range(_MOST))
 _Items: Final = namedtuple("_Items", _ITEMS)  # type: ignore[misc]  # noqa: PYI024 - its getters are all we need
@@ -27,13 +27,13 @@ _GETTERS: Final = tuple(vars(_Items)[name] for name in _ITEMS)
 
 
 class _Beside(str):
-    """Argument for a field that is no part of the fact."""
+    """Argument for a field that is no part of the event."""
 
     __slots__ = ()
 
 
 class FieldsForAttrs:
-    """Descriptor that lets functions of attrs read the fields of a class of facts."""
+    """Descriptor that lets functions of attrs read the fields of a class of events."""
 
     def __get__(self, _: object, cls: type) -> tuple[attrs.Attribute[Any], ...]:
         """Return the fields of *cls* as attrs would describe them."""
@@ -58,7 +58,7 @@ class FieldsForAttrs:
 
 
 def beside(*, alias: str, default: None, kw_only: bool) -> Any:
-    """Declare a field outside the fact: it is not compared, shown or kept."""
+    """Declare a field outside the event: it is not compared, shown or kept."""
     del default, kw_only
     return _Beside(alias)
 
@@ -66,7 +66,7 @@ def beside(*, alias: str, default: None, kw_only: bool) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(beside,))
 def frozen(cls: T) -> T:
     """
-    Make *cls* a class of facts, with the fields of its base and its annotations.
+    Make *cls* a class of events, with the fields of its base and its annotations.
 
     A field may have a default if all later ones have one. The class is made anew, so
     its methods cannot use an empty `super()`, which would find the old one.
@@ -124,7 +124,7 @@ class _UnwrittenInit:
 def _constructor(
     fields: tuple[str, ...], defaults: tuple[Any, ...], others: dict[str, str]
 ) -> Any:
-    """Make the `__new__` of facts of *fields*, from text, since that is fastest."""
+    """Make the `__new__` of events of *fields*, from text, since that is fastest."""
     keywords = ["*", *(f"{alias}=None" for alias in others.values())] if others else []
     parameters = ", ".join(["_cls", *fields, *keywords])
     lines = [
@@ -142,7 +142,7 @@ def _constructor(
 
 
 def defaults_of(cls: type) -> dict[str, Any]:
-    """Return the defaults of the fields of *cls*, a class of facts."""
+    """Return the defaults of the fields of *cls*, a class of events."""
     values: tuple[Any, ...] = getattr(cls.__new__, "__defaults__", None) or ()
     if not values:
         return {}

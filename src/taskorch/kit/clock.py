@@ -13,7 +13,7 @@ class MonotonicClock:
 
     The wall clock is read once, when this is made; from then on only the monotonic
     one counts, so a change of the system's time changes nothing. It does not begin
-    before *not_before*, the time of the last fact of an earlier incarnation, even if
+    before *not_before*, the time of the last event of an earlier incarnation, even if
     the wall clock is behind.
     """
 

@@ -1,5 +1,5 @@
 """
-Documents of extensions: the state of an extension, kept as facts.
+Documents of extensions: the state of an extension, kept as events.
 
 Decision: extensions.
 """

@@ -19,7 +19,7 @@ _OBEYED: Final = re.compile(
 #: The most bytes of a letter in UTF-8, and every byte that is not its first.
 _MOST_BYTES: Final = 4
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
-#: The most characters of an error's message that facts keep; the error itself has all.
+#: The most characters of an error's message that events keep; the error itself has all.
 _MAX_MESSAGE: Final = 10_000
 #: The most characters of a value that a message shows.
 _MAX_SHOWN: Final = 200

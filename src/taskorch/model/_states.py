@@ -22,7 +22,7 @@ class TaskState(StrEnum):
     """Waits for its dependencies, or for `not_before`."""
 
     QUEUED = "queued"
-    """Could run: waits for an agent, a slot and resources."""
+    """Could run: waits for a worker, a slot and resources."""
 
     RUNNING = "running"
     """An attempt of it is under way."""

@@ -31,15 +31,15 @@ from taskorch.model import Call, Retention, Task
 if TYPE_CHECKING:
     from taskorch.model import TaskFilter
 
-#: A fact, and its document: the task of a submission, the result of a completion; None
-#: for most.
+#: An event, and its document: the task of a submission, the result of a completion;
+#: None for most.
 Entry: TypeAlias = tuple[Event, Any]
 
 
 @runtime_checkable
 class Journal(Protocol):
     """
-    Protocol: keeps the facts, in groups.
+    Protocol: keeps the events, in groups.
 
     One orchestrator at a time owns a journal. It is called from one thread at a time,
     except for `document`.
@@ -55,7 +55,7 @@ class Journal(Protocol):
            appended again, and is then kept once, even if the first call kept it.
         4. `claim` gives numbers that rise. An `append` of an earlier leader raises
            `JournalTakenError`, and keeps nothing.
-        5. The numbers of the facts rise. A group that begins at or below the last
+        5. The numbers of the events rise. A group that begins at or below the last
            number kept is refused with a ValueError, and nothing of it is kept; only
            the latest group itself may come again (law 3).
         6. `read` gives the entries above a number, in order, and changes nothing.
@@ -99,7 +99,7 @@ class Journal(Protocol):
         Args:
             epoch: The number that `claim` returned.
             group: Entries in the order of their numbers; an empty one does nothing.
-                Each entry is a fact, and its value or the document of it.
+                Each entry is an event, and its value or the document of it.
 
         Raises:
             InvalidTaskError: A value cannot be kept; nothing of the group was kept.
@@ -112,7 +112,7 @@ class Journal(Protocol):
 
     @abstractmethod
     def read(self, after: int = 0) -> Iterator[Entry]:
-        """Return the entries whose facts have a number above *after*, in order."""
+        """Return the entries whose events have a number above *after*, in order."""
         ...
 
     @abstractmethod
@@ -122,7 +122,7 @@ class Journal(Protocol):
 
 
 class Group(Protocol):
-    """A group that is filled fact by fact, and then appended."""
+    """A group that is filled event by event, and then appended."""
 
     def keep(self, fact: Event, text: Any, /) -> None:
         """Add *fact* with None or a document of `DurableJournal.text` or `document`."""
@@ -130,11 +130,11 @@ class Group(Protocol):
 
     @property
     def last(self) -> int:
-        """Number of its latest fact; it has at least one."""
+        """Number of its latest event; it has at least one."""
         ...
 
     def __len__(self) -> int:
-        """Return the number of facts in the group."""
+        """Return the number of events in the group."""
         ...
 
 
@@ -172,13 +172,13 @@ class DurableJournal(Journal, Protocol):
            `last_until` and `id_of_key` answer as their definitions here would from the
            entries of `read`; `candidates` leaves out nothing that its definition
            returns.
-        6. `snapshot` returns a state that was saved, equal, with its number, or None. A
-           fact with that number is kept: so a snapshot, and the facts after it, are
-           complete.
+        6. `snapshot` returns a state that was saved, equal, with its number, or None.
+           An event with that number is kept: so a snapshot, and the events after it,
+           are complete.
         7. `save` and `upkeep` change nothing that is read. A `save` at a number that
            was not kept raises a ValueError, and keeps nothing.
         8. A group of `new_group`, filled with documents of `text`, `document` or
-           `call_texts`, is kept like a list of the facts and their values. A document
+           `call_texts`, is kept like a list of the events and their values. A document
            is made at the call: later changes of a value do not matter.
         9. After `close`, `claim` and `append` raise `JournalUnavailableError` or
            `JournalTakenError`, and another object may claim it.
@@ -199,7 +199,7 @@ class DurableJournal(Journal, Protocol):
 
         Args:
             epoch: The number that `claim` returned.
-            seq: The number of the last fact in the state; that fact must be kept.
+            seq: The number of the last event in the state; that event must be kept.
             state: A JSON value: lists, numbers, text, None, dicts by name.
 
         Raises:
@@ -216,7 +216,7 @@ class DurableJournal(Journal, Protocol):
     # -- questions -----------------------------------------------------------------
 
     def facts(self, after: int = 0) -> Iterator[Event]:
-        """Return the facts above a number, in order, without their documents."""
+        """Return the events above a number, in order, without their documents."""
         return (event for event, _ in self.read(after))
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
@@ -236,7 +236,7 @@ class DurableJournal(Journal, Protocol):
 
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """
-        Return the class of the fact that ended each of *ids*, if it has ended.
+        Return the class of the event that ended each of *ids*, if it has ended.
 
         Returns:
             The name of the class, by id: `TaskCompleted`, `TaskFailed` or
@@ -250,7 +250,7 @@ class DurableJournal(Journal, Protocol):
         }
 
     def began(self, ids: Collection[str]) -> dict[str, int]:
-        """Return the number of the first fact about each of *ids* that has one."""
+        """Return the number of the first event about each of *ids* that has one."""
         wanted, numbers = frozenset(ids), dict[str, int]()
         for event, _ in self.read():
             if issubclass(event[CLS], TaskEvent) and event[TASK_ID] in wanted:
@@ -259,17 +259,17 @@ class DurableJournal(Journal, Protocol):
 
     def ended_by(self, kind: str, until: int) -> Iterator[Event]:
         """
-        Return the facts of one class that ended tasks, in order, without documents.
+        Return the events of one class that ended tasks, in order, without documents.
 
         Args:
             kind: `TaskFailed` or `TaskCancelled`, which are few.
-            until: The last number: facts above it are left out.
+            until: The last number: events above it are left out.
         """
         ends = (event for event in self.facts() if event[CLS].__name__ == kind)
         return takewhile(lambda event: event[SEQ] <= until, ends)
 
     def ids(self, prefix: str) -> Sequence[str]:
-        """Return the ids of tasks with *prefix*, in the order of their facts."""
+        """Return the ids of tasks with *prefix*, in the order of their events."""
         ids = {
             event[TASK_ID]: None
             for event, _ in self.read()
@@ -282,12 +282,12 @@ class DurableJournal(Journal, Protocol):
         Return the next tasks in the order of their submission.
 
         Args:
-            after: The number above which the facts begin.
+            after: The number above which the events begin.
             until: The last number.
             most: The most tasks to return.
 
         Returns:
-            The numbers of the facts, and the ids.
+            The numbers of the events, and the ids.
         """
         submissions: list[tuple[int, str]] = []
         for event, _ in self.read(after):
@@ -316,7 +316,7 @@ class DurableJournal(Journal, Protocol):
 
         Args:
             which: The filter.
-            after: The number above which the facts begin.
+            after: The number above which the events begin.
             until: The last number.
             most: The most tasks to return.
             newest: True for the latest first, down to *after*.
@@ -356,7 +356,7 @@ class DurableJournal(Journal, Protocol):
         return self.select(ids, until)
 
     def last_until(self, at_ns: int) -> int:
-        """Return the number of the last fact up to a time in ns since 1970, or 0."""
+        """Return the number of the last event up to a time in ns since 1970, or 0."""
         last = 0
         for event in self.facts():
             if event.at_ns > at_ns:
@@ -389,7 +389,7 @@ class DurableJournal(Journal, Protocol):
             ids: The ids of tasks.
 
         Returns:
-            How many facts were removed; 0 also means that it cannot remove any.
+            How many events were removed; 0 also means that it cannot remove any.
 
         Raises:
             JournalTakenError: Another object has claimed it since.
@@ -413,16 +413,16 @@ class DurableJournal(Journal, Protocol):
 
     def forget_events(self, epoch: int, numbers: Collection[int]) -> int:
         """
-        Remove single facts that are about no task, for good.
+        Remove single events that are about no task, for good.
 
-        The facts without them lead to the same state.
+        The events without them lead to the same state.
 
         Args:
             epoch: The number that `claim` returned.
-            numbers: The numbers of the facts.
+            numbers: The numbers of the events.
 
         Returns:
-            How many facts were removed; 0 also means that it cannot remove any.
+            How many events were removed; 0 also means that it cannot remove any.
 
         Raises:
             JournalTakenError: Another object has claimed it since.
@@ -483,7 +483,7 @@ class DurableJournal(Journal, Protocol):
     # -- speed ---------------------------------------------------------------------
 
     def new_group(self) -> Group:
-        """Return a group to fill, for `append`; it may encode its facts at once."""
+        """Return a group to fill, for `append`; it may encode its events at once."""
         return _Entries()
 
     def text(self, value: object) -> Any:

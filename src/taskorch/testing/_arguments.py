@@ -50,7 +50,7 @@ def check_names(name: str, value: object) -> None:
 
 def check_capabilities(value: Iterable[Any]) -> tuple[str, ...]:
     """
-    Return the capabilities of an agent, each once and in order.
+    Return the capabilities of a worker, each once and in order.
 
     Raises:
         InvalidTaskError: It is no collection of names.

@@ -30,7 +30,7 @@ from taskorch.protocols import (
     PoolView,
 )
 
-#: The record of an agent: for all types, by type of task, or as a function of it.
+#: The record of a worker: for all types, by type of task, or as a function of it.
 Record: TypeAlias = (
     Performance | Mapping[str, Performance] | Callable[[str], Performance]
 )
@@ -50,7 +50,7 @@ def make_agent(
     labels: Iterable[str] = (),
 ) -> AgentView:
     """
-    An agent as a policy sees it.
+    A worker as a policy sees it.
 
     Args:
         name: Its name.
@@ -144,9 +144,9 @@ def make_context(
     Args:
         now: Seconds on a clock that never goes back.
         seed: The seed of its generator: equal seeds give equal draws.
-        agents: All agents, in the order in which they joined.
+        agents: All workers, in the order in which they joined.
         pools: All pools; in a mapping, only the values count. None is no pools.
-        queued: Tasks that wait for a slot, an agent or resources.
+        queued: Tasks that wait for a slot, a worker or resources.
         running: Attempts under way.
         states: The states of tasks by id; all others are not known.
         contenders: The elastic requests that contend.
@@ -192,7 +192,7 @@ def make_failure(
         task: The task; None is `make_task()`.
         elapsed: Seconds from the start of the first attempt to now.
         last_delay: The delay before this attempt in seconds.
-        agent: The agent that ran it.
+        agent: The worker that ran it.
     """
     return Failure(
         make_task() if task is None else task,

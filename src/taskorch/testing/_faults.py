@@ -206,7 +206,7 @@ class Faults:
     """
     The possible faults: probabilities from 0 to 1, and their sizes.
 
-    Messages concern remote agents only: those with a lease.
+    Messages concern remote workers only: those with a lease.
 
     Raises:
         ValueError: A value is no probability, range or time.
@@ -217,7 +217,7 @@ class Faults:
     double: float = 0.0
     delay: float = 0.0
     reorder: float = 0.0
-    #: In an attempt, its agent dies; hangs; hangs until it has been given up, and
+    #: In an attempt, its worker dies; hangs; hangs until it has been given up, and
     #: then goes on as if nothing had happened; is slow.
     agent_death: float = 0.0
     agent_hang: float = 0.0
@@ -248,7 +248,7 @@ class Faults:
     down_seconds: Range = (0.0, 10.0)
     jump_seconds: Range = (-3_600.0, 7_200.0)
     late_seconds: Range = (0.0, 2.0)
-    #: Of the agents that die or hang, the share that never comes back.
+    #: Of the workers that die or hang, the share that never comes back.
     for_ever: float = 0.1
     #: The duration of a commit: no fault, but much can happen meanwhile.
     commit_seconds: float = 0.0
@@ -329,7 +329,7 @@ _RANGES: Final = tuple(
 )
 #: Faults that are drawn only if there is a crash anyway.
 _IN_A_CRASH: Final = ("torn_commit", "crash_in_recovery", "clock_jump")
-#: The lease of agents that have none.
+#: The lease of workers that have none.
 _LEASE_NS: Final = 5 * NS
 _STAGES: Final = ("made", "sent", "kept", "told")
 

@@ -150,7 +150,7 @@ class Observer(Protocol):
         ...
 
     def recovered(self, kernel: Kernel, now: int) -> None:
-        """Look at a new incarnation, before its agents have joined."""
+        """Look at a new incarnation, before its workers have joined."""
         ...
 
     def finished(self, kernel: Kernel) -> None:
@@ -172,7 +172,7 @@ class _WatchedWorld(World):
         journal = SimulatedJournal()
         #: Events, faults and remarks, in the order in which they came.
         self.log: list[Event | Hit | str] = []
-        #: The attempts of all agents, in the order of their starts.
+        #: The attempts of all workers, in the order of their starts.
         self.runs: dict[Fence, SimulatedRun] = {}
         #: The kept tasks, with whether they are idempotent, and the kept attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
@@ -326,7 +326,7 @@ class _WatchedWorld(World):
 
 class Simulation:
     """
-    An orchestrator in a simulated world: time, agents, journal, and their faults.
+    An orchestrator in a simulated world: time, workers, journal, and their faults.
 
     Names and meanings are those of `TaskOrchestrator`. Nothing waits, no work is really
     done (but functions without another outcome are called), and the same seed gives the
@@ -406,7 +406,7 @@ class Simulation:
         host: str = "",
     ) -> Agent:
         """
-        Add an agent.
+        Add a worker.
 
         Args:
             name: Its name.
@@ -455,7 +455,7 @@ class Simulation:
 
     def remove_agent(self, name: str) -> bool:
         """
-        Remove an agent; its attempts are made again. Return False if it has left.
+        Remove a worker; its attempts are made again. Return False if it has left.
 
         Raises:
             UnknownAgentError: There is none of this name.
@@ -464,7 +464,7 @@ class Simulation:
 
     def drain_agent(self, name: str, reason: str = "it is to go") -> bool:
         """
-        Give an agent no new work; return False if it gets none already.
+        Give a worker no new work; return False if it gets none already.
 
         Raises:
             UnknownAgentError: There is none of this name.
@@ -490,7 +490,7 @@ class Simulation:
 
     def terminate(self, name: str) -> bool:
         """
-        Give an agent no new work, and remove it when it has none.
+        Give a worker no new work, and remove it when it has none.
 
         Raises:
             UnknownAgentError: There is none of this name.
@@ -595,7 +595,7 @@ class Simulation:
         """
         Crash the orchestrator, which starts again after so many seconds.
 
-        Uncommitted changes are lost; agents without a lease are gone until then.
+        Uncommitted changes are lost; workers without a lease are gone until then.
 
         Raises:
             InvalidTaskError: *downtime* is no number of seconds.
@@ -615,7 +615,7 @@ class Simulation:
         Args:
             fact: The number.
             stage: When it is `made`, in memory only; when its orders were `sent` to
-                agents; when it is `kept` in the journal, and nobody was told; or when
+                workers; when it is `kept` in the journal, and nobody was told; or when
                 everybody was `told`.
             downtime: Seconds until it starts again.
 
@@ -906,7 +906,7 @@ class Simulation:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """The attempts that agents made, in the order of their starts."""
+        """The attempts that workers made, in the order of their starts."""
         return [
             Attempt(
                 task_id=run.task_id,

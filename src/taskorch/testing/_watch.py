@@ -9,7 +9,7 @@ more than one without.
 
 The guarantees, by the names that a breach has:
 
-    numbered        facts are numbered without a gap
+    numbered        events are numbered without a gap
     terminal        a task ends once, in one state, and nothing follows
     one attempt     an attempt begins only when none is under way
     fence           only the current attempt ends a task, and only if it really ended
@@ -18,7 +18,7 @@ The guarantees, by the names that a breach has:
     ring            no tasks wait for each other
     events          an event ends all waits for it, and those that begin soon after
     instant         what ends at an instant is applied before anything starts
-    capacity        no pool, agent or concurrency limit is exceeded
+    capacity        no pool, worker or concurrency limit is exceeded
     released        what an attempt held is given back, once
     order           of like tasks, the first in order begins first
     soft            who is above a soft quota begins when nobody within theirs can
@@ -26,7 +26,7 @@ The guarantees, by the names that a breach has:
     due             what is due happens when it is due
     charged         what was not the task's fault is not counted against it
     held            what may not run twice waits for a person when its end is unknown
-    folded          the facts lead to the very state that the kernel is in
+    folded          the events lead to the very state that the kernel is in
     committed       nothing begins before what it rests on is in the journal
     acknowledged    what a caller was told survives every crash
     invariants      all that `taskorch.core.kernel.check_invariants` counts
@@ -316,8 +316,8 @@ class _Books:
         self.tokens: dict[tuple[str, str], tuple[Fraction, int]] = {}
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
-        #: The names of units, of pools and of agents; and how much is held of each, by
-        #: the agent that owns it or "", the resource and the name.
+        #: The names of units, of pools and of workers; and how much is held of each, by
+        #: the worker that owns it or "", the resource and the name.
         self.named: dict[str, tuple[str, ...]] = named
         self.own: dict[str, dict[str, tuple[str, ...]]] = {}
         self.units: dict[tuple[str, str, str], int] = {}
@@ -1287,7 +1287,7 @@ class Watch:
 
 
 def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
-    """Return whether an agent and the pools seem to have room for *row*."""
+    """Return whether a worker and the pools seem to have room for *row*."""
     bucket = row.bucket
     if bucket.workers_version < 0:
         return True

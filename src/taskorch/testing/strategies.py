@@ -42,7 +42,7 @@ __all__ = (
 
 Strategy = st.SearchStrategy
 
-#: The types of tasks, which are also the capabilities of agents.
+#: The types of tasks, which are also the capabilities of workers.
 _TYPES: Final = ("build", "review", "test")
 #: Whole numbers that every reader of JSON keeps.
 _MAX_JSON_INT: Final = 2**53 - 1
@@ -153,7 +153,7 @@ def retry_policies(**parts: Any) -> Strategy[RetryPolicy]:
 
 def agents(**parts: Any) -> Strategy[Agent]:
     """
-    Agents that can do some of what `tasks` need.
+    Workers that can do some of what `tasks` need.
 
     Several have names of their own in a
     `st.lists(agents(), unique_by=lambda agent: agent.name)`.
@@ -162,7 +162,7 @@ def agents(**parts: Any) -> Strategy[Agent]:
         parts: The fixed parts, by the names of `Agent`.
 
     Raises:
-        TypeError: An agent has no such part.
+        TypeError: A worker has no such part.
     """
     drawn = {
         "name": task_ids(),

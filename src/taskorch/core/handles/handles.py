@@ -286,7 +286,7 @@ class TaskHandle(Work, Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if issubclass(type(self._value), Missing):
-            import asyncio  # noqa: PLC0415 - of a later life, and seldom
+            import asyncio  # noqa: PLC0415 - of a later incarnation, and seldom
 
             # The value may come from far away, so that others on the loop go on.
             asked = asyncio.to_thread(self._outcome)

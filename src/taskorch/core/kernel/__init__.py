@@ -3,16 +3,16 @@ The decisions, without I/O: public as the low-level interface, provisional.
 
 1. No clock, id, random draw, thread, lock, file, socket, log line, environment or
    global mutable: time (whole nanoseconds, above 0), ids and draws come in. The
-   same commands give the same facts under any `PYTHONHASHSEED`: nothing iterates a
+   same commands give the same events under any `PYTHONHASHSEED`: nothing iterates a
    set.
 2. The kernel owns all state. Deciding may consult the user's policies, through
-   `Deciders`; applying a fact never does.
+   `Deciders`; applying an event never does.
 3. A command is accepted or refused whole. All that ends at one instant is applied
    before anything new is dispatched.
-4. Every answer of a policy that matters stands in a fact, with its reason.
+4. Every answer of a policy that matters stands in an event, with its reason.
 5. Payloads, results and exceptions never enter: a row, or what comes from outside,
    carries an opaque `cargo`, which the kernel hands back and does not read.
-6. Facts are tuples `(event class, *fields)`; without a listener, none are made.
+6. Events are tuples `(event class, *fields)`; without a listener, none are made.
 7. `check_invariants` holds after every command.
 
 Threads belong in `engine`, handles of users in `handles`, and explanations to users
@@ -25,13 +25,13 @@ in `_explain`. The files, from the state up:
 - `_scopes`: exclusive write paths.
 - `_rates`, `_added`: rates of starts; limits that a program adds.
 - `_dependencies`, `_breakers`: dependencies of tasks; workers that get no work.
-- `_application`, `_ends`: the effects of facts about tasks; the ends of tasks.
+- `_application`, `_ends`: the effects of events about tasks; the ends of tasks.
 - `_reservation`, `_standing`: who passes one that waits; settings until they change.
 - `_shortages`: the reasons that keep a task from starting.
 - `_attempts`, `_dispatch`: the ends of attempts; the choice of the next start.
 - `_control`, `_admission`: commands of people and timers; submissions.
 - `_quick`: the usual path of a task, written for speed.
-- `_fold`, `_kernel`: the state rebuilt from facts; the class with all commands.
+- `_fold`, `_kernel`: the state rebuilt from events; the class with all commands.
 - `_invariants`, `_table`, `_explain`: the invariants; all moves; why tasks wait.
 """
 

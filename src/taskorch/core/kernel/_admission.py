@@ -269,7 +269,7 @@ def tell_of_submission(
     admitted: Admitted | None = None,
     parents: Sequence[TaskRow] = (),
 ) -> None:
-    """Announce a submission to the sinks of facts.
+    """Announce a submission to the sinks of events.
 
     If it was *admitted* with dates or terms, its parents are known from there.
     """

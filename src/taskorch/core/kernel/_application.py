@@ -1,10 +1,10 @@
-"""Effects of each fact about a task on the state, each written once.
+"""Effects of each event about a task on the state, each written once.
 
-A command decides and calls `tell`; a fold reads a fact. Both call the functions in
+A command decides and calls `tell`; a fold reads an event. Both call the functions in
 `APPLY`. An effect on other tasks is only noted, in `undecided`: see `_ends`.
 
 `_quick` has the usual path of a task, written out for speed. Functions that get rows
-apply a submission and facts that name other tasks: `_admission.enter` and `settle`,
+apply a submission and events that name other tasks: `_admission.enter` and `settle`,
 `_control.extend` and `turn`.
 
 Decisions: events-and-recovery, test-suites.
@@ -114,7 +114,7 @@ def tell(
     **others: Any,
 ) -> None:
     """
-    Record a fact about *row*, and let the state follow it.
+    Record an event about *row*, and let the state follow it.
 
     *others* are fields for listeners only.
     """
@@ -418,7 +418,7 @@ def allocation_changed(
 ) -> None:
     """Apply that the attempt holds more or less, and wake tasks that can use it."""
     worker, after = worker_of(row), dict(event.after)
-    # The present amounts differ from `before` if facts of quotas are not folded.
+    # The present amounts differ from `before` if events of quotas are not folded.
     before = dict(without_beside(row.alloc))
     row.alloc = (*event.after, *beside(row.alloc))
     # Of what it holds, the latest reason counts.
@@ -448,7 +448,7 @@ def _above(one: dict[str, int], other: dict[str, int]) -> Units:
 
 
 def completed(kernel: KernelState, row: TaskRow, event: TaskCompleted) -> None:
-    """Apply the fact: see `complete`."""
+    """Apply the event: see `complete`."""
     complete(kernel, row, event.latency_ns, event.reason, event.at_ns)
 
 
@@ -693,7 +693,7 @@ def answered(kernel: KernelState, row: TaskRow, event: QuestionAnswered) -> None
     if _dependencies.awaits(row):
         terms, _wait = terms_of_wait(row)
         terms.votes += ((event.by, event.choice),)
-        # A live fact has no caller in its fields; a folded one has no caller in the
+        # A live event has no caller in its fields; a folded one has no caller in the
         # kernel.
         if who := event.caller or kernel.caller:
             terms.proved += (who,)
@@ -809,7 +809,7 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
 
 
 def resumed(kernel: KernelState, row: TaskRow, event: TaskResumed) -> None:
-    """Apply that *row* is resumed; another fact follows if its parents block it."""
+    """Apply that *row* is resumed; another event follows if its parents block it."""
     extra = row_extra(row)
     if event.held:
         _continue_attempt(kernel, row, event.reason, event.at_ns)
@@ -828,7 +828,7 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
     extra = row_extra(row)
     kernel.move(row, _S.RUNNING, now, reason)
     if reason != CONTINUED:
-        # The attempt ended while it was held: another fact follows.
+        # The attempt ended while it was held: another event follows.
         return
     extra.held = extra.suspending = False
     _goes_on(kernel, row, row.attempt)
@@ -876,7 +876,7 @@ def reprioritised(kernel: KernelState, row: TaskRow, event: TaskReprioritised) -
 def options_changed(
     kernel: KernelState, row: TaskRow, event: TaskOptionsChanged
 ) -> None:
-    """Apply the new options of *row*; their effects are facts of their own."""
+    """Apply the new options of *row*; their effects are events of their own."""
     extra = row_extra(row)
     before = row.bucket.spec.timeout_ns
     if "timeout" in event.changed:
@@ -934,7 +934,7 @@ def spent(kernel: KernelState, row: TaskRow, event: BudgetSpent) -> None:
     budgeting().count(kernel, row, event.spent)
 
 
-#: The functions, by the class of the fact.
+#: The functions, by the class of the event.
 APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     AllocationChanged: allocation_changed,
     AnswerRefused: answer_refused,

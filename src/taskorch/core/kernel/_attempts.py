@@ -266,7 +266,7 @@ def _again(
     charged: bool,
     measured: _ends.Measured,
 ) -> None:
-    """Announce another attempt; a later fact may withdraw it."""
+    """Announce another attempt; a later event may withdraw it."""
     fields = row.attempt, worker_of(row).name, *error, delay, charged, reason
     tell(kernel, TaskRetrying, row, now, *fields, *measured)
 

@@ -1,8 +1,8 @@
 """Reasons why a worker gets no work: one list, for matching and for explanations.
 
 A breaker is one of them, for a whole worker or for one of its capabilities. It is
-closed, open until a time, or half-open with a number of probes. A change of it is a
-fact. The ends that it counts follow from the facts of the attempts.
+closed, open until a time, or half-open with a number of probes. A change of it is an
+event. The ends that it counts follow from the events of the attempts.
 
 Decisions: start-decisions, workers-elsewhere.
 """
@@ -286,7 +286,7 @@ def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
     return bool(before) != bool(why)
 
 
-# -- effects of facts ----------------------------------------------------------------
+# -- effects of events ----------------------------------------------------------------
 
 
 def opened(

@@ -281,7 +281,7 @@ def start(
 
 
 def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Announce a start to the sinks of facts."""
+    """Announce a start to the sinks of events."""
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.worker is not None  # noqa: S101 - it has just started
     choice = kernel.deciders.choice(row) if kernel.learns else None

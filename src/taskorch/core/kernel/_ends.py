@@ -205,10 +205,10 @@ def time_out(kernel: KernelState, row: TaskRow, now: int) -> None:
 # -- decisions about a task when the end of a parent changes ---------------------------
 
 # `decide` finds whether a task is blocked, unblocked or released by its join, or never
-# will be, and records that as a fact. Code that changes how a parent ends only adds the
-# dependents to `undecided`; one loop handles that list, so that a long chain of
+# will be, and records that as an event. Code that changes how a parent ends only adds
+# the dependents to `undecided`; one loop handles that list, so that a long chain of
 # consequences does not recurse. A fold does not decide: it clears the list, since the
-# facts that follow record the decisions.
+# events that follow record the decisions.
 
 
 _PENDING: Final = TaskState.PENDING

@@ -1,5 +1,5 @@
 """
-The state rebuilt from facts and from a snapshot.
+The state rebuilt from events and from a snapshot.
 
 Decision: events-and-recovery.
 """
@@ -84,9 +84,9 @@ from taskorch.events import (
 from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
 from taskorch.model.ids import run_by
 
-# -- the fold: the state that the facts of earlier incarnations lead to ----------------
+# -- the fold: the state that the events of earlier incarnations lead to ---------------
 
-# Applying a fact asks no policy and decides nothing: its consequences are facts of
+# Applying an event asks no policy and decides nothing: its consequences are events of
 # their own. It calls the same functions that the live kernel calls once it has decided,
 # so a state changes in one way only. `differences` compares the results of both.
 #
@@ -97,7 +97,7 @@ from taskorch.model.ids import run_by
 def fold(kernel: KernelState, event: Event, cargo: Any = None) -> None:
     """Apply *event* to *kernel*, which is new, paused and without listeners.
 
-    Facts come in the order of their numbers, and all of one batch before anything else
+    Events come in the order of their numbers, and all of one batch before anything else
     is done with the kernel. The *cargo* is the driver's object for a submission, or for
     an event from outside.
     """
@@ -111,7 +111,7 @@ def fold(kernel: KernelState, event: Event, cargo: Any = None) -> None:
         _OTHERS[cls](kernel, event, event.at_ns)
     kernel.deciding = False
     if kernel.undecided:
-        # The decisions are in the facts that follow.
+        # The decisions are in the events that follow.
         kernel.undecided.clear()
     kernel.seq = event.seq
     if kernel.touched:
@@ -121,14 +121,14 @@ def fold(kernel: KernelState, event: Event, cargo: Any = None) -> None:
 
 
 def recover(kernel: KernelState, epoch: int, now: int) -> None:
-    """Begin a new incarnation, after the last fact was folded.
+    """Begin a new incarnation, after the last event was folded.
 
     All workers are away until they join again. Attempts that were under way are over:
     their tasks are tried again without a try counted, put on hold for a decision, or
     end as they had been asked to. Their resources are free.
 
-    `listen` has been called, for the facts of this step. *epoch* is above that of the
-    last incarnation, and *now* is not before the last fact.
+    `listen` has been called, for the events of this step. *epoch* is above that of the
+    last incarnation, and *now* is not before the last event.
     """
     kernel.epoch = epoch
     kernel.note(OrchestratorStarted, now, epoch, kernel.config.concurrency)
@@ -239,27 +239,27 @@ def _completed(kernel: KernelState, event: TaskCompleted, _cargo: Any) -> None:
 
 
 def _about_task(kernel: KernelState, event: Any) -> None:
-    """Apply a fact that needs only the row of its task."""
+    """Apply an event that needs only the row of its task."""
     if type(event) is SlotRecovered:
         # The task may have left memory.
         row = kernel.leaked[event.task_id, event.attempt].row
     elif type(event) is AnswerRefused and event.task_id not in kernel.tasks:
         # This incarnation may keep fewer finished tasks than the one that recorded the
-        # fact.
+        # event.
         return
     else:
         row = kernel.tasks[event.task_id]
     APPLY[type(event)](kernel, row, event)
 
 
-# -- facts that name other tasks ---------------------------------------------------
+# -- events that name other tasks ---------------------------------------------------
 
 
 def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
     rerun = parent_of(kernel, event.rerun_id, now)
     # The task that was run again is found through its dependents. It may have left
     # memory: this incarnation may keep fewer finished tasks than the one that recorded
-    # the fact.
+    # the event.
     found: dict[TaskRow, list[TaskRow]] = {}
     # A dependent that waits for the task twice is named twice.
     ways: dict[str, Iterator[TaskRow]] = {}
@@ -283,7 +283,7 @@ def _parents_added(kernel: KernelState, event: TaskParentsAdded, now: int) -> No
 
 
 def _joined(kernel: KernelState, event: AgentJoined, now: int) -> None:
-    # The losses that follow are in facts of their own.
+    # The losses that follow are in events of their own.
     _control.add(kernel, event.agent, now, goes_on=True)
 
 
@@ -323,7 +323,7 @@ def _of_budgets(kernel: KernelState, event: Event, now: int) -> None:
     budgeting().APPLIED[type(event)](kernel, event, now)
 
 
-#: Functions for facts that come with a cargo, or need more than the row of a task.
+#: Functions for events that come with a cargo, or need more than the row of a task.
 _WITH_CARGO: Final[dict[Any, Callable[[KernelState, Any, Any], None]]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
@@ -461,7 +461,7 @@ def _waiting_for(links: Links) -> list[str]:
 
 
 def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
-    """Return the fields of *row* that a fold of the facts must restore."""
+    """Return the fields of *row* that a fold of the events must restore."""
     extra, links = row.extra or _PLAIN, row.links or _NO_LINKS
     return (
         *_fields_of(row),
@@ -478,7 +478,7 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
 
 
 def has_effect(cls: type[Event]) -> bool:
-    """Return whether facts of a class, which are about no task, change the state."""
+    """Return whether events of a class, which are about no task, change the state."""
     return cls in _OTHERS or cls in _WITH_CARGO
 
 
@@ -558,16 +558,16 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
 # -- snapshots: they spare a new incarnation the fold of tasks that ended long ago -----
 
 # A snapshot holds no rows. It names the tasks that were in memory, and has the sums
-# over all facts before it: counters, workers with their records, types. Of these facts,
-# only those about its tasks are then folded, and a few about their parents that have
-# left memory. `Restoration` names these facts, and leaves the kernel in the same state
-# as a fold of all.
+# over all events before it: counters, workers with their records, types. Of these
+# events, only those about its tasks are then folded, and a few about their parents that
+# have left memory. `Restoration` names these events, and leaves the kernel in the same
+# state as a fold of all.
 
 
 #: The version of the format; it rises with each change.
 _SCHEMA: Final = 6
 #: Counters of past events. The other counters are about tasks in memory, and the folded
-#: facts must lead to the same values.
+#: events must lead to the same values.
 _SUMS: Final = (
     "seq",
     "epoch",
@@ -588,8 +588,8 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
     """Return the state that a later incarnation cannot read from its own tasks.
 
     It consists of JSON values, and shares nothing mutable with *kernel*. It may be
-    taken between any two steps, and holds for the fact of the number `kernel.seq`. No
-    fact so far is later than *now*.
+    taken between any two steps, and holds for the event of the number `kernel.seq`. No
+    event so far is later than *now*.
     """
     # Tasks that have ended and left memory, whose leaked attempts still hold something.
     gone = {
@@ -650,7 +650,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         ],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
-        # The facts of kept events are named, since a document goes with each.
+        # Kept events are named, since a document goes with each.
         "events": [event.seq for event in kernel.retained.values()],
         **_limits_out(kernel),
     }
@@ -725,9 +725,9 @@ def _type_out(row: TypeRow) -> dict[str, Any]:
 
 
 def without_tasks(state: dict[str, Any], ids: Collection[str]) -> dict[str, Any]:
-    """Return a snapshot without ended tasks, whose facts are deleted.
+    """Return a snapshot without ended tasks, whose events are deleted.
 
-    The sums still are those over all facts. None of these tasks holds a slot.
+    The sums still are those over all events. None of these tasks holds a slot.
     """
     names = zip(state["tasks"], state["places"], strict=True)
     left = [(name, place) for name, place in names if name not in ids]
@@ -746,12 +746,12 @@ class Restoration:
     Restoration of a snapshot's state in a new kernel.
 
     Its methods are called in this order: `missing` until it returns nothing, `fold` for
-    each fact up to the snapshot about one of `ids`, and `finish`. Later facts are
+    each event up to the snapshot about one of `ids`, and `finish`. Later events are
     folded as always. The kernel is new, paused and without listeners; *state* is from
     `take_snapshot`.
 
     Raises:
-        ValueError: Another version of the library took it. Fold all facts instead.
+        ValueError: Another version of the library took it. Fold all events instead.
     """
 
     def __init__(self, kernel: KernelState, state: dict[str, Any]) -> None:
@@ -761,13 +761,13 @@ class Restoration:
             raise ValueError(msg)
         self._kernel = kernel
         self._state = state
-        #: The tasks of which all facts are folded, each with its place.
+        #: The tasks of which all events are folded, each with its place.
         self._places: dict[str, int] = dict(
             zip(state["tasks"], state["places"], strict=True)
         )
         self._places.update(zip(state["gone"], state["gone_places"], strict=True))
         self._ids: dict[str, None] = dict.fromkeys(self._places)
-        #: Tasks that were submitted after the snapshot, so that no fact of theirs is
+        #: Tasks that were submitted after the snapshot, so that no event of theirs is
         #: missing.
         self._later: dict[str, None] = {}
         for told in state["agents"]:
@@ -795,36 +795,36 @@ class Restoration:
 
     @property
     def seq(self) -> int:
-        """Number of the last fact that the snapshot includes."""
+        """Number of the last event that the snapshot includes."""
         seq: int = self._state["counters"]["seq"]
         return seq
 
     @property
     def at_ns(self) -> int:
-        """Time of the snapshot: no fact before is later, whatever its task."""
+        """Time of the snapshot: no event before is later, whatever its task."""
         at_ns: int = self._state["at_ns"]
         return at_ns
 
     @property
     def ids(self) -> list[str]:
-        """Known ids of the tasks whose facts are needed."""
+        """Known ids of the tasks whose events are needed."""
         return list(self._ids)
 
     @property
     def events(self) -> list[int]:
-        """Numbers of the facts of outside events that are to be folded too."""
+        """Numbers of the outside events that are to be folded too."""
         numbers: list[int] = self._state["events"]
         return numbers
 
     def is_kept(self, task_id: str) -> bool:
         """Return whether the task gets a row, so that its cargo is needed.
 
-        Of other tasks, the facts are enough.
+        Of other tasks, the events are enough.
         """
         return task_id in self._places
 
     def missing(self, events: Iterable[Event]) -> list[str]:
-        """Return further tasks whose facts are needed, because of *events*.
+        """Return further tasks whose events are needed, because of *events*.
 
         In the first call, *events* are those about `ids` up to the snapshot, and all
         after it; in later calls, those about the missing tasks up to the snapshot. The
@@ -856,7 +856,7 @@ class Restoration:
 
     def fold(self, event: Event, cargo: Any = None) -> None:
         """
-        Apply a fact up to the snapshot that is about one of `ids`, or of `events`.
+        Apply an event up to the snapshot that is about one of `ids`, or of `events`.
 
         They come in the order of their numbers. The *cargo* is the driver's object for
         the submission of a task that `is_kept`.
@@ -879,13 +879,13 @@ class Restoration:
 
     def finish(self) -> None:
         """
-        Set the sums; the state is now that of a fold of all facts.
+        Set the sums; the state is now that of a fold of all events.
 
         `evicted` knows only the tasks out of memory that were needed.
 
         Raises:
-            InternalError: The facts led to another state than the snapshot. Drop this
-                kernel, and fold all facts into another one.
+            InternalError: The events led to another state than the snapshot. Drop this
+                kernel, and fold all events into another one.
         """
         kernel, state = self._kernel, self._state
         wrong = self._evict()
@@ -906,7 +906,7 @@ class Restoration:
             _breakers.restore(kernel, worker, told["breakers"])
         for name, told in state["types"].items():
             _count_type(kernel.types[name], told)
-        # No folded fact says which attempts began before there was a quota.
+        # No folded event says which attempts began before there was a quota.
         _standing.recharge(kernel)
         for name, *_, spent in state["budgets"]:
             budgeting().restore_spent(kernel, name, _units_in(spent))

@@ -382,7 +382,7 @@ def change_pools(
 
 
 def changed(kernel: KernelState, event: PoolsChanged, _now: int) -> None:
-    """Apply the fact to the state."""
+    """Apply the event to the state."""
     apply(kernel, event.totals, event.gone, event.units)
 
 
@@ -417,7 +417,7 @@ def _held(kernel: KernelState, name: str) -> int:
 
 # A person or program holds an allocation until it is released, after a restart, too. It
 # is granted whole or not at all. Waiting claims are served in order of arrival, before
-# tasks, but a smaller claim may pass. A waiting claim is no fact: its thread dies with
+# tasks, but a smaller claim may pass. A waiting claim is no event: its thread dies with
 # the process.
 
 
@@ -467,17 +467,17 @@ def release_by_hand(kernel: KernelState, row: AllocationRow, now: int) -> None:
     _give_back(kernel, row)
 
 
-# -- effects of facts --------------------------------------------------------------
+# -- effects of events --------------------------------------------------------------
 
 
 def allocated(kernel: KernelState, event: ResourcesAllocated, now: int) -> None:
-    """Apply the fact: see `allocate`."""
+    """Apply the event: see `allocate`."""
     fields = event.allocation_id, event.owner, event.resources
     grant(kernel, *fields, now, event.units)
 
 
 def released(kernel: KernelState, event: ResourcesReleased, _now: int) -> None:
-    """Apply the fact: see `release`."""
+    """Apply the event: see `release`."""
     _give_back(kernel, kernel.allocations[event.allocation_id])
 
 

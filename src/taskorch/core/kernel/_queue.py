@@ -438,7 +438,7 @@ def hold(
 def tell_of_ready(kernel: KernelState, row: TaskRow) -> None:
     """Announce to listeners that *row* is about to be queued.
 
-    The event has the number of the latest fact, from which it follows, so that numbers
+    The event has the number of the latest event, from which it follows, so that numbers
     do not depend on the listeners.
     """
     assert kernel.sink is not None  # noqa: S101 - set with tell_ready

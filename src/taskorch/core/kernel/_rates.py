@@ -2,7 +2,7 @@
 
 A rate is a bucket of tokens. A start takes one token of each rate that holds for its
 task. Tokens come back with time, up to as many as may start at one moment. So the
-tokens that are left follow from the facts of the starts and their times alone. A task
+tokens that are left follow from the events of the starts and their times alone. A task
 asks for a token only once a worker has room, so that no token is spent on a task that
 does not start. A task without a token waits at the rate as others do at a pool, and a
 timer wakes the first when the next token comes: waiting costs nothing.

@@ -14,7 +14,7 @@ reservation waits for its end, no task does. Resources that people hold, or atte
 that did not stop, are not expected to come free, so nothing is reserved for a task that
 waits for them.
 
-No fact records a reservation: it follows from the allocations and their expected
+No event records a reservation: it follows from the allocations and their expected
 durations. Later knowledge does not change an expected end. So tasks that pass never
 move the reservation, and at its time only tasks that ran longer than expected delay it.
 

@@ -717,7 +717,7 @@ class RateRow(WindowRow):
     """A rate of starts as a bucket of tokens that come back with time.
 
     A start takes a token. The used amount (`spent`) is known for a moment (`at_ns`),
-    and only facts change both; from then on it shrinks by itself.
+    and only events change both; from then on it shrinks by itself.
     """
 
     __slots__ = ("at_ns", "per_second", "seen_ns", "spent")
@@ -901,7 +901,7 @@ class BudgetRow:
         self.pools: dict[str, PoolRow] = {}
         #: The amount spent of each resource. Checked: `check_budgets`.
         self.spent: dict[str, int] = {}
-        #: True if a fact has said, for the present totals, that little is left.
+        #: True if an event has said, for the present totals, that little is left.
         self.is_low: bool = False
         #: How often people were asked about it; below 0 if no answer is due any more.
         self.asked: int = 0
@@ -1817,7 +1817,7 @@ def beside(alloc: Units) -> Units:
 
 
 def without_beside(alloc: Units) -> Units:
-    """Return *alloc* without hidden pools, which the facts or the submission name."""
+    """Return *alloc* without hidden pools, which the events or the submission name."""
     return tuple(pair for pair in alloc if not pair[0].startswith(_BESIDE))
 
 

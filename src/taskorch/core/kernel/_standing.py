@@ -48,13 +48,13 @@ def keep(
 
 
 def kept(kernel: KernelState, event: ExtensionKept, _now: int) -> None:
-    """Apply the fact to the state."""
+    """Apply the event to the state."""
     _keep(kernel, event.extension, event.key, event.document)
 
 
 def _keep(kernel: KernelState, extension: str, key: str, document: str) -> None:
     documents = kernel.kept.setdefault(extension, {})
-    # The order is that of the latest facts, since older ones may leave the journal.
+    # The order is that of the latest events, since older ones may leave the journal.
     documents.pop(key, None)
     if document:
         documents[key] = document
@@ -64,7 +64,7 @@ def _keep(kernel: KernelState, extension: str, key: str, document: str) -> None:
 
 # -- settings of the driver of the kernel, and its failure -----------------------------
 
-# Nothing of this is a fact: the next incarnation begins without it.
+# Nothing of this is an event: the next incarnation begins without it.
 
 
 #: A number above any number of tasks.
@@ -103,7 +103,7 @@ def settle(kernel: KernelState) -> None:
 
 
 def stop_attempt(kernel: KernelState, row: TaskRow) -> None:
-    """Ask the attempt of *row* to stop for the driver's sake, without a fact."""
+    """Ask the attempt of *row* to stop for the driver's sake, without an event."""
     kernel.effects.append(StopAttempt(row, row.attempt, "stop"))
 
 
@@ -113,7 +113,7 @@ def act_for(kernel: KernelState, name: str) -> None:
 
 
 def own_event(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> Event:
-    """Take a fact that the driver announces and keeps itself, past all sinks."""
+    """Take an event that the driver announces and keeps itself, past all sinks."""
     kernel.seq += 1
     made: Any = cls
     event: Event = made(kernel.seq, now, *fields)
@@ -146,7 +146,7 @@ def forget_tasks(kernel: KernelState, ids: Iterable[str], runs: Iterable[str]) -
 def fail_everything(
     kernel: KernelState, rows: Iterable[TaskRow], message: str, now: int
 ) -> None:
-    """Start nothing any more after a failure of the driver; fail *rows* without a fact.
+    """Start nothing any more after a failure of the driver; fail *rows* without event.
 
     The state, its counters above all, cannot be trusted after that.
     """
@@ -159,7 +159,7 @@ def fail_everything(
         row.ended_ns = now
 
 
-# -- holds of starts: facts, so that readers and later incarnations know them ----------
+# -- holds of starts: events, so that readers and later incarnations know them ---------
 
 # A hold by a person outlives a restart. Any other hold ends when an incarnation begins:
 # its author decides anew.
@@ -200,12 +200,12 @@ def begin_incarnation(kernel: KernelState, now: int) -> None:
 
 
 def held(kernel: KernelState, event: StartsHeld, _now: int) -> None:
-    """Apply the fact to the state."""
+    """Apply the event to the state."""
     _set_hold(kernel, event.by, (event.most, event.reason, event.lasts))
 
 
 def released(kernel: KernelState, event: StartsReleased, _now: int) -> None:
-    """Apply the fact to the state."""
+    """Apply the event to the state."""
     _set_hold(kernel, event.by, None)
 
 
@@ -257,7 +257,7 @@ def change_quotas(kernel: KernelState, quotas: Iterable[Change], now: int) -> No
 
 
 def quotas_changed(kernel: KernelState, event: QuotasChanged, now: int) -> None:
-    """Apply the fact to the state."""
+    """Apply the event to the state."""
     apply(kernel, event.quotas, now)
 
 
@@ -307,7 +307,7 @@ def _move_runs(kernel: KernelState) -> None:
 
 
 def recharge(kernel: KernelState) -> None:
-    """Count quotas anew after a fold that left out the facts of quotas."""
+    """Count quotas anew after a fold that left out the events of quotas."""
     held = _held(kernel)
     _discharge(kernel, held)
     _charge(kernel, held)

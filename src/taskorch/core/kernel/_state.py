@@ -236,7 +236,7 @@ def _number(digits: str) -> int:
 # -- the table of states: the changes that may follow, as data, in one place -----------
 
 # The table is fixed. A user's StateMachine can forbid a transition, never add one. The
-# table in the docs is made of it. `_table`, in a higher layer, names the fact and the
+# table in the docs is made of it. `_table`, in a higher layer, names the event and the
 # function for each change.
 
 
@@ -486,7 +486,7 @@ def _nobody(_: Any) -> str:
 class KernelState:
     """The state of one orchestrator.
 
-    *pools* exist before the first fact, with totals in millionths; some have *named*
+    *pools* exist before the first event, with totals in millionths; some have *named*
     units. *random* is for policies.
     """
 
@@ -696,7 +696,7 @@ class KernelState:
         #: Budgets that attempts have drawn on since the last dispatch.
         self.spent: dict[str, None] = {}
         #: Documents of extensions, as texts, by the names of the extensions and their
-        #: keys; in the order of their latest facts. Checked: `check_kept`.
+        #: keys; in the order of their latest events. Checked: `check_kept`.
         self.kept: dict[str, dict[str, str]] = {}
         #: The runs of workflows: for each, the ids of its tasks that are, or have been,
         #: in memory, in the order of their submission. Checked: `check_runs`.
@@ -801,7 +801,7 @@ class KernelState:
         #: Tasks to decide about, since the end of a parent has changed, each with a
         #: reason: see `_ends`. None after a command. Checked: `check_waits`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()
-        #: True while `decide` runs, or while facts are folded; else nothing is
+        #: True while `decide` runs, or while events are folded; else nothing is
         #: `undecided`. Checked: `check_waits`.
         self.deciding: bool = False
         #: Tasks that await an event now, by its name. Checked: `check_waits`.
@@ -842,11 +842,11 @@ class KernelState:
         #: `check_asked`.
         self.denied: dict[TaskRow, None] = {}
 
-        #: The number of the latest fact.
+        #: The number of the latest event.
         self.seq: int = 0
         #: The proved name of the caller of the present command, or "".
         self.caller: str = ""
-        #: The list for facts, as `(fact, cargo)`; None if nobody listens.
+        #: The list for events, as `(event, cargo)`; None if nobody listens.
         self.sink: list[tuple[Event, Any]] | None = None
         #: True if `TaskSubmitted` is made, since somebody listens for it. So with the
         #: next two.
@@ -872,7 +872,7 @@ class KernelState:
         cargo: Any = None,
         **others: Any,
     ) -> None:
-        """Record a fact of *cls*: *fields* are those after its number and its time.
+        """Record an event of *cls*: *fields* are those after its number and its time.
 
         *others* has fields by name that are not positional.
         """
@@ -916,7 +916,7 @@ class KernelState:
         ready: bool = False,
     ) -> None:
         """
-        Send facts to *sink*; of the three frequent ones only those in *classes*.
+        Send events to *sink*; of the three frequent ones only those in *classes*.
 
         If *ready*, it gets a `TaskReady` for each task that is queued, too.
         """

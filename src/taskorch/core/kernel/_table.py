@@ -1,7 +1,7 @@
-"""The state machine as a table: which facts may come in a state, and the next state.
+"""The state machine as a table: which events may come in a state, and the next state.
 
-Each entry names the function that applies the fact. A command calls it once it has
-decided, and a fold when it reads the fact. Where the usual path is written out for
+Each entry names the function that applies the event. A command calls it once it has
+decided, and a fold when it reads the event. Where the usual path is written out for
 speed (`_quick`), the function named here is the definition. The docs show the table; a
 test sees that the kernel makes each of these moves, by that function, and no other. It
 is for readers, and nothing loads it.
@@ -64,12 +64,12 @@ After = Mapping[TaskState | None, tuple[TaskState, ...]]
 
 @attrs.frozen
 class Moves:
-    """State changes that one fact about a task makes."""
+    """State changes that one event about a task makes."""
 
     event: type[Event]
     function: Callable[..., Any]
     after: After
-    #: True if the state is that of a dependent of the task of the fact.
+    #: True if the state is that of a dependent of the task of the event.
     of_dependent: bool = False
 
 
@@ -133,7 +133,7 @@ MOVES: Final = (
     Moves(
         SlotRecovered,
         _application.slot_recovered,
-        # The fact is about an earlier attempt, so the task waits for no other.
+        # The event is about an earlier attempt, so the task waits for no other.
         _stays(*[state for state in TaskState if state is not _PENDING]),
     ),
     Moves(
@@ -170,7 +170,7 @@ MOVES: Final = (
     Moves(
         TaskResumed,
         _application.resumed,
-        # SUSPENDED still: its parents block it, and another fact says so.
+        # SUSPENDED still: its parents block it, and another event says so.
         {**_from((_SUSPENDED,), *_LIVE), **_stays(_RUNNING)},
     ),
     Moves(TaskReprioritised, _application.reprioritised, _stays(*_LIVE)),

@@ -5,7 +5,7 @@ Each unit is a pool of its own beside that of its resource, and the allocation o
 attempt includes it: so it comes back in each way in which an attempt ends. A request
 for less than one unit gets a part of the fullest unit that has room. A request for
 whole units gets units of which nobody else holds a part. The start of the attempt
-chooses them, and its fact names them.
+chooses them, and its event names them.
 
 If a worker names units of its own, its attempts hold these, and take only the amount
 from the pool: each machine has its own GPU 0.
@@ -123,7 +123,7 @@ def would_fit(
 
 
 def told(kernel: KernelState, alloc: Units) -> HeldUnits:
-    """Return the named units in *alloc*, in the form of facts."""
+    """Return the named units in *alloc*, in the form of events."""
     rows = [(kernel.beside[name], n) for name, n in alloc if name.startswith(UNIT)]
     return tuple(
         [
@@ -135,13 +135,13 @@ def told(kernel: KernelState, alloc: Units) -> HeldUnits:
 
 
 def held(kernel: KernelState, worker: WorkerRow, units: HeldUnits) -> Units:
-    """Return the units of a fact in the form in which an attempt holds them."""
+    """Return the units of an event in the form in which an attempt holds them."""
     alloc: list[tuple[str, int]] = []
     for resource, name, many, is_own in units:
         unit = UnitRow(worker.name if is_own else "", resource, name)
         row = kernel.beside.setdefault(unit.name, unit)
         if row is unit:
-            # The unit has been removed since; this happens if only some facts are
+            # The unit has been removed since; this happens if only some events are
             # folded.
             group = worker.units.get(resource)
             unit.group = group if is_own else group_of(kernel, None, resource)

@@ -145,7 +145,7 @@ class WorkerManager:
         self._late = LateEnds(runtime)
         self._orch = orchestrator
 
-    # -- agents that are spawned here ----------------------------------------------
+    # -- workers that are spawned here ----------------------------------------------
 
     def template(
         self,
@@ -174,12 +174,12 @@ class WorkerManager:
             kind: A label for people: `code`, `test`, `review`, `document`, `utility` or
                 `hybrid`.
             executor: As for `orch.agent`; or `lines` or `service`.
-            capabilities: The capabilities of the agents: names, or names with levels.
+            capabilities: The capabilities of the workers: names, or names with levels.
             affinities: Types of tasks that suit them better, each with a weight.
             handler: `handler(task, context)`, if no command does the work.
             start: The command, if one does; `{id}` in it is the id of the worker.
             max_concurrency: Attempts that each runs at once; None is without limit.
-            capacity: The capacity of each agent; None names nothing.
+            capacity: The capacity of each worker; None names nothing.
             request: The resources of a task that requests none.
             breaker: When a failing worker gets no more work; by default as `Breaker()`;
                 None: never.
@@ -491,7 +491,7 @@ class WorkerManager:
             repeatable: Names of tools that may be called again whatever they say, or
                 patterns, as `"get_*"`.
             max_concurrency: Calls at once; None is without limit.
-            capacity: The capacity of the agent; None names nothing.
+            capacity: The capacity of the worker; None names nothing.
             request: The resources of a call that requests none.
             breaker: When it gets no more work because it fails; None: never.
             connect_timeout: Seconds that it has to list its tools.
@@ -527,7 +527,7 @@ class WorkerManager:
         }
         return self._fleet.connect(info, place, names, connect_timeout)
 
-    # -- pools of agents -----------------------------------------------------------
+    # -- pools of workers -----------------------------------------------------------
 
     def pool(
         self,
@@ -633,7 +633,7 @@ class WorkerManager:
         fleet: Spawning = rt.fleet
         return fleet
 
-    # -- agents that join by themselves --------------------------------------------
+    # -- workers that join by themselves --------------------------------------------
 
     def join(self, agent: Agent, executor: AttemptExecutor[Any]) -> None:
         """
@@ -757,7 +757,7 @@ class WorkerManager:
 
         Args:
             task_id: The id of its task.
-            fence: Its life and number, as `Attempt.fence`.
+            fence: Its incarnation and number, as `Attempt.fence`.
             value: The returned value.
             error: The error that it raised.
             agent: The name of the worker that made it.
@@ -785,7 +785,7 @@ class WorkerManager:
 
         Args:
             task_id: The id of a task.
-            fence: The life and the number of the attempt, as `Attempt.fence`.
+            fence: The incarnation and number of the attempt, as `Attempt.fence`.
             agent: The name of the worker that made it.
 
         Raises:
@@ -799,7 +799,7 @@ class WorkerManager:
 
         Args:
             task_id: The id of a task.
-            fence: The life and the number of an attempt, as `Attempt.fence`.
+            fence: The incarnation and number of an attempt, as `Attempt.fence`.
             agent: The name of the worker.
 
         Raises:
@@ -879,7 +879,7 @@ def _check_place(
 
 
 def _kept_here(rt: Runtime, name: str) -> _Attempts:
-    """Attempts that an agent cannot know of: their start is not kept yet, or mended."""
+    """Attempts that a worker cannot know of: their start is not kept yet, or mended."""
     held = [] if rt.committer is None else rt.committer.held_back.on(name)
     if rt.strategies is not None:
         for (task_id, number), row in list(rt.strategies.mending.items()):

@@ -1,9 +1,9 @@
 """
-Attempts in virtual time, of threads, programs and remote agents.
+Attempts in virtual time, of threads, programs and remote workers.
 
-Messages to and from agents may be lost, doubled or late. So each heartbeat repeats the
-important ones: an order that an agent does not name, a request to stop that it has not
-followed. An agent does nothing twice, and a fence (epoch, task, attempt) tells which
+Messages to and from workers may be lost, doubled or late. So each heartbeat repeats the
+important ones: an order that a worker does not name, a request to stop that it has not
+followed. A worker does nothing twice, and a fence (epoch, task, attempt) tells which
 attempt is current.
 """
 
@@ -57,7 +57,7 @@ class AttemptIncarnation(Protocol):
 
     @property
     def world(self) -> _workers.WorkerWorld:
-        """The world, which has the agents."""
+        """The world, which has the workers."""
         ...
 
     @property
@@ -109,7 +109,7 @@ class SimulatedAttempt:
 
     @property
     def full_fence(self) -> Fence:
-        """The fence with the task, for remote agents."""
+        """The fence with the task, for remote workers."""
         return self._incarnation.epoch, self.row.id, self.number
 
     @property
@@ -198,7 +198,7 @@ class _InProcessRun(SimulatedRun):
 
 
 class InProcess(AttemptExecutor[_InProcessRun]):
-    """The executor for agents without a lease, which die with their process."""
+    """The executor for workers without a lease, which die with their process."""
 
     def __init__(self, incarnation: AttemptIncarnation) -> None:
         self._incarnation = incarnation
@@ -301,7 +301,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
             self.run_rest(run)
 
     def _kill(self, fate: tuple[str, int | None]) -> None:
-        """Kill the workers of an agent; others take their place."""
+        """Kill the workers of a worker; others take their place."""
         for run in list(self.runs.values()):
             if run.agent == fate[0]:
                 msg = f"task {run.task_id}: its worker was killed"
@@ -309,7 +309,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
                 self.cut(run)
 
     def _delay(self, fate: tuple[str, int | None]) -> None:
-        """Let an agent hang for a while, or for ever."""
+        """Let a worker hang for a while, or for ever."""
         name, back_ns = fate
         for run in self.runs.values():
             if run.agent != name or not run.due_ns:
@@ -350,27 +350,27 @@ _RUNNING: Final = TaskState.RUNNING
 
 
 class RemotesIncarnation(AttemptIncarnation, Protocol):
-    """The interface of an incarnation for the executor of remote agents."""
+    """The interface of an incarnation for the executor of remote workers."""
 
     commits: Commits[list[Entry]] | None
     held_back: HeldBack | None
 
 
 class _Session:
-    """One instance of a remote agent."""
+    """One instance of a remote worker."""
 
     __slots__ = ("agent", "instance", "sent")
 
     def __init__(self, worker: RemoteWorker, instance: int) -> None:
         self.agent: RemoteWorker = worker
         self.instance: int = instance
-        #: Attempts that the agent was told to begin.
+        #: Attempts that the worker was told to begin.
         self.sent: dict[tuple[str, int], TaskRow] = {}
 
 
 class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     """
-    The executor for all remote agents of one incarnation.
+    The executor for all remote workers of one incarnation.
 
     It begins and stops attempts there by messages.
     """
@@ -383,20 +383,20 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         self._sessions: dict[str, _Session] = {}
 
     def join(self, worker: RemoteWorker, instance: int) -> _Session:
-        """Take in a new instance of an agent; an earlier one is lost."""
+        """Take in a new instance of a worker; an earlier one is lost."""
         session = _Session(worker, instance)
         self._sessions[worker.info.name] = session
         self._kernel.add_worker(worker.info, self._incarnation.now())
         return session
 
     def knows(self, name: str) -> bool:
-        """Return whether this incarnation has heard of the agent."""
+        """Return whether this incarnation has heard of the worker."""
         return name in self._sessions
 
-    # -- messages from agents ------------------------------------------------------
+    # -- messages from workers ------------------------------------------------------
 
     def hear(self, kind: str, worker: RemoteWorker, content: Any) -> None:
-        """Take in a message of a remote agent."""
+        """Take in a message of a remote worker."""
         if kind == "beat":
             self._hear_beat(worker, *content)
         elif kind == "report":
@@ -418,7 +418,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             # An instance that has died since has sent this message.
             return
         ours = [fence[1:] for fence in named if fence[0] == self._epoch]
-        # The agent cannot name attempts that wait for a commit before it is told of
+        # The worker cannot name attempts that wait for a commit before it is told of
         # them.
         if self._incarnation.held_back is not None:
             ours += self._incarnation.held_back.on(name)
@@ -430,7 +430,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             if row.attempt != key[1] or row.state is not _RUNNING:
                 del session.sent[key]
             elif key not in ours:
-                # The order may have been lost; an agent ignores one that it had before.
+                # The order may have been lost; a worker ignores one that it had before.
                 self._send_begin(session, row, key[1])
             elif row.extra is not None and row.extra.stop:
                 self._send_stop(session, (self._epoch, *key))
@@ -445,7 +445,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         else:
             used = usage_of(result) or usage_of(getattr(error, "result", None))
             kernel.end_reported(fence, how, incarnation.now(), error, used)
-        # The agent may drop its report once the end is kept.
+        # The worker may drop its report once the end is kept.
         if incarnation.commits is None:
             self._send_understood(worker, fence)
         else:
@@ -453,10 +453,10 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
                 kernel.seq, lambda: self._send_understood(worker, fence)
             )
 
-    # -- messages to agents --------------------------------------------------------
+    # -- messages to workers --------------------------------------------------------
 
     def begin(self, attempt: Attempt) -> tuple[TaskRow, int]:
-        """Tell the agent of its task to begin *attempt*."""
+        """Tell the worker of its task to begin *attempt*."""
         row, number = self._kernel.tasks[attempt.task_id], attempt.number
         assert row.worker is not None  # noqa: S101 - it has been started
         session = self._sessions[row.worker.name]
@@ -465,7 +465,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         return row, number
 
     def stop(self, begun: tuple[TaskRow, int], grace: float) -> None:
-        """Tell the agent of the task, if it is a remote one, to stop an attempt."""
+        """Tell the worker of the task, if it is a remote one, to stop an attempt."""
         del grace
         row, number = begun
         session = None if row.worker is None else self._sessions.get(row.worker.name)
@@ -511,6 +511,6 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         return False
 
     def _may_end(self, worker: RemoteWorker, fence: Fence) -> bool:
-        """Return whether an attempt ends, or its agent is lost or ignores it."""
+        """Return whether an attempt ends, or its worker is lost or ignores it."""
         run = worker.runs.get(fence)
         return run is None or not run.is_endless or not worker.is_there

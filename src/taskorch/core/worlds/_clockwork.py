@@ -104,7 +104,7 @@ class Clockwork(ABC):
 
     A step is all that is due at an instant: the timers of the kernel, then the actions
     of the agenda, then what the kernel decides. A subclass carries decisions out: an
-    incarnation with agents and a journal, a forecast with durations alone.
+    incarnation with workers and a journal, a forecast with durations alone.
     """
 
     kernel: Kernel

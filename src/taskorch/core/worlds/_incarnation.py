@@ -373,7 +373,7 @@ class Incarnation(Clockwork, Hosting):
             self._call_off(row, number)
             return
         assert row.worker is not None  # noqa: S101 - it has been started
-        # An agent that has left may be heard of later, and counts as present.
+        # A worker that has left may be heard of later, and counts as present.
         is_remote = self.remotes.knows(row.worker.name)
         executor = self.remotes if is_remote else self.in_process
         executor.begin(attempt)
@@ -429,7 +429,7 @@ class Incarnation(Clockwork, Hosting):
             self.in_process.run_rest(run)
 
     def join(self, worker: InProcessWorker | RemoteWorker) -> None:
-        """Add an agent to this incarnation."""
+        """Add a worker to this incarnation."""
         if isinstance(worker, RemoteWorker):
             self.remotes.join(worker, worker.instance)
         else:

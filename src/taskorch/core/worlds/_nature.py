@@ -16,13 +16,13 @@ _SECOND: Final = 1_000_000_000
 
 @attrs.frozen
 class Fate:
-    """A fault of an agent during its work."""
+    """A fault of a worker during its work."""
 
     #: `dies` or `hangs`.
     kind: str
     #: The time in ns after which it happens.
     after_ns: int
-    #: The time in ns until the agent is back; None is never.
+    #: The time in ns until the worker is back; None is never.
     back_ns: int | None
 
 
@@ -37,7 +37,7 @@ class Nature:
     mortal: bool = False
     #: Whether `hit` needs to be asked.
     prodding: bool = False
-    #: The delay of a message to a remote agent, or from one.
+    #: The delay of a message to a remote worker, or from one.
     latency_ns: int = _SECOND // 1_000
     #: The duration of a commit; 0: it is done at the instant of its beginning.
     commit_ns: int = 0
@@ -57,7 +57,7 @@ class Nature:
         return 1.0
 
     def fate(self, run: SimulatedRun, ns: int) -> Fate | None:
-        """Return the fault of the agent of *run*, which takes *ns*."""
+        """Return the fault of the worker of *run*, which takes *ns*."""
         return None
 
     def write(self, journal: Journal, epoch: int, group: Sequence[Entry]) -> None:
@@ -74,7 +74,7 @@ class Nature:
         Return for how many ns the orchestrator is dead from now on; None: it lives.
 
         This is the latest event of a *stage*: `made` (events in memory only), `sent`
-        (also in memory only, but agents were told to begin), `kept` (in the journal,
+        (also in memory only, but workers were told to begin), `kept` (in the journal,
         and nobody was told), `told` (everybody was told) or `recovering`.
         """
         return None

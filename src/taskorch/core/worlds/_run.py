@@ -30,7 +30,7 @@ class Outcome:
         InvalidTaskError: A value is no number of seconds, or the error is no exception.
     """
 
-    #: Its duration on an agent of speed 1.
+    #: Its duration on a worker of speed 1.
     seconds: float = _SECONDS
     result: Any = None
     #: The error that it raises; None: it completes.
@@ -46,7 +46,7 @@ class Outcome:
     #: The progress that it reports on the way, at equal distances.
     progress: tuple[Any, ...] = ()
     #: The seconds, in the middle, for which it waits for other work without its slot; a
-    #: remote agent does not wait.
+    #: remote worker does not wait.
     waits: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -134,7 +134,7 @@ Fence: TypeAlias = tuple[int, str, int]
 
 @attrs.frozen
 class Attempt:
-    """An attempt as an agent made it, whatever the orchestrator knows of it."""
+    """An attempt as a worker made it, whatever the orchestrator knows of it."""
 
     task_id: str
     attempt: int
@@ -143,7 +143,7 @@ class Attempt:
     start: float
     #: Seconds since the beginning; None: it has not ended.
     end: float | None
-    #: `completed`, `failed`, `stopped` or `lost`; `died` with its agent or with the
+    #: `completed`, `failed`, `stopped` or `lost`; `died` with its worker or with the
     #: orchestrator; `running`.
     outcome: str
     #: The number of the incarnation that began it.
@@ -187,7 +187,7 @@ class SimulatedRun:
         self.end: End = end_of(outcome, self.task_id)
         #: The way in which it has ended, or "".
         self.how: str = ""
-        #: The lease of its agent; 0: it has none.
+        #: The lease of its worker; 0: it has none.
         self.lease_ns: int = 0
 
     @property

@@ -1,4 +1,4 @@
-"""Agents that do simulated work: in our own process, and elsewhere."""
+"""Workers that do simulated work: in our own process, and elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BEATS: Final = 3
 
 
 class WorkerWorld(Protocol):
-    """The interface of the world for agents and executors."""
+    """The interface of the world for workers and executors."""
 
     timeline: Agenda
     nature: Nature
@@ -29,7 +29,7 @@ class WorkerWorld(Protocol):
         ...
 
     def began(self, run: SimulatedRun) -> None:
-        """Note that an agent has begun an attempt."""
+        """Note that a worker has begun an attempt."""
         ...
 
     def send(
@@ -41,29 +41,29 @@ class WorkerWorld(Protocol):
         subject: Any,
         idle: bool = False,
     ) -> None:
-        """Send a message to an agent, or from one."""
+        """Send a message to a worker, or from one."""
         ...
 
     def hear(self, message: tuple[str, RemoteWorker, Any]) -> None:
-        """Give a message of an agent to the orchestrator."""
+        """Give a message of a worker to the orchestrator."""
         ...
 
 
 @attrs.frozen
 class InProcessWorker:
-    """An agent in the process of the orchestrator: it dies with it."""
+    """A worker in the process of the orchestrator: it dies with it."""
 
     info: Agent
     speed: float = 1.0
 
 
-#: `(instance, fence, outcome, result, error)`: the report of a remote agent of an end.
+#: `(instance, fence, outcome, result, error)`: the report of a remote worker of an end.
 Report: TypeAlias = tuple[int, Fence, AttemptOutcome, Any, "BaseException | None"]
 
 
 class RemoteWorker:
     """
-    An agent with a lease, which lives by itself and talks by messages.
+    A worker with a lease, which lives by itself and talks by messages.
 
     It does not do the same attempt twice, however often it is told to; it repeats each
     report until it gets an answer; it sends a heartbeat three times in its lease. When
@@ -98,7 +98,7 @@ class RemoteWorker:
 
     @property
     def is_there(self) -> bool:
-        """True if the agent lives, and will answer at some time."""
+        """True if the worker lives, and will answer at some time."""
         return self.is_up and self.frozen_ns is not None
 
     # -- orders to it --------------------------------------------------------------
@@ -192,7 +192,7 @@ class RemoteWorker:
     # -- faults --------------------------------------------------------------------
 
     def _absent(self, act: Any, subject: Any) -> bool:
-        """Return whether the agent is dead or hangs; if it hangs, do *act* later."""
+        """Return whether the worker is dead or hangs; if it hangs, do *act* later."""
         if not self.is_up or self.frozen_ns is None:
             return True
         if self.world.timeline.now >= self.frozen_ns:
@@ -234,7 +234,7 @@ class RemoteWorker:
             self.frozen_ns = None
         else:
             self.frozen_ns = max(self.frozen_ns, now + back_ns)
-            # This is not idle, so that a simulation goes on until the agent is back.
+            # This is not idle, so that a simulation goes on until the worker is back.
             self.world.timeline.at(self.frozen_ns, _nothing)
 
 

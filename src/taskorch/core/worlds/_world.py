@@ -74,7 +74,7 @@ class _Crash(SimulatedDeath):
 
 class World:
     """
-    The world of an orchestrator: time, agents, the journal, and its callers.
+    The world of an orchestrator: time, workers, the journal, and its callers.
 
     Without a journal, the orchestrator cannot crash. *listens* says whether `stepped`
     is told of events.
@@ -100,7 +100,7 @@ class World:
         self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
         #: The outcomes of work, by type and by task.
         self.by_type: dict[str, What] = {}
-        #: The outcome of all work on an agent, for some agents.
+        #: The outcome of all work on a worker, for some workers.
         self.by_worker: dict[str, What] = {}
         self.by_id: dict[str, What] = {}
         #: The answers to callers: a task was accepted (None), or ended so.
@@ -130,7 +130,7 @@ class World:
     # -- for subclasses ------------------------------------------------------------
 
     def began(self, run: SimulatedRun) -> None:
-        """Note that an agent has begun an attempt."""
+        """Note that a worker has begun an attempt."""
 
     def stepped(self, incarnation: Incarnation, items: list[tuple[Event, Any]]) -> None:
         """Take note of the new events of a step, which are in memory only."""
@@ -144,7 +144,7 @@ class World:
         """Take note of a crash of the orchestrator."""
 
     def recovered(self, incarnation: Incarnation) -> None:
-        """Take note that the orchestrator lives again, before its agents do."""
+        """Take note that the orchestrator lives again, before its workers do."""
 
     #: The classes of task handles, and of the contexts of attempts.
     work_class: type[Work] = Work
@@ -153,7 +153,7 @@ class World:
     # -- the work ------------------------------------------------------------------
 
     def outcome(self, task: Task, fence: Fence, worker: str = "") -> Outcome:
-        """Return the outcome of an attempt at *task* on this agent."""
+        """Return the outcome of an attempt at *task* on this worker."""
         work = self.by_worker.get(worker)
         if work is None and self.by_id:
             work = self.by_id.get(fence[1])
@@ -177,11 +177,11 @@ class World:
             error.add_note(f"in the work of task {task_id}, attempt {attempt}")
             raise
 
-    # -- agents --------------------------------------------------------------------
+    # -- workers --------------------------------------------------------------------
 
     def add_worker(self, info: Agent, speed: float = 1.0) -> None:
         """
-        Add an agent, which joins.
+        Add a worker, which joins.
 
         Raises:
             InvalidTaskError: The name is taken.
@@ -201,7 +201,7 @@ class World:
             self.do(lambda: incarnation.join(worker))
 
     def remove_agent(self, name: str) -> None:
-        """Remove an agent for good, if there is one."""
+        """Remove a worker for good, if there is one."""
         worker = self.agents.pop(name, None)
         if isinstance(worker, RemoteWorker):
             worker.go()
@@ -568,7 +568,7 @@ class World:
     def _awaits_signs(self, incarnation: Incarnation) -> bool:
         return incarnation.remotes.awaits_signs() or any(
             # A report has no answer yet; or this incarnation has not heard of the
-            # agent, which may have work to do.
+            # worker, which may have work to do.
             worker.reports
             or (incarnation.kernel.queued and not incarnation.remotes.knows(name))
             for name, worker in self.agents.items()

@@ -9,8 +9,8 @@ spent. So the counted amount is never less than the reported one.
 
 A budget may be part of another one: an amount that is taken from it is taken from both.
 
-A fact announces once that four fifths are spent. If a task could not start even if all
-reservations came back, people are asked, once, what is to follow.
+An event announces once that four fifths are spent. If a task could not start even if
+all reservations came back, people are asked, once, what is to follow.
 
 Decisions: quotas-and-budgets, start-decisions.
 """
@@ -396,7 +396,7 @@ def restore_spent(kernel: KernelState, name: str, spent: Units) -> None:
         row.spent[resource] = many
 
 
-#: The functions that apply facts to the state.
+#: The functions that apply events to the state.
 APPLIED: Final[Mapping[type, Callable[[KernelState, Any, int], None]]] = {
     BudgetChanged: _changed,
     BudgetLow: _low,

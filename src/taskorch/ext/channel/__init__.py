@@ -354,7 +354,7 @@ def _options() -> dict[Any, int]:
 _OPTIONS: Final = _options()
 
 
-#: The words of the messages of agents; the most frequent ones stand last. Both sides
+#: The words of the messages of workers; the most frequent ones stand last. Both sides
 #: have these words, or another version, which the handshake names.
 _WIRE_WORDS: Final = (
     *("title", "version", "protocol", "error", "traceback", "frames", "lines", "size"),

@@ -691,7 +691,7 @@ class Client:
         backfill_id = answer.get("backfill_id", "")
         return Backfilled(answer["ids"], answer["already"], backfill_id)
 
-    # -- agents --------------------------------------------------------------------
+    # -- workers --------------------------------------------------------------------
 
     def agent_instances(self) -> list[dict[str, Any]]:
         """All workers as documents: see `AgentInstance.to_dict`."""

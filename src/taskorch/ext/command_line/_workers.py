@@ -1,4 +1,4 @@
-"""`taskorch agents` and `alerts`: the agents of a service."""
+"""`taskorch agents` and `alerts`: the workers of a service."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _alerts(args: argparse.Namespace) -> int:
         for each in alerts:
             print_json(each)
         return OK
-    # Agents without a lease have no data.
+    # Workers without a lease have no data.
     shown = [each for each in alerts if each["state"] != "no data"]
     shown += [each for each in alerts if each not in shown and not each["subject"]]
     print("\n".join(map(_alert, shown)) or "No alert is watched.")

@@ -17,10 +17,10 @@ learns is in `learning`.
 - `_config`: what a configuration says.
 - `_contract`: what a job says: its fields, checked all at once, and as a JSON Schema.
 - `_system`: the jobs, done by an orchestrator that learns: what programs call.
-- `_aftermath`: what follows from facts about units: news, rewards, second runs.
+- `_aftermath`: what follows from events about units: news, rewards, second runs.
 - `_improvement`, `_cycles`: what the three cycles of self-improvement do; their driver.
 - `_choices`, `_scores`: what is chosen for a job, learnt from rewards; its urgency.
-- `_book`, `_record`: the jobs that there are; what has become of one, of its facts.
+- `_book`, `_record`: the jobs that there are; what has become of one, of its events.
 - `_unit`, `_tasks`: one unit of a job while it runs; the tasks that the units are.
 - `_hearing`: the channel on which units tell something.
 - `_news`, `_ledger`, `_metrics`: who is told; what was granted; what was measured.

@@ -3,8 +3,8 @@ Large values: results of tasks and of steps that are in an object store.
 
 The journal has the place of such a value, its size and its sum, and it alone says which
 there are. An object is put before the journal names it, and deleted after the journal
-no longer does. Each life puts its objects under its own number, and no other life names
-these: so nobody names later what a sweep deletes.
+no longer does. Each incarnation puts its objects under its own number, and no other
+names these: so nobody names later what a sweep deletes.
 
 Decision: large-values.
 """

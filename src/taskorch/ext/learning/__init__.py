@@ -5,10 +5,10 @@ Policies that learn from reward which of several policies does best.
     orch = TaskOrchestrator(router=router)
 
 The arms of a bandit are policies that exist, so nothing worse is done than one of them
-would do. What is learnt is a projection of the facts: deleting it changes no task.
+would do. What is learnt is a projection of the events: deleting it changes no task.
 
 - `_arms`: arms in contexts: which is chosen, so that a floor holds; what came of each.
-- `_learner`: what learns of them: from facts, of this incarnation and earlier, and
+- `_learner`: what learns of them: from events, of this incarnation and earlier, and
   snapshots.
 - `_bandits`: which of a few arms is pulled next, by the rewards of earlier pulls;
   the one that looks at features.

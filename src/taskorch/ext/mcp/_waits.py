@@ -182,7 +182,7 @@ def _is_over(wait: _Wait, status: Any) -> bool:
 
 
 def _now() -> int:
-    return time.time_ns() // 1_000_000  # noqa: TID251 - of several lives and machines
+    return time.time_ns() // 1_000_000  # noqa: TID251 - of several incarnations and machines
 
 
 def _moment(at: int) -> datetime:

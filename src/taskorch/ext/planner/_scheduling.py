@@ -424,7 +424,7 @@ def in_order(problem: Problem, workers: Sequence[str | None]) -> Schedule:
     A task without such a worker, or with one that cannot do it, goes where it ends
     first.
     """
-    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    assert problem.lengths is not None  # noqa: S101 - asked if workers differ
     lengths = []
     for own, worker in zip(problem.lengths, workers, strict=True):
         pinned = {n: time for n, time in own.items() if problem.agents[n] == worker}
@@ -434,7 +434,7 @@ def in_order(problem: Problem, workers: Sequence[str | None]) -> Schedule:
 
 
 def _ranks(problem: Problem) -> list[float]:
-    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    assert problem.lengths is not None  # noqa: S101 - asked if workers differ
     mean = [
         sum(lengths.values()) / len(lengths) if lengths else float(duration)
         for lengths, duration in zip(problem.lengths, problem.durations, strict=True)
@@ -445,7 +445,7 @@ def _ranks(problem: Problem) -> list[float]:
 def _placed(
     problem: Problem, ranks: Sequence[float], pinned: dict[int, int]
 ) -> Schedule:
-    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    assert problem.lengths is not None  # noqa: S101 - asked if workers differ
     count = len(problem)
     order = topological(problem.parents, [-rank for rank in ranks])
     starts, ends = [0] * count, [0] * count
@@ -496,7 +496,7 @@ def improve_workers(
         value: Gives the worth of a schedule, the less the better; None: its makespan.
         begin: A schedule that is known; the result is no worse.
     """
-    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    assert problem.lengths is not None  # noqa: S101 - asked if workers differ
     end = monotonic() + seconds
     ranks = _ranks(problem)
     best = heft(problem)

@@ -1,5 +1,5 @@
 """
-An agent of a service: it asks for work, does it, and tells what came of it.
+A worker of a service: it asks for work, does it, and tells what came of it.
 
 It runs programs, and functions that its owner has named. It needs nothing but taskorch:
 `taskorch agent --agent-id agent_001 --orchestrator-endpoint URL`. It knows attempts,

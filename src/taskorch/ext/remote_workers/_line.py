@@ -65,12 +65,12 @@ class Refusal(Exception):  # noqa: N818 - what the service has said
 @attrs.frozen
 class ServiceAddress:
     """
-    The address of the service, and the secrets of the agent.
+    The address of the service, and the secrets of the worker.
 
     Attributes:
         url: Such as `http://127.0.0.1:8080`.
-        agent: The name of the agent.
-        session: A secret that only the agent knows.
+        agent: The name of the worker.
+        session: A secret that only the worker knows.
         token: The token that the service asks for.
 
     Raises:
@@ -109,7 +109,7 @@ class Line:
     """
     Says one thing after another to the service; for one thread at a time.
 
-    All messages of an agent may come twice, so that one without an answer is repeated.
+    All messages of a worker may come twice, so that one without an answer is repeated.
     """
 
     def __init__(self, address: ServiceAddress) -> None:

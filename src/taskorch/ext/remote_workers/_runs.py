@@ -1,5 +1,5 @@
 """
-The attempts that an agent makes: programs, and calls on threads.
+The attempts that a worker makes: programs, and calls on threads.
 
 It can run programs, and functions that its owner has named.
 """
@@ -44,7 +44,7 @@ _HOLE: Final = re.compile(r"\{(\w+)\}")
 @attrs.frozen
 class Abilities:
     """
-    The work of an agent for each type of task.
+    The work of a worker for each type of task.
 
     Attributes:
         names: Capabilities beyond the others: for programs that require one.
@@ -85,7 +85,7 @@ class Abilities:
         The program, or the call, that an order asks for.
 
         Raises:
-            InvalidTaskError: This agent cannot do it.
+            InvalidTaskError: This worker cannot do it.
         """
         kind, payload = order["type"], order.get("payload")
         if "program" in order:
@@ -169,10 +169,10 @@ _MAX_ERROR: Final = 20_000
 
 def progress(value: Any) -> None:
     """
-    Report the progress of the function that an agent elsewhere runs.
+    Report the progress of the function that a worker elsewhere runs.
 
     The latest value is sent with the next heartbeat, a few times in a lease. Where no
-    agent has called, nobody is told.
+    worker has called, nobody is told.
 
     Args:
         value: Whatever JSON can say, in at most 16 KiB.
@@ -190,10 +190,10 @@ def progress(value: Any) -> None:
 
 def spent(**amounts: float) -> None:
     """
-    Report how much of its budget the function that an agent elsewhere runs spent.
+    Report how much of its budget the function that a worker elsewhere runs spent.
 
     As `context.spent` of a function that runs beside the orchestrator; it is told with
-    the end of the attempt. Where no agent has called, nobody is told.
+    the end of the attempt. Where no worker has called, nobody is told.
 
     Args:
         amounts: By resource, such as `tokens=1_840`.
@@ -209,11 +209,11 @@ def spent(**amounts: float) -> None:
 
 def units(resource: str) -> tuple[str, ...]:
     """
-    Return the names of the units of *resource* that the agent's function holds.
+    Return the names of the units of *resource* that the worker's function holds.
 
     As `context.units` of a function that runs beside the orchestrator: `units("gpu")`
-    are the GPUs that nobody else uses, of those that the agent's capacity names. None,
-    where no agent has called.
+    are the GPUs that nobody else uses, of those that the worker's capacity names. None,
+    where no worker has called.
     """
     run = _RUN.get()
     names = {} if run is None else run.order.get("units", {})
@@ -222,7 +222,7 @@ def units(resource: str) -> tuple[str, ...]:
 
 @attrs.define(eq=False)
 class WorkerRun:
-    """One attempt of the agent, with its folder and its process."""
+    """One attempt of the worker, with its folder and its process."""
 
     order: Mapping[str, Any]
     folder: Path
@@ -329,8 +329,8 @@ class OrderRunner:
     """
     Makes attempts.
 
-    *run_id* marks the programs of this agent. *on_end* is told the end of each attempt,
-    in words of the wire, on any thread.
+    *run_id* marks the programs of this worker. *on_end* is told the end of each
+    attempt, in words of the wire, on any thread.
     """
 
     def __init__(
@@ -421,7 +421,7 @@ class OrderRunner:
         artifacts.mkdir(parents=True, exist_ok=True)
         variables = run.order.get("variables", {})
         env = {
-            # Programs of the agent's own templates get them, too; a program's own
+            # Programs of the worker's own templates get them, too; a program's own
             # values win.
             **{n: text for n, text in variables.items() if n not in program.env},
             ProgramVariables.TASK: run.order["task_id"],

@@ -1,9 +1,9 @@
 """
-An agent: it asks for work, renews its leases, and tells how attempts have ended.
+A worker: it asks for work, renews its leases, and tells how attempts have ended.
 
 Three threads speak with the service, each on a connection of its own: one asks for
 work, one sends heartbeats, one reports ends. Messages may be lost or come twice, and
-are repeated until there is an answer. An agent that is not heard for its lease ends its
+are repeated until there is an answer. A worker that is not heard for its lease ends its
 programs: by then others are given their work.
 
 Decision: workers-elsewhere.
@@ -39,7 +39,7 @@ from taskorch.model import Resources
 
 _LOG: Final = log_of("taskorch.agent")
 _PROTOCOL: Final = 1
-#: The pauses between two tries, random so that many agents do not return at once.
+#: The pauses between two tries, random so that many workers do not return at once.
 _PAUSES: Final = Backoff(0.1, 2.0, jitter=0.5)
 #: The seconds that an answer may take, beside those that it is asked to wait.
 _PATIENCE: Final = 10.0
@@ -56,13 +56,13 @@ _GOODBYE: Final = 3.0
 _CONFLICT: Final = 409
 #: After so many refused files of an attempt, no more are sent.
 _MOST_REFUSED: Final = 100
-#: The codes of a service that does not know the agent.
+#: The codes of a service that does not know the worker.
 _UNKNOWN: Final = ("unknown_agent", "not_your_session")
 
 
 class Agent:
     """
-    One agent of a service.
+    One worker of a service.
 
     Args:
         name: Its name, such as `agent_001`: no other has it at the same time.
@@ -72,7 +72,7 @@ class Agent:
         at_once: Attempts at once.
         lease: Seconds without a heartbeat after which the service gives its work to
             others; None: as the service says.
-        drain: Seconds that what runs has to end by itself when the agent is to end.
+        drain: Seconds that what runs has to end by itself when the worker is to end.
         grace: Seconds that a program has from SIGTERM to SIGKILL.
         capacity: Its resources, instead of those of its machine, or besides.
 
@@ -199,7 +199,7 @@ class Agent:
 
     def stop(self) -> None:
         """
-        Stop the agent; for any thread, or a signal handler.
+        Stop the worker; for any thread, or a signal handler.
 
         What runs has the time of `drain`, and is ended then; so it is at once if this
         is called again.
@@ -492,7 +492,7 @@ class Agent:
         failure = {"outcome": "failed", "error": {"type": "ValueError", "message": why}}
         if end["outcome"] == "failed" and end["error"] == failure["error"]:
             # If even that fails, the service misses the attempt, and gives it to
-            # another agent.
+            # another worker.
             _LOG.error("%s: %s: %s", self.name, run.order["task_id"], why)
             self._has_told([run])
             return

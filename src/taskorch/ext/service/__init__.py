@@ -7,7 +7,7 @@ The orchestrator as a service: tasks, workflows, statistics and events over HTTP
             print(server.url, token)
             server.wait()
 
-What comes over the wire is data: a task is of a type that an agent of the orchestrator
+What comes over the wire is data: a task is of a type that a worker of the orchestrator
 does, or calls a function that its owner has named. It needs Starlette, uvicorn and
 prometheus-client: `pip install 'taskorch[serve]'`.
 

@@ -112,15 +112,15 @@ def create_app(
             whoever reaches the app may use it, unless there are *tokens* or an
             *identity*.
         functions: The functions that submitted tasks may call, by name. Beside these,
-            tasks may be of any type that an agent does.
+            tasks may be of any type that a worker does.
         programs: Whether they may start programs. Who may submit then is who may do
             anything on this machine as this user.
         hosts: The names by which the app may be called.
         journal: A reader of the journal of a durable orchestrator: whoever follows
             events may begin before those that are kept in memory, and in earlier
             incarnations.
-        agents: Whether agents may come and ask for work, as `taskorch agent` does. Who
-            has the token then is told the payloads of the tasks that an agent may have,
+        agents: Whether workers may come and ask for work, as `taskorch agent` does. Who
+            has the token then is told the payloads of the tasks that a worker may have,
             and believed what came of them.
         artifacts: The folder for the files that these send, where they can be asked
             for; None takes none.

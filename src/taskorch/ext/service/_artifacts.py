@@ -1,4 +1,4 @@
-"""The files that attempts elsewhere have made, as their agents send them."""
+"""The files that attempts elsewhere have made, as their workers send them."""
 
 from __future__ import annotations
 

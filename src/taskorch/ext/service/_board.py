@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 #: and at most so many attempts that have ended are kept.
 _SECONDS: Final = 600
 _RECTANGLES: Final = 10_000
-#: The rows of one agent that are shown apart, for attempts at once.
+#: The rows of one worker that are shown apart, for attempts at once.
 _ROWS: Final = 8
 _NS: Final = 1_000_000_000
 #: States of an attempt, by importance: a rectangle for several shows the last.
@@ -72,7 +72,7 @@ class Rectangle(NamedTuple):
     The attempts of one worker in some columns of a picture.
 
     Attributes:
-        lane: The number of the agent in the answer.
+        lane: The number of the worker in the answer.
         row: The row within its worker, from 0.
         first: The first column.
         last: The last column.
@@ -238,7 +238,7 @@ class Board(Projection):
             start: Nanoseconds since 1970; 0 is the first attempt that is kept.
             end: The same; 0 is *now*.
             width: Columns of the picture.
-            lanes: Agents that it has room for, those that came first.
+            lanes: Workers that it has room for, those that came first.
             now: Until when what runs has run.
         """
         with self._lock:

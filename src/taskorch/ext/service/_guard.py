@@ -218,7 +218,7 @@ def _cookie(headers: Headers, value: str, more: str = "") -> str:
 
 
 def _now() -> int:
-    return int(time.time())  # noqa: TID251 - of several lives, and nothing waits for it
+    return int(time.time())  # noqa: TID251 - of several incarnations, and nothing waits for it
 
 
 _LOG: Final = log_of(__name__)

@@ -1,9 +1,9 @@
 """
-Sessions: the state of each agent that has said hello to the service.
+Sessions: the state of each worker that has said hello to the service.
 
 Every message may be lost, or come twice. So important messages are repeated: an order
-that an agent does not name when it asks for work, a request to stop that it has not
-followed. An agent does nothing twice, and the name of an order, which no other has had,
+that a worker does not name when it asks for work, a request to stop that it has not
+followed. A worker does nothing twice, and the name of an order, which no other has had,
 tells what is current. An attempt that is begun again, as a recovery wishes, is another
 order.
 """
@@ -46,18 +46,18 @@ if TYPE_CHECKING:
 
 #: The name of an attempt on the wire: incarnation, number, mark of the order, task.
 _NAME: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.\w+:(.*)", re.DOTALL)
-#: The number of ends of an agent that are kept, in case it reports them again.
+#: The number of ends of a worker that are kept, in case it reports them again.
 _ENDS: Final = 10_000
 
 #: The fate of a result: it counts; its attempt had been given up, so that it is kept
-#: without an effect; or the agent had no such attempt.
+#: without an effect; or the worker had no such attempt.
 Fate: TypeAlias = Literal["counted", "late", "unknown"]
 
 
 @attrs.frozen
 class Result:
     """
-    The report of an agent on the end of an attempt.
+    The report of a worker on the end of an attempt.
 
     Attributes:
         attempt: The name of the attempt.
@@ -78,16 +78,16 @@ class Result:
 
 @attrs.define(eq=False)
 class _WorkerOrder:
-    """An attempt on its way to an agent, or there."""
+    """An attempt on its way to a worker, or there."""
 
     attempt: Attempt
-    #: The order as the agent gets it.
+    #: The order as the worker gets it.
     said: Mapping[str, Any]
     #: The program to run.
     program: Program | None
     is_sent: bool = False
     is_to_stop: bool = False
-    #: The time, in seconds, at which the agent named it last, or got it first; 0:
+    #: The time, in seconds, at which the worker named it last, or got it first; 0:
     #: never.
     since: float = 0.0
 
@@ -105,12 +105,12 @@ def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
 
 class WorkerSession(AttemptExecutor[str]):
     """
-    The executor of one agent elsewhere: attempts wait until the agent asks.
+    The executor of one worker elsewhere: attempts wait until the worker asks.
 
     Args:
-        agents: Where it is told what is heard of the agent.
-        info: The description of the agent.
-        secret: A secret that only the agent knows, so that no other speaks for it.
+        agents: Where it is told what is heard of the worker.
+        info: The description of the worker.
+        secret: A secret that only the worker knows, so that no other speaks for it.
         late: Takes ends of attempts of an earlier incarnation; None: *agents*.
     """
 
@@ -128,7 +128,7 @@ class WorkerSession(AttemptExecutor[str]):
         #: The seconds of its latest heartbeat, if it has reported that.
         self.round_trip: float | None = None
         #: A part of the names of its attempts. Another incarnation without a journal
-        #: has the same numbers, and an agent does not repeat attempts that it knows.
+        #: has the same numbers, and a worker does not repeat attempts that it knows.
         self._mark = secrets.token_hex(4)
         #: A counter, which distinguishes two starts of one attempt.
         self._counts = count(1)
@@ -143,13 +143,13 @@ class WorkerSession(AttemptExecutor[str]):
         self._has_left = False
 
     def has(self, secret: str) -> bool:
-        """Return whether *secret* belongs to the session's agent."""
+        """Return whether *secret* belongs to the session's worker."""
         return hmac.compare_digest(secret.encode(), self.secret.encode())
 
     # -- from the orchestrator -----------------------------------------------------
 
     def begin(self, attempt: Attempt) -> str:
-        """Keep *attempt* for the agent's next request."""
+        """Keep *attempt* for the worker's next request."""
         task = attempt.task
         fence = "{}.{}".format(*attempt.fence)
         mark = f"{self._mark}{next(self._counts)}"
@@ -175,7 +175,7 @@ class WorkerSession(AttemptExecutor[str]):
         return name
 
     def stop(self, begun: str, grace: float) -> None:
-        """Have the agent stop an attempt; end one that was not sent yet."""
+        """Have the worker stop an attempt; end one that was not sent yet."""
         del grace
         with self._lock:
             order = self._orders.get(begun)
@@ -188,7 +188,7 @@ class WorkerSession(AttemptExecutor[str]):
             self._forget(begun)
         order.attempt.end(error=AttemptInterrupted("stopped before it began"))
 
-    # -- from the agent ------------------------------------------------------------
+    # -- from the worker ------------------------------------------------------------
 
     def hear(
         self,
@@ -212,7 +212,7 @@ class WorkerSession(AttemptExecutor[str]):
         """
         with self._lock:
             if self._has_left:
-                # The agent has sent this before it left, and must not come back by it.
+                # The worker has sent this before it left, and must not come back by it.
                 return list(running)
             ignored = self._again(running) if asks else []
             named = {
@@ -284,7 +284,7 @@ class WorkerSession(AttemptExecutor[str]):
         return not self._told <= before
 
     def take(self, most: int) -> list[Mapping[str, Any]]:
-        """Return up to *most* orders for the agent."""
+        """Return up to *most* orders for the worker."""
         with self._lock:
             names = [name for name, _ in zip(self._unsent, range(most), strict=False)]
             for name in names:
@@ -313,7 +313,7 @@ class WorkerSession(AttemptExecutor[str]):
         with self._lock:
             orders = {r.attempt: self._orders.get(r.attempt) for r in reported}
             named = {o.key: name for name, o in orders.items() if o is not None}
-        # An agent that reports the end has had the attempt until now.
+        # A worker that reports the end has had the attempt until now.
         late = [named[key] for key in self._workers.beat(self.info.name, named)]
         fates: list[Fate] = []
         again: NotRunningError | None = None
@@ -366,7 +366,7 @@ class WorkerSession(AttemptExecutor[str]):
         return "counted" if counts else "late"
 
     def leave(self, unbegun: Iterable[str]) -> None:
-        """End the session of an agent that leaves without having begun *unbegun*."""
+        """End the session of a worker that leaves without having begun *unbegun*."""
         with self._lock:
             wanted = {*unbegun, *self._unsent}
             never = {self._orders[name].key for name in wanted if name in self._orders}
@@ -377,13 +377,13 @@ class WorkerSession(AttemptExecutor[str]):
         self._workers.leave(self.info.name, never)
 
     def end_here(self) -> None:
-        """Close the session, as the agent has joined another orchestrator."""
+        """Close the session, as the worker has joined another orchestrator."""
         with self._lock:
             self._has_left = True
             self._wake()
 
     def fence_of(self, name: str) -> tuple[str, tuple[int, int]] | None:
-        """The task and the fence of the attempt of this name, if the agent has it."""
+        """The task and the fence of the attempt of this name, if the worker has it."""
         order = self._orders.get(name)
         if order is not None:
             return order.attempt.task_id, order.attempt.fence
@@ -407,7 +407,7 @@ class WorkerSession(AttemptExecutor[str]):
                 waiter.wake()
 
     def wake(self) -> None:
-        """Wake the waiting request of the agent."""
+        """Wake the waiting request of the worker."""
         with self._lock:
             self._wake()
 
@@ -416,7 +416,7 @@ class WorkerSession(AttemptExecutor[str]):
             self._waiter.wake()
 
     def is_awaited_by(self, waiter: Waiter) -> bool:
-        """Return whether *waiter* is the latest, and the agent has not left."""
+        """Return whether *waiter* is the latest, and the worker has not left."""
         return self._waiter is waiter and not self._has_left
 
     # -- under the lock ------------------------------------------------------------

@@ -153,10 +153,10 @@ class SuiteRuns:
         self._name = suite.name
         self._error: Mapping[str, str] | None = None
         self._thread: threading.Thread | None = None
-        #: An orchestrator for agents between two runs, where they wait with their
+        #: An orchestrator for workers between two runs, where they wait with their
         #: leases.
         self._idle = self._between_runs()
-        #: Attempts of earlier incarnations that agents have ended.
+        #: Attempts of earlier incarnations that workers have ended.
         self._ends = EndsKept(RunFolder(folder))
         self.workers = Workers(
             self._idle,
@@ -217,13 +217,13 @@ class SuiteRuns:
                 self._error = _error(problem.code, problem.detail, problem.hint)
 
     def _between_runs(self) -> TaskOrchestrator:
-        """An orchestrator in which agents elsewhere wait."""
+        """An orchestrator in which workers elsewhere wait."""
         orch = TaskOrchestrator()
         self._watch(orch)
         return orch
 
     def _watch(self, orch: TaskOrchestrator) -> None:
-        """Log which agents elsewhere *orch* loses while it has them."""
+        """Log which workers elsewhere *orch* loses while it has them."""
 
         def lost(event: AgentLost) -> None:
             if self._host is orch and not event.agent_id.startswith(OWN):
@@ -404,7 +404,7 @@ class SuiteRuns:
         return not self._is_ending
 
     def status(self) -> dict[str, Any]:
-        """State and outcome of the run, and the agents elsewhere that are there."""
+        """State and outcome of the run, and the workers elsewhere that are there."""
         workers = self.workers.names()
         with self._lock:
             return {
@@ -478,13 +478,13 @@ def _error(code: str, message: str, hint: str = "") -> dict[str, str]:
 def _await_run(
     idle: TaskOrchestrator, worker: Agent, executor: AttemptExecutor[Any]
 ) -> None:
-    """Start *idle*, an orchestrator without tasks, and let an agent wait in it."""
+    """Start *idle*, an orchestrator without tasks, and let a worker wait in it."""
     idle.start()
     admit(idle, worker, executor)
 
 
 def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
-    """The agent of the latest attempt of each of the tasks *names* that has begun."""
+    """The worker of the latest attempt of each of the tasks *names* that has begun."""
     doers = {}
     for name in names:
         with suppress(UnknownTaskError):

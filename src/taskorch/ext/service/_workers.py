@@ -1,5 +1,5 @@
 """
-Agents of other processes: they ask for work, and tell what came of it.
+Workers of other processes: they ask for work, and tell what came of it.
 
 Decision: workers-elsewhere.
 """
@@ -81,15 +81,15 @@ def result(message: Mapping[str, Any]) -> Result:
 
 
 _LOG: Final = log_of(__name__)
-#: The version of the protocol between an agent and the service.
+#: The version of the protocol between a worker and the service.
 PROTOCOL: Final = 1
 #: The number of heartbeats in a lease, of which two may be lost.
 _BEATS: Final = 3
-#: The largest number of known agents.
+#: The largest number of known workers.
 _MAX_WORKERS: Final = 1_000
-#: A function that lets an agent join an orchestrator: `orch.agents.join`, or a wrapper.
+#: A function that lets a worker join an orchestrator: `orch.agents.join`, or a wrapper.
 Admit: TypeAlias = Callable[[Agent, AttemptExecutor[Any]], None]
-#: The secret of an agent.
+#: The secret of a worker.
 SESSION: Final = "Taskorch-Session"
 _HEADER: Final = {
     SESSION: {
@@ -103,7 +103,7 @@ _HEADER: Final = {
 
 @cache
 def schemas() -> Mapping[str, Any]:
-    """The messages of agents and to them, by name, as the description has them."""
+    """The messages of workers and to them, by name, as the description has them."""
     text = files(__package__ or "").joinpath("agents.schema.json").read_text("utf-8")
     moved = text.replace('"#/$defs/', '"#/components/schemas/')
     parts: dict[str, Any] = json.loads(moved)["$defs"]
@@ -148,7 +148,7 @@ def _operation(
 
 class Workers:
     """
-    The operations of agents.
+    The operations of workers.
 
     Files that they send are for *artifacts*, or are not taken. *admit* has one join an
     orchestrator; without it, nothing but that is done. *lease*: seconds of a lease, of
@@ -170,12 +170,12 @@ class Workers:
         self._admit: Admit = orch.agents.join if admit is None else admit
         self._artifacts = artifacts
         self._sessions: dict[str, WorkerSession] = {}
-        #: Guards the names: two agents may not take one name at once.
+        #: Guards the names: two workers may not take one name at once.
         self._joining = threading.Lock()
         self._is_closed = False
 
     def operations(self) -> list[Operation]:
-        """The operations on agents."""
+        """The operations on workers."""
         return [
             _operation(
                 "hello",
@@ -216,7 +216,7 @@ class Workers:
         ]
 
     def close(self) -> None:
-        """End all waits of agents."""
+        """End all waits of workers."""
         self._is_closed = True
         for session in list(self._sessions.values()):
             session.wake()
@@ -267,17 +267,17 @@ class Workers:
 
     def move(self, orch: TaskOrchestrator, admit: Admit) -> None:
         """
-        Give the agents, those here and those that come, to another orchestrator.
+        Give the workers, those here and those that come, to another orchestrator.
 
         Args:
-            orch: The orchestrator; it has no agents yet.
+            orch: The orchestrator; it has no workers yet.
             admit: Has one join it; it has started by then.
         """
         with self._joining:
             before, self._workers = self._workers, orch.agents
             self._admit = admit
             for session in [*self._sessions.values()]:
-                # Requests of the agent meanwhile go to one of the two sessions.
+                # Requests of the worker meanwhile go to one of the two sessions.
                 if before.is_lost(session.info.name):
                     del self._sessions[session.info.name]
                 else:
@@ -288,13 +288,13 @@ class Workers:
                 session.end_here()
 
     def names(self) -> list[str]:
-        """Names of the agents that are there, sorted."""
+        """Names of the workers that are there, sorted."""
         with self._joining:
             living = [n for n in self._sessions if not self._workers.is_lost(n)]
         return sorted(living)
 
     def _forget_one(self) -> None:
-        """Drop one lost agent to make room; it may say hello again."""
+        """Drop one lost worker to make room; it may say hello again."""
         for name in self._sessions:
             if self._workers.is_lost(name):
                 del self._sessions[name]
@@ -313,7 +313,7 @@ class Workers:
     def _let_go(self, name: str, secret: str, unbegun: list[str]) -> None:
         with self._joining:
             session = self._sessions.get(name)
-            # The name may belong to another orchestrator by now, or to another agent.
+            # The name may belong to another orchestrator by now, or to another worker.
             if session is not None and session.has(secret):
                 session.leave(unbegun)
                 del self._sessions[name]
@@ -341,7 +341,7 @@ class Workers:
                 # A newer request gets the work, because the client of this one may be
                 # gone.
                 return answer({"orders": [], "stop": []})
-            # A waiting request is no heartbeat, because the agent may have died since.
+            # A waiting request is no heartbeat, because the worker may have died since.
             stops = session.unwanted(running)
 
     async def _heartbeat(self, request: Request) -> Response:
@@ -404,7 +404,7 @@ class Workers:
         self, request: Request, kind: str
     ) -> tuple[WorkerSession, dict[str, Any]]:
         """
-        Return the session of the agent that asks, and its message of this *kind*.
+        Return the session of the worker that asks, and its message of this *kind*.
 
         Raises:
             HttpProblem: It has not said hello, or another has since, or it makes no

@@ -1,5 +1,5 @@
 """
-Templates whose agents keep failing, which are given up until a person decides.
+Templates whose workers keep failing, which are given up until a person decides.
 
 Decision: workers-elsewhere.
 """
@@ -21,11 +21,11 @@ from taskorch.model import Task
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime
 
-#: So many failed agents within so many seconds end the spawning from a template.
+#: So many failed workers within so many seconds end the spawning from a template.
 _MOST_FAILURES: Final = 5
 _PERIOD: Final = 60.0
 _GIVEN_UP: Final = "what is given up is"
-#: The answers to the question whether to spawn agents again.
+#: The answers to the question whether to spawn workers again.
 _CHOICES: Final = ("spawn", "leave it")
 
 
@@ -34,7 +34,7 @@ class FailingTemplates:
     Record of failures by template, and of the templates that are given up.
 
     A template that is given up is reported as a fault, and a question asks whether to
-    go on. Its agents are spawned again after the answer, or once it is defined anew.
+    go on. Its workers are spawned again after the answer, or once it is defined anew.
     """
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
@@ -48,7 +48,7 @@ class FailingTemplates:
         self._failures: dict[str, deque[float]] = {}
 
     def why(self, name: str) -> str:
-        """Return why a template spawns no agents; "" if it does."""
+        """Return why a template spawns no workers; "" if it does."""
         return self._why.get(name, "")
 
     def names(self) -> list[str]:
@@ -60,7 +60,7 @@ class FailingTemplates:
         return self._questions.get(name, "")
 
     def forget(self, name: str) -> None:
-        """Forget the failures of a template, so that its agents are spawned again."""
+        """Forget the failures of a template, so that its workers are spawned again."""
         with self._lock:
             self._why.pop(name, None)
             self._failures.pop(name, None)
@@ -82,7 +82,7 @@ class FailingTemplates:
         return True
 
     def ended(self, name: str, agent_id: str, why: str) -> None:
-        """Count an unexpected end of an agent that can start again."""
+        """Count an unexpected end of a worker that can start again."""
         if self.fault(name, why):
             why = f"{_draining(name)}{why}"
             with suppress(NotRunningError):
@@ -124,7 +124,7 @@ class FailingTemplates:
             self._rt.step(cancel, keep=True)
 
     def _answered(self, name: str, handle: Any) -> None:
-        """Spawn agents of a template again if the answer is yes."""
+        """Spawn workers of a template again if the answer is yes."""
         if handle.exception(0) is None and handle.result(0).choice == _CHOICES[0]:
             self.forget(name)
 
@@ -138,7 +138,7 @@ class FailingTemplates:
 
 
 def _draining(name: str) -> str:
-    """Return the start of the reason for which agents of a template drain."""
+    """Return the start of the reason for which workers of a template drain."""
     return f"{_GIVEN_UP} {name}: "
 
 

@@ -1,5 +1,5 @@
 """
-Agent that is one long-lived program, with a line of JSON for a task and its answer.
+Worker that is one long-lived program, with a line of JSON for a task and its answer.
 
 To the program goes `{"id", "type", "payload", "attempt"}`, with `"writes"` if the task
 has write scopes, and `"units"` if it has units with names. It answers with the same id:
@@ -43,7 +43,7 @@ _MOMENT: Final = 0.01
 
 class LineProgram:
     """
-    Handler of one agent, whose program does the tasks, one at a time.
+    Handler of one worker, whose program does the tasks, one at a time.
 
     The program is started at once, and again for a task if it has ended. It is killed
     if a task is cancelled or out of time, since its next answer could be for that task.
@@ -51,7 +51,7 @@ class LineProgram:
     this process dies, the guardian of programs kills it.
 
     Args:
-        agent_id: The id of the agent.
+        agent_id: The id of the worker.
         command: Its list of arguments.
         keeper: The executor with the guardian.
         run_id: The mark of this run on processes.

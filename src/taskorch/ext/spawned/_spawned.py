@@ -1,5 +1,5 @@
 """
-Spawned agents: their templates, their processes, and their ends.
+Spawned workers: their templates, their processes, and their ends.
 
 Decisions: worker-pools, workers-elsewhere.
 """
@@ -67,9 +67,9 @@ _LOG: Final = log_of(__name__)
 _LOOK: Final = 0.2
 #: The least seconds from SIGTERM to SIGKILL, in which a worker can leave.
 _GOODBYE: Final = 1.0
-#: The most failed agents that are still listed with their reasons.
+#: The most failed workers that are still listed with their reasons.
 _MOST_FALLEN: Final = 20
-#: The most characters of an agent's last line that the report of its end has.
+#: The most characters of a worker's last line that the report of its end has.
 _MOST_SHOWN: Final = 300
 #: The keys of `config` of `spawn`.
 _CONFIG: Final = ("id", "max_concurrency", "capabilities", "capacity", "request")
@@ -79,7 +79,7 @@ _WITH_COMMAND: Final = ("lines", "service")
 
 @attrs.define(eq=False)
 class Spawned:
-    """Agent that was spawned here."""
+    """Worker that was spawned here."""
 
     id: str
     template: AgentTemplate
@@ -97,7 +97,7 @@ class Spawned:
 
 
 class SpawnedWorkers:
-    """State and processes of the agents that `orch.agents` spawns."""
+    """State and processes of the workers that `orch.agents` spawns."""
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
         self._rt: Runtime = runtime
@@ -105,14 +105,14 @@ class SpawnedWorkers:
         self.lock = threading.RLock()
         self.templates: dict[str, AgentTemplate] = {}
         self.spawned: dict[str, Spawned] = {}
-        #: The latest agents that have failed, by id.
+        #: The latest workers that have failed, by id.
         self.fallen: dict[str, Spawned] = {}
         self.failing = FailingTemplates(runtime, orchestrator)
         self.pools: dict[str, Any] = {}
         #: The latest decisions of `provision`.
         self.provisions: deque[ScalingDecision] = deque(maxlen=100)
         self._looks = False
-        #: The executor of the agents' processes, with the guardian that ends them.
+        #: The executor of the workers' processes, with the guardian that ends them.
         self._keeper: ProgramExecutor | None = None
         #: The tool servers; None: there are none.
         self.tools: ToolServers | None = None
@@ -125,7 +125,7 @@ class SpawnedWorkers:
         return {**self.pools, **{each.template.name: each for each in driven}}
 
     def is_of_earlier_incarnation(self, agent_id: str) -> bool:
-        """Return whether only an earlier run of the program has spawned the agent."""
+        """Return whether only an earlier run of the program has spawned the worker."""
         if agent_id in self.spawned or agent_id in self.fallen:
             return False
         pools = self.pooled().values()
@@ -139,7 +139,7 @@ class SpawnedWorkers:
         patience: float,
     ) -> tuple[str, ...]:
         """
-        Let a tool server join as the agent *info*, and return its capabilities.
+        Let a tool server join as the worker *info*, and return its capabilities.
 
         Raises:
             InvalidTaskError: The name is taken, or the library is missing.
@@ -187,7 +187,7 @@ class SpawnedWorkers:
     # -- spawning ------------------------------------------------------------------
 
     def spawn(self, name: str, config: Mapping[str, Any]) -> Spawned:
-        """Start an agent."""
+        """Start a worker."""
         template = self.template_named(name)
         if why := self.failing.why(name):
             msg = f"workers of {name!r} are not spawned: {why}"
@@ -226,7 +226,7 @@ class SpawnedWorkers:
     def provision(
         self, requirements: Iterable[str], need: Resources
     ) -> AgentInstance | None:
-        """Return an agent that meets the needs, or spawn one, or note why not."""
+        """Return a worker that meets the needs, or spawn one, or note why not."""
         wanted = self.wanted(requirements)
         for match in self.match(wanted, need=need):
             if match.matches:
@@ -358,7 +358,7 @@ class SpawnedWorkers:
 
     def _start_process(self, one: Spawned) -> None:
         """
-        Start the command of an agent.
+        Start the command of a worker.
 
         Raises:
             InvalidTaskError: It cannot be started.
@@ -387,7 +387,7 @@ class SpawnedWorkers:
 
     def _refuse(self, one: Spawned, error: OSError) -> NoReturn:
         """
-        Say that the command of an agent cannot be started.
+        Say that the command of a worker cannot be started.
 
         Raises:
             InvalidTaskError: Always.
@@ -400,7 +400,7 @@ class SpawnedWorkers:
 
     @property
     def _run_id(self) -> str:
-        """Mark of the agents' processes of this run, and of no others."""
+        """Mark of the workers' processes of this run, and of no others."""
         return f"{self._rt.run_id}.agents"
 
     def _opened(self) -> ProgramExecutor:
@@ -417,7 +417,7 @@ class SpawnedWorkers:
         self.failing.withdraw([*self.templates])
 
     def joining(self, info: Agent) -> Agent:
-        """Complete an agent that joins with the values of its template, if any."""
+        """Complete a worker that joins with the values of its template, if any."""
         one = self.spawned.get(info.name)
         if one is None or one.process is None:
             return info
@@ -436,7 +436,7 @@ class SpawnedWorkers:
         )
 
     def _ended(self, one: Spawned, why: str) -> None:
-        """Handle the end of an agent's program; drain an agent that ends too often."""
+        """Handle the end of a worker's program; drain a worker that ends too often."""
         one.failed = why
         _LOG.warning("worker %s of %s: %s", one.id, one.template.name, visible(why))
         self.failing.ended(one.template.name, one.id, why)
@@ -445,7 +445,7 @@ class SpawnedWorkers:
 
     def terminate(self, agent_id: str, grace: float) -> None:
         """
-        Let an agent go: at once, or when its work has ended.
+        Let a worker go: at once, or when its work has ended.
 
         Raises:
             InvalidTransitionError: It is `local`, which is built in.
@@ -476,7 +476,7 @@ class SpawnedWorkers:
             self._look_on()
 
     def _forget(self, one: Spawned, grace: float = 0.0) -> None:
-        """Stop what was started for an agent, within so many seconds."""
+        """Stop what was started for a worker, within so many seconds."""
         with self.lock:
             if self.spawned.get(one.id) is one:
                 del self.spawned[one.id]
@@ -522,7 +522,7 @@ class SpawnedWorkers:
         controllers.wake(self.name)
 
     def look(self) -> None:
-        """Check the agents that start, run and leave."""
+        """Check the workers that start, run and leave."""
         for one in list(self.spawned.values()):
             row = self._rt.kernel.workers.get(one.id)
             here = row is not None and not row.lost
@@ -544,7 +544,7 @@ class SpawnedWorkers:
                 self._failed(one, row, why)
 
     def _failed(self, one: Spawned, row: WorkerRow | None, why: str) -> None:
-        """Handle an agent that has ended by itself or is of no use."""
+        """Handle a worker that has ended by itself or is of no use."""
         path = None if one.process is None else one.process.log_path
         where = f"; its output is in {path}" if path is not None else ""
         text = visible(f"worker {one.id} of {one.template.name}: {why}{where}")
@@ -573,13 +573,13 @@ class SpawnedWorkers:
     # -- what is seen --------------------------------------------------------------
 
     def starting(self, template: str) -> Iterator[str]:
-        """Return the ids of agents of a template that have not joined yet."""
+        """Return the ids of workers of a template that have not joined yet."""
         for one in self._of(template):
             if not one.joined:
                 yield one.id
 
     def row(self, agent_id: str) -> WorkerRow | None:
-        """Return the kernel's record of an agent; None while it starts."""
+        """Return the kernel's record of a worker; None while it starts."""
         agent_id = as_text(agent_id)
         row = self._rt.kernel.workers.get(agent_id)
         has_gone = row is not None and row.lost and row.draining == GOING
@@ -592,7 +592,7 @@ class SpawnedWorkers:
         return row
 
     def all(self) -> list[AgentInstance]:
-        """Return all agents in the order in which they came; starting ones are last."""
+        """Return all workers in the order in which they came, starting ones last."""
         with self._rt.lock:
             every = self._rt.kernel.workers.values()
             rows = [row for row in every if not (row.lost and row.draining == GOING)]
@@ -607,13 +607,13 @@ class SpawnedWorkers:
         return instances + [self._instance(one_id, None, {}) for one_id in late]
 
     def instance(self, agent_id: str) -> AgentInstance:
-        """Return one agent."""
+        """Return one worker."""
         row = self.row(agent_id)
         with self._rt.lock:
             return self._instance(agent_id, row, self._running())
 
     def _running(self) -> dict[str, list[str]]:
-        """Return the ids of running tasks by agent; the caller holds the lock."""
+        """Return the ids of running tasks by worker; the caller holds the lock."""
         ids: dict[str, list[str]] = {}
         for task in self._rt.kernel.tasks.values():
             if task.worker is not None and task.state is TaskState.RUNNING:
@@ -655,7 +655,7 @@ class SpawnedWorkers:
         )
 
     def _most(self, row: WorkerRow) -> Resources:
-        """Return the most of each resource that a task can have on an agent."""
+        """Return the most of each resource that a task can have on a worker."""
         most = {
             name: pool.total
             for name, pool in self._rt.kernel.pools.items()
@@ -711,7 +711,7 @@ class SpawnedWorkers:
         )
 
     def why_none(self, bucket: Any) -> str:
-        """Return why no agent of a template can do its tasks; "" if one may come."""
+        """Return why no worker of a template can do its tasks; "" if one may come."""
         requires = bucket.spec.needs if bucket.spec.requires else ()
         wanted = {name for name in requires if not is_label(name)}
         reasons = _too_small_for(self._rt.kernel, bucket, wanted, self.pooled())
@@ -744,7 +744,7 @@ class SpawnedWorkers:
         Return the required level of each capability, by name.
 
         Raises:
-            InvalidTaskError: A level is none, and no agent has what is called so.
+            InvalidTaskError: A level is none, and no worker has what is called so.
         """
         if isinstance(requirements, str):
             requirements = [requirements]
@@ -757,7 +757,7 @@ class SpawnedWorkers:
         type: str | None = None,  # noqa: A002
         need: Resources = NO_RESOURCES,
     ) -> list[AgentMatch]:
-        """Return all agents but the local one; agents that lack nothing come first."""
+        """Return all workers but the local one; those that lack nothing first."""
         matches = []
         for worker in self.all():
             if worker.id == "local":
@@ -847,7 +847,7 @@ class _Look:
 
 
 def _how(end: ProgramEnd) -> str:
-    """Describe how the process of an agent has ended, with its last line of output."""
+    """Describe how the process of a worker has ended, with its last line of output."""
     if end.result is None:
         return f"its process could not be followed: {end.error}"
     tail = end.result.stderr_tail.strip() or end.result.stdout_tail.strip()
@@ -857,7 +857,7 @@ def _how(end: ProgramEnd) -> str:
 
 
 def _of_itself(row: WorkerRow) -> AgentTemplate:
-    """Return a template for an agent that joined without being spawned."""
+    """Return a template for a worker that joined without being spawned."""
     levels = levels_had(row.info.capabilities)
     # Capabilities of templates have no colon.
     capabilities = {name: level for name, level in levels.items() if ":" not in name}
@@ -870,7 +870,7 @@ def _by_key(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _held(row: WorkerRow) -> Resources:
-    """Return the resources that the attempts of an agent hold, pools included."""
+    """Return the resources that the attempts of a worker hold, pools included."""
     return Resources.from_units(
         without_quotas(
             tuple((name, units) for name, units in row.used.items() if units)

@@ -142,7 +142,7 @@ class SuiteAttempt:
         self.log = folder.log(again, info.attempt)
         #: Where it puts what is judged, and no other attempt does.
         self.place = folder.attempt(self.name, info.fence)
-        #: The file with the request to an agent elsewhere.
+        #: The file with the request to a worker elsewhere.
         self.request = folder.request(self.name, info.fence)
         self._coverage_data = self.place / "coverage"
         self._coverage = self.place / "coverage.json"
@@ -311,7 +311,7 @@ class SuiteAttempt:
 
     def cut_off(self, why: str) -> None:
         """
-        Write down how far it had come when it was stopped, or its agent had died.
+        Write down how far it had come when it was stopped, or its worker had died.
 
         Nobody has told of its end: nothing is known but what pytest has noted.
         """

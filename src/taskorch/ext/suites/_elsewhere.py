@@ -1,9 +1,9 @@
 """
-Agents of other processes: each task is a program for them, and is judged here.
+Workers of other processes: each task is a program for them, and is judged here.
 
 They need no part of ours: they run a program, and tell what it printed. It reads what
-is to be run from the folder of the run, and leaves there what is to be judged. So an
-agent that does not see this folder runs nothing, and cannot be believed by accident.
+is to be run from the folder of the run, and leaves there what is to be judged. So a
+worker that does not see this folder runs nothing, and cannot be believed by accident.
 
 Decision: test-suites.
 """
@@ -53,34 +53,34 @@ from taskorch.policies import CapabilityRegistry
 from taskorch.protocols import AgentView, Attempt, AttemptExecutor, Context, Match
 
 B = TypeVar("B")
-#: The prefix of the names of this process's agents, if agents elsewhere may join.
+#: The prefix of the names of this process's workers, if workers elsewhere may join.
 OWN: Final = "local_"
 #: The measurements in the last event of an attempt.
 _END: Final = ("exit_code", "seconds", "memory_mb", "cpu_seconds", "disk_mb")
-#: Seconds that agents have to come back, once the service is there again: they look
+#: Seconds that workers have to come back, once the service is there again: they look
 #: for it every two.
 _RETURN: Final = 10.0
 #: Seconds between looks whether the service is to end.
 _LOOK: Final = 0.1
-#: A stand-in for the program that an agent ran: its results are judged, not its exit
+#: A stand-in for the program that a worker ran: its results are judged, not its exit
 #: code.
 _UNCHECKED: Final = Program(["?"], check=False)
 
 
 class NotSharedError(TaskFailure):
-    """An agent does not see what it needs to run a task of the suite."""
+    """A worker does not see what it needs to run a task of the suite."""
 
     code = "not_shared"
-    #: Another agent may see it.
+    #: Another worker may see it.
     failure_class = "system_error"
 
 
 class OthersFirst:
     """
-    The AgentRegistry by which agents elsewhere do what they can while they are there.
+    The AgentRegistry by which workers elsewhere do what they can while they are there.
 
     Who can do a task is said by its capabilities; what no other can do is for the
-    agents of this process, its *own*.
+    workers of this process, its *own*.
     """
 
     def __init__(self, own: Collection[str]) -> None:
@@ -90,7 +90,7 @@ class OthersFirst:
     def matches(
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
-        """The agents elsewhere that can do *task*, or else those of this process."""
+        """The workers elsewhere that can do *task*, or else those of this process."""
         others = [a for a in agents if a.name not in self._own and not a.is_lost]
         match = self._capable.matches(task, others, context)
         if not match.agents:
@@ -119,7 +119,7 @@ def admit(
     orchestrator: TaskOrchestrator, worker: Agent, executor: AttemptExecutor[Any]
 ) -> None:
     """
-    Add an agent elsewhere to an orchestrator, by a name no local agent has.
+    Add a worker elsewhere to an orchestrator, by a name no local worker has.
 
     Raises:
         InvalidTaskError: One of ours may have it; or see `WorkerManager.join`.
@@ -138,7 +138,7 @@ def join(
     executor: AttemptExecutor[Any],
 ) -> None:
     """
-    Add an agent elsewhere to an orchestrator, for tasks of a run.
+    Add a worker elsewhere to an orchestrator, for tasks of a run.
 
     One that can do classes of tests, by name, does only these; else it does all.
 
@@ -161,7 +161,7 @@ def join(
 
 
 class Elsewhere(AttemptExecutor[B]):
-    """Runs test tasks as programs of an agent elsewhere, and judges the results."""
+    """Runs test tasks as programs of a worker elsewhere, and judges the results."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class Elsewhere(AttemptExecutor[B]):
         self._executor = executor
 
     def begin(self, attempt: Attempt) -> B:
-        """Give the agent the program."""
+        """Give the worker the program."""
         info = AttemptInfo(
             *(attempt.task_id, attempt.fence),
             Resources.from_units(attempt.told("allocation", None)),
@@ -193,7 +193,7 @@ class Elsewhere(AttemptExecutor[B]):
         return self._executor.begin(cast("Attempt", program_attempt))
 
     def stop(self, begun: B, grace: float) -> None:
-        """Have the agent end the program."""
+        """Have the worker end the program."""
         self._executor.stop(begun, grace)
 
     def _counts(self, attempt: Attempt) -> bool:
@@ -218,7 +218,7 @@ def _over_limit(error: ProgramFailedError) -> dict[str, Any]:
 
 
 class _Given:
-    """An attempt as the executor of the agent sees it: as a program."""
+    """An attempt as the executor of the worker sees it: as a program."""
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class _Given:
         attempt = self._attempt
         if attempt.cancelled:
             if self._counts(attempt):
-                # Its agent says that it has stopped it, and no more.
+                # Its worker says that it has stopped it, and no more.
                 self._made.cut_off("cancel")
         elif not isinstance(error, AttemptInterrupted) and self._counts(attempt):
             try:
@@ -329,16 +329,16 @@ def _last_event(text: str, mark: str) -> dict[str, Any] | None:
 
 # -- ends of attempts that an earlier incarnation of the service gave out --------------
 
-#: An agent, a task, and the incarnation and number of an attempt at it.
+#: A worker, a task, and the incarnation and number of an attempt at it.
 _Key: TypeAlias = tuple[str, str, tuple[int, int]]
 
 
 class EndsKept:
     """
-    The ends of attempts that agents got from an earlier incarnation of the service.
+    The ends of attempts that workers got from an earlier incarnation of the service.
 
-    Between runs nobody can judge such an end: it is kept, and the agent is asked to
-    report it again. A run that goes on judges it before any agent joins, and so before
+    Between runs nobody can judge such an end: it is kept, and the worker is asked to
+    report it again. A run that goes on judges it before any worker joins, and so before
     any attempt begins anew. An end is believed only if the folder of the run has the
     request for its attempt.
     """
@@ -354,10 +354,10 @@ class EndsKept:
         #: One is judged at a time: it may be told twice at once.
         self._judging = threading.Lock()
 
-    # -- what sessions of agents ask -----------------------------------------------
+    # -- what sessions of workers ask -----------------------------------------------
 
     def program_of(self, task_id: str) -> Program:
-        """The program that an agent was given: how that ends is judged here."""
+        """The program that a worker was given: how that ends is judged here."""
         del task_id
         return _UNCHECKED
 
@@ -401,9 +401,9 @@ class EndsKept:
 
     def begin(self, orch: TaskOrchestrator, is_ending: Callable[[], bool]) -> None:
         """
-        A run begins, or goes on, in *orch*, which no agent has joined yet.
+        A run begins, or goes on, in *orch*, which no worker has joined yet.
 
-        When the service has just been started, agents that were at work get some
+        When the service has just been started, workers that were at work get some
         seconds to come back and tell, unless it *is_ending*.
         """
         out = self._out(orch)

@@ -36,7 +36,7 @@ class RunFolder:
         self.logs: Path = self.path / "logs"
         #: The journal, from which an interrupted run goes on.
         self.journal: Path = self.path / "journal.db"
-        #: The messages to and from agents.
+        #: The messages to and from workers.
         self.messages: Path = self.logs / "messages.jsonl"
         #: When tasks were given out, and when they ended.
         self.events: Path = self.logs / "events.jsonl"
@@ -92,7 +92,7 @@ class RunFolder:
         return self.artifacts / f"{name}.coverage"
 
     def worker_report(self, name: str) -> Path:
-        """Return the path of a task's report on its agent and its usage."""
+        """Return the path of a task's report on its worker and its usage."""
         return self.artifacts / f"{name}_agent_report.json"
 
     def attempt(self, name: str, fence: tuple[int, int]) -> Path:
@@ -101,7 +101,7 @@ class RunFolder:
         return self.under_way / name / f"{epoch}.{number}"
 
     def request(self, name: str, fence: tuple[int, int]) -> Path:
-        """Path of the request to an agent elsewhere, kept until the next attempt."""
+        """Path of the request to a worker elsewhere, kept until the next attempt."""
         return self.attempt(name, fence) / "job.json"
 
     def log(self, name: str, attempt: int) -> Path:

@@ -1,4 +1,4 @@
-"""The messages between the orchestrator of a suite and its agents."""
+"""The messages between the orchestrator of a suite and its workers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_message(message: object) -> None:
 
 
 def assignment(orchestrator: str, worker: str, task: SuiteTask) -> dict[str, Any]:
-    """An agent is given a task."""
+    """A worker is given a task."""
     held = task.resources
     return {
         "orchestrator_id": orchestrator,

@@ -166,4 +166,4 @@ def _simulated(suite: Suite, history: History, governance: Any) -> SimulationRep
 
 
 def _never(_task: Task, _context: TaskContext) -> None:
-    """Do nothing, in the place of an agent: a plan runs nothing."""
+    """Do nothing, in the place of a worker: a plan runs nothing."""

@@ -1,4 +1,4 @@
-"""An agent: it runs test tasks in a process of its own, measures and judges them."""
+"""A worker: it runs test tasks in a process of its own, measures and judges them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from taskorch.ext.suites._judging import CriteriaNotMetError
 from taskorch.kit.loop import LinePipe
 from taskorch.model import ProgramVariables, Resources, Task
 
-#: The program of the process; an agent elsewhere runs it, too.
+#: The program of the process; a worker elsewhere runs it, too.
 WORKER: Final = Path(__file__).with_name("_worker.py")
 #: Seconds between looks whether a task is to end.
 _LOOK: Final = 0.1
@@ -48,7 +48,7 @@ _MAX_LINE: Final = 1 << 20
 
 
 class AgentDiedError(TaskFailure):
-    """The process of an agent has ended while it ran a task."""
+    """The process of a worker has ended while it ran a task."""
 
     code = "agent_died"
     failure_class = "system_error"
@@ -316,7 +316,7 @@ class SuiteWorker:
     )
 
     def close(self) -> None:
-        """End the agent's processes, and the programs that they run."""
+        """End the worker's processes, and the programs that they run."""
         for process in self._processes.values():
             process.close()
 
@@ -330,7 +330,7 @@ class SuiteWorker:
         Raises:
             CriteriaNotMetError: It has run, and does not meet its criteria.
             ResultsError: It has left no results.
-            AgentDiedError: The process of this agent has died.
+            AgentDiedError: The process of this worker has died.
         """
         info = AttemptInfo(
             context.task_id, context.fence, context.allocation, context.progress

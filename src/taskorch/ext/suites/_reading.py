@@ -58,7 +58,7 @@ _GROWN: Final = (
 )
 #: The classes of failures that tests find.
 _OF_TESTS: Final = frozenset({"logic_error", "calculation_error"})
-#: The settings that fit the number of agents to the work.
+#: The settings that fit the number of workers to the work.
 _SCALES: Final = ("scale_down_threshold", "scale_up_threshold", "settle_seconds")
 
 

@@ -32,7 +32,7 @@ class Slice:
     Attributes:
         task: The id of the task.
         attempt: The number of the attempt.
-        agent: The agent that did it.
+        agent: The worker that did it.
         start: When it began, in seconds since the epoch.
         end: When it ended. One that was killed with the process of the run ended when
             that had left its last trace.
@@ -58,7 +58,7 @@ class TaskPart:
         phase: The phase that it belongs to.
         status: What it is called of a task: `completed_success` and so on; `blocked`
             is one that has never begun, because of others.
-        agent: The agent that did the task last.
+        agent: The worker that did the task last.
         attempts: How often it was tried.
         seconds: The seconds that all attempts took.
         counts: How many tests came to what.

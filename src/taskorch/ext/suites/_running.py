@@ -92,7 +92,7 @@ def run(
         failed: Whether to run again what failed in the run that has ended, and what
             waited for that, and nothing else.
         fresh: Whether to begin anew, whatever is there.
-        elsewhere: Whether agents elsewhere may join its orchestrator, and do the work
+        elsewhere: Whether workers elsewhere may join its orchestrator, and do the work
             while they are there.
         answered: Whether people can be asked, by *begun* or a page. If not, the tasks
             that wait for them fail once nothing else goes on.
@@ -147,7 +147,7 @@ def run(
     receiver = None
     if suite.monitoring.human_notification_webhook is not None:
         receiver = SuiteWebhook(orchestrator, suite, place)
-    # Tasks that an earlier process left begin as soon as there are agents.
+    # Tasks that an earlier process left begin as soon as there are workers.
     teller = SuiteTeller(orchestrator, suite, place, tell, receiver, phase)
     tell_over = None if receiver is None else receiver.tell_over
     clock = PhaseClock(orchestrator, suite, place.phases, timeout, late, tell_over)
@@ -158,7 +158,7 @@ def run(
             mend_with(orchestrator, suite.repairs, partial(_place_of, place))
             begun(orchestrator, suite)
             orchestrator.signals.agent_lost.connect(left)
-            # Tasks of an earlier incarnation begin as soon as there are agents.
+            # Tasks of an earlier incarnation begin as soon as there are workers.
             add_workers(
                 orchestrator,
                 suite,

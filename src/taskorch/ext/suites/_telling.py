@@ -118,7 +118,7 @@ class AttemptTimeline:
         end = event.at
         if event.task_id in self._killed:
             end = max(one.start, min(end, self._last_trace))
-            # Its agent may have ended it when nobody was there to be told.
+            # Its worker may have ended it when nobody was there to be told.
             results = self._folder.results_of(one.task, event.task_id, one.attempt)
             end = max(end, results.get("ended", end))
         self._write(event.task_id, attrs.evolve(one, end=end, outcome=outcome))
@@ -164,10 +164,10 @@ class Ended:
     Attributes:
         name: The id of the task.
         state: `completed`, `retrying`, `failed` or `cancelled`.
-        agent: The agent that did the task.
+        agent: The worker that did the task.
         attempt: The number of the attempt; 0: there was none.
         message: Why it did not complete.
-        ended: How many tasks of the suite have ended by now, in earlier lives too.
+        ended: How many tasks of the suite have ended, in earlier incarnations, too.
         total: How many there are; the parts of one that is sharded are tasks.
     """
 
@@ -209,7 +209,7 @@ class SuiteTeller:
         self._begun: set[str] = set()
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)
-        #: The messages to and from agents.
+        #: The messages to and from workers.
         self.messages: JsonLines = JsonLines(folder.messages, *limits)
         #: When tasks were given out, and when they ended.
         self.lines: JsonLines = JsonLines(folder.events, *limits)
@@ -263,7 +263,7 @@ class SuiteTeller:
         return self._tasks.get(name_of(event.task_id))
 
     def _worker(self, event: TaskEvent) -> str:
-        """Name of the agent of the latest attempt at the task."""
+        """Name of the worker of the latest attempt at the task."""
         latest = self.timeline.latest(event.task_id)
         return "local" if latest is None else latest.agent
 

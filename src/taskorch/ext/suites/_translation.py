@@ -35,9 +35,9 @@ from taskorch.policies import AgentPool, PerformanceRouter
 from taskorch.policies._agent_pool import Spawn
 from taskorch.protocols import AddAgent
 
-#: The function with which an agent does a task.
+#: The function with which a worker does a task.
 Handler: TypeAlias = Callable[[Task, TaskContext], Any]
-#: The names of the agents of this process: others may come, too, or not.
+#: The names of the workers of this process: others may come, too, or not.
 _NAMES: Final = {False: "agent_{number:03}", True: OWN + "{number:03}"}
 #: Attempts at once where others may come: each of these has a limit of its own.
 _ELSEWHERE: Final = 10_000
@@ -167,7 +167,7 @@ def _task(
 
 
 def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
-    """Return the data that an agent needs to run *task*."""
+    """Return the data that a worker needs to run *task*."""
     template = template_of(suite, task)
     if template is None:
         return {"template": task.template}
@@ -197,9 +197,9 @@ def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
 
 def workers_of(suite: Suite, *, elsewhere: bool = False) -> list[str]:
     """
-    The names of the agents of this process: as many as there may be, and work for.
+    The names of the workers of this process: as many as there may be, and work for.
 
-    *elsewhere*: agents of other processes may come, too.
+    *elsewhere*: workers of other processes may come, too.
     """
     most = suite.limits.max_agents
     if most is None:
@@ -210,7 +210,7 @@ def workers_of(suite: Suite, *, elsewhere: bool = False) -> list[str]:
 
 def pools_of(suite: Suite) -> Resources:
     """
-    Return the resources that the agents may hold together.
+    Return the resources that the workers may hold together.
 
     What the configuration does not limit is as much as this machine has, or as the
     largest task needs, if that is more.
@@ -220,7 +220,7 @@ def pools_of(suite: Suite) -> Resources:
 
 
 class _AlikeRouter(PerformanceRouter):
-    """Router among agents that are alike: no failed test makes one worse."""
+    """Router among workers that are alike: no failed test makes one worse."""
 
     waits_for_better = False
 
@@ -229,9 +229,9 @@ def orchestrator_of(
     suite: Suite, *, elsewhere: bool = False, **options: Any
 ) -> TaskOrchestrator:
     """
-    An orchestrator for the suite, still without agents.
+    An orchestrator for the suite, still without workers.
 
-    *elsewhere*: agents elsewhere may join, and do the work while they are there. The
+    *elsewhere*: workers elsewhere may join, and do the work while they are there. The
     *options* are more arguments of `TaskOrchestrator`.
     """
     own = workers_of(suite, elsewhere=elsewhere)
@@ -285,9 +285,9 @@ def add_workers(
     is_scaled: bool = False,
 ) -> None:
     """
-    Add the agents of this process to *orchestrator*.
+    Add the workers of this process to *orchestrator*.
 
-    *handler_of* gives what the agent of a name does with a task; *elsewhere* is as it
+    *handler_of* gives what the worker of a name does with a task; *elsewhere* is as it
     was said to `orchestrator_of`. *is_scaled*: the fewest at first, and then as many as
     there is work for; else all that there may be.
     """
@@ -312,13 +312,13 @@ _LOOK: Final = 1.0
 
 class SuitePool(AgentPool):
     """
-    A driver: adds agents of this process, and lets them go.
+    A driver: adds workers of this process, and lets them go.
 
     Args:
         suite: The suite: its limits say how many there may be.
         most: How many there are at the most: no more than it has tasks.
         names: How their ids are made.
-        kinds: The classes of tests that the agents can do.
+        kinds: The classes of tests that the workers can do.
         another: Makes the command that adds one, of its name.
     """
 

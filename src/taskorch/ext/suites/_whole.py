@@ -36,7 +36,7 @@ def measures_of(
 
 def put_together(task: SuiteTask, folder: RunFolder) -> dict[str, Any]:
     """
-    Write the results and the agent report of *task*, from those of its parts.
+    Write the results and the report on the worker of *task*, from those of its parts.
 
     Returns:
         The results; empty if none of its parts has left any.

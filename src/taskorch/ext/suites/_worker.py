@@ -1,5 +1,5 @@
 """
-The process of an agent: it runs one test task after another.
+The process of a worker: it runs one test task after another.
 
 It loads pytest for its first task of pytest, and each task is a fork of it, so that
 starting costs next to nothing and no task sees what another left behind. Where
@@ -28,8 +28,8 @@ itself; where it dies first, the orchestrator ends the group that has begun. It 
 the standard library alone, and is started by its path, so that it can run in an
 environment without taskorch.
 
-Started with the file of one request, it is a program for an agent elsewhere: it does
-that, lets the agent follow its events, prints the last one, and ends.
+Started with the file of one request, it is a program for a worker elsewhere: it does
+that, lets the worker follow its events, prints the last one, and ends.
 
 Decisions: test-suites, worker-processes.
 """
@@ -61,7 +61,7 @@ _BAD, _GOOD = ("failed", "error"), ("passed", "xpassed")
 _MOST_AGAIN = 20
 #: The number of words on its command line, if one of them is the file of a request.
 _WITH_FILE = 2
-#: The variables that an agent elsewhere sets: the places for progress and for files.
+#: The variables that a worker elsewhere sets: the places for progress and for files.
 _OF_WORKER = ("TASKORCH_PROGRESS", "TASKORCH_ARTIFACTS")
 
 
@@ -526,7 +526,7 @@ def _ignore(*_: object) -> None:
 
 
 def _run_one(path: str) -> int:
-    """Run the job in the file *path*, as the program of an agent elsewhere."""
+    """Run the job in the file *path*, as the program of a worker elsewhere."""
     try:
         job = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

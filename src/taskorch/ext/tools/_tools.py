@@ -1,5 +1,5 @@
 """
-Agents that are servers of the Model Context Protocol, with tools as capabilities.
+Workers that are servers of the Model Context Protocol, with tools as capabilities.
 
 We do not know the effects of a tool, so no call is repeated without permission. During
 a call that is not repeatable, the task has `idempotent=False`: after a crash, a lost
@@ -88,7 +88,7 @@ class ToolServers:
         patience: float,
     ) -> tuple[str, ...]:
         """
-        Connect to a server, let it join as the agent *info*, return its capabilities.
+        Connect to a server, let it join as the worker *info*, return its capabilities.
 
         *place* has the fields of a `ServerPlace`.
 
@@ -163,7 +163,7 @@ class ToolWorker:
         return ToolWorker, (self._name, ServerPlace(place.command, url=place.url), ())
 
     def join(self, rt: Runtime, info: Agent, executor: Coroutines) -> None:
-        """Become an agent of *rt*, without any tools yet."""
+        """Become a worker of *rt*, without any tools yet."""
         self._rt = rt
         self._info = info
         self._runner = WorkerRunner(info.name, self.do, executor)
@@ -186,7 +186,7 @@ class ToolWorker:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """Capabilities of the agent now."""
+        """Capabilities of the worker now."""
         return self._info.capabilities
 
     # -- one attempt ---------------------------------------------------------------

@@ -14,7 +14,7 @@ Law checks: whether a class of yours keeps the laws of its protocol.
 4. The same seed asks the same questions. `tasks=` and `agents=` ask about yours.
 5. Plain Python: no test framework is needed.
 
-- `_case`, `_worlds`: a question, and the error for a bad answer; tasks and agents to
+- `_case`, `_worlds`: a question, and the error for a bad answer; tasks and workers to
   ask about.
 - `_policies`, `_resource_allocator`, `_validator`: the seven policies.
 - `_driver`: controllers.

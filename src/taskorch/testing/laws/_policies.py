@@ -127,7 +127,7 @@ def check_task_queue(
     How the laws are seen:
 
     - 1: each task is asked about again after others, at the same time of submission,
-      while all else has changed: agents, pools, the length of the queue, the seed, and
+      while all else has changed: workers, pools, the length of the queue, the seed, and
       the generator of the module `random`.
     - 2: the keys of a few tasks, submitted at several times, are compared, each with
       each, and all must be of one shape: numbers, texts, or tuples that are alike.
@@ -272,7 +272,7 @@ def check_agent_registry(
 
     How the laws are seen:
 
-    - 2: the same agents are shown idle, and full up to their limits.
+    - 2: the same workers are shown idle, and full up to their limits.
     - 3: one object is asked twice, with equal contexts and with the generator of the
       module `random` in two states. What rests on the order of a set shows only under
       another `PYTHONHASHSEED`.
@@ -282,7 +282,7 @@ def check_agent_registry(
         seed: The seed of the questions.
         examples: How many questions.
         tasks: Tasks to ask about, or what makes one of a `random.Random`.
-        agents: Agents, as of `make_agent`, or what makes some of a `random.Random`.
+        agents: Workers, as of `make_agent`, or what makes some of a `random.Random`.
 
     Raises:
         LawViolation: A law is broken.

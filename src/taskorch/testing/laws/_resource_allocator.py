@@ -56,7 +56,7 @@ def check_resource_allocator(
         examples: How many requests.
         tasks: Tasks to ask about, or what makes one of a `random.Random`; what they ask
             for is in the pools, if not always free.
-        agents: Agents, as of `make_agent`, one of which would run the task; or what
+        agents: Workers, as of `make_agent`, one of which would run the task; or what
             makes those of one question of a `random.Random`.
 
     Raises:

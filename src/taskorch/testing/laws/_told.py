@@ -50,7 +50,7 @@ def check_alert_rule(
     - Conditions are asked about values of all sorts, and about none.
     - An action is called in a simulation in which tasks wait, run and fail: the alert
       is raised, and is over; and in every second one the orchestrator dies between, so
-      that it is called twice before it is undone. Holds, sizes of pools, and agents
+      that it is called twice before it is undone. Holds, sizes of pools, and workers
       without work are the same afterwards as before.
 
     Args:

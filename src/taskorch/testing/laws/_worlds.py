@@ -1,4 +1,4 @@
-"""Tasks, agents and pools to ask about: all sorts, and all well formed."""
+"""Tasks, workers and pools to ask about: all sorts, and all well formed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from taskorch.testing._builders import (
 
 #: The tasks to ask about: these, or the ones that a function makes from a generator.
 Tasks: TypeAlias = Iterable[Task] | Callable[[Random], Task]
-#: The agents to choose from, or a function that makes some from a generator.
+#: The workers to choose from, or a function that makes some from a generator.
 Workers: TypeAlias = Iterable[AgentView] | Callable[[Random], Iterable[AgentView]]
 
 _TYPES: Final = ("build", "fetch", "review", "work")
@@ -102,7 +102,7 @@ def worker_source(
     agents: Workers | None, *, ready: bool = False
 ) -> Callable[[Random, Task], Sequence[AgentView]]:
     """
-    Return a function that draws the agents for a task.
+    Return a function that draws the workers for a task.
 
     Args:
         agents: Whom to draw from; None is all sorts.
@@ -128,7 +128,7 @@ def some_world(
     draw_task: Callable[[Random], Task],
     draw_workers: Callable[[Random, Task], Sequence[AgentView]],
 ) -> QuestionWorld:
-    """A random world: a task, agents and pools."""
+    """A random world: a task, workers and pools."""
     task = draw_task(random)
     return QuestionWorld(
         task=task,
@@ -269,7 +269,7 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
 }
 
 
-# ------------------------------------------------------------------------ agents
+# ------------------------------------------------------------------------ workers
 
 
 def _some_of(random: Random, workers: Sequence[AgentView]) -> Sequence[AgentView]:

@@ -2,7 +2,7 @@
 Explanations: why tasks wait, when they may run, and which are stuck for good.
 
 These functions explain a task with the predicates that schedule it. They may not change
-the state, apply a fact or record one, and no command of the kernel may call them: the
+the state, apply an event or record one, and no command of the kernel may call them: the
 modules below decide whether a task starts.
 
 - `_explanation`: why a task does not run, or how it ended.

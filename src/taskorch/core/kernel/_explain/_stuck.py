@@ -45,7 +45,7 @@ def passed_over(
 ) -> TaskRow | None:
     """Return a task of *firsts* that could have started before *last*, or None.
 
-    It is within its soft quotas. The last fact of the step was the start of *last*,
+    It is within its soft quotas. The last event of the step was the start of *last*,
     above its soft quota. For the check, the resources of *last* are given back for a
     moment. *firsts* are the heads of the buckets.
     """

@@ -1,5 +1,5 @@
 """
-A schedule as a picture for notebooks: a line of bars for each slot of each agent.
+A schedule as a picture for notebooks: a line of bars for each slot of each worker.
 
 All text from outside is escaped.
 """

@@ -99,7 +99,7 @@ class Saving:
 
     #: `slot`, `resource`, `phase` or `agent`.
     kind: str
-    #: The name of the resource or of the phase; for an agent, its capability.
+    #: The name of the resource or of the phase; for a worker, its capability.
     name: str
     #: The addition: 1, but for resources the demand of one more task.
     amount: float
@@ -201,7 +201,7 @@ class SimulationReport:
         Seconds that no schedule can beat with these means.
 
         The critical path, or all the work divided by the slots, by a resource or by
-        the agents that can do it, whichever is longest.
+        the workers that can do it, whichever is longest.
         """
         return self._study.lower_bound(self._critical[1]) / NS
 
@@ -370,7 +370,7 @@ class SimulationReport:
         """
         Write the schedule to the file *path*, for ui.perfetto.dev or chrome://tracing.
 
-        Each agent is a group of tracks, one for each attempt that it runs at once; the
+        Each worker is a group of tracks, one for each attempt that it runs at once; the
         critical path has one of its own. A file that is there is replaced.
         """
         plan = self._study.plan

@@ -20,7 +20,7 @@ class Addition:
 
     #: `slot`, `resource`, `phase` or `agent`.
     kind: str
-    #: The resource or the phase; for an agent, its capability.
+    #: The resource or the phase; for a worker, its capability.
     name: str
     #: The amount of the addition.
     amount: float
