@@ -75,9 +75,9 @@ class TaskContext(AttemptContext):
         """
         if not self._run_id:
             return None
-        from taskorch.core.runs import manager_of  # noqa: PLC0415 - when needed
+        from taskorch.core.runs import within  # noqa: PLC0415 - when needed
 
-        return manager_of(self._rt)._inside(self)
+        return within(self._rt, self)
 
     def _begin_run(
         self, workflow: Any, run_id: str, given: Mapping[str, Any]
@@ -134,24 +134,6 @@ class TaskContext(AttemptContext):
         """
         self._spend(amounts)
 
-    def checkpoint(self, state: Any = None) -> None:
-        """
-        Keep *state* for the next attempt, and stop here if the attempt is to stop.
-
-        The next attempt finds the state in `restored`: of a durable orchestrator also
-        after a crash, once this has returned. While its journal cannot be written, this
-        waits.
-
-        What was granted of an elastic request shrinks here to its share, if others
-        contend: look at `allocation` after it, and use no more.
-
-        Raises:
-            InvalidTaskError: The journal cannot keep *state*.
-            AttemptInterrupted: The task is being cancelled or suspended, or is out
-                of time. Let it pass.
-        """
-        self._checkpoint(state)
-
 
 class AsyncTaskContext:
     """`context.aio`: the methods of a TaskContext as awaitables."""
@@ -190,29 +172,11 @@ class AsyncTaskContext:
     async def spent(self, **amounts: float) -> None:
         """See `TaskContext.spent`."""
         context = self._context
-        await self._until_kept(lambda: context.spent(**amounts))
+        await _context.until_kept(context, lambda: context.spent(**amounts))
 
     async def checkpoint(self, state: Any = None) -> None:
         """See `TaskContext.checkpoint`."""
-        context = self._context
-
-        def keep() -> None:
-            context._keep(state)
-            context._take_share()
-
-        await self._until_kept(keep)
-        context._stop_if_asked()
-
-    async def _until_kept(self, act: Callable[[], None]) -> None:
-        """Call *act*; with a journal, wait until its changes are kept."""
-        context = self._context
-        committer = context._rt.committer
-        if committer is None:
-            act()
-            return
-        with committer.deferred() as seqs:
-            act()
-        await committer.wait_kept_async(seqs)
+        await _context.checkpoint_async(self._context, state)
 
 
 def current_context() -> TaskContext:

@@ -1031,7 +1031,7 @@ class TaskOrchestrator:
                 not say which run is meant.
             InvalidTaskError: There is no such verdict, or the reason is no text.
         """
-        from taskorch.core.engine import question_in  # noqa: PLC0415 - when needed
+        from taskorch.core.engine import question_in, set_result  # noqa: PLC0415 - when needed
 
         # The import must not happen under the lock.
         built_in("questions")
@@ -1049,8 +1049,7 @@ class TaskOrchestrator:
                 questions = built_in("questions", "decide() of a question")
                 questions.refuse_bypass(self._rt, task_id, row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
-                row.cargo._value = result
-                row.cargo._error = None
+                set_result(row.cargo, result)
                 if committer is not None:
                     committer.documents[row.cargo] = document
             return self._rt.kernel.decide(row, verdict, now, reason)

@@ -66,6 +66,9 @@ from taskorch.core.engine._context import (
     look_for_sdk as look_for_sdk,
     resolved as resolved,
     result_of as result_of,
+    runtime_of as runtime_of,
+    stop_if_asked as stop_if_asked,
+    work_of as work_of,
     workflow_span as workflow_span,
 )
 from taskorch.core.engine._deciders import (
@@ -163,9 +166,13 @@ from taskorch.core.engine._work import (
     note_given as note_given,
     question_in as question_in,
     result_of_wait as result_of_wait,
+    row_of as row_of,
+    set_error as set_error,
+    set_result as set_result,
     since_of as since_of,
     size_of as size_of,
     task_of as task_of,
+    told_row as told_row,
     unfinished as unfinished,
     whom as whom,
     works_above as works_above,

@@ -307,7 +307,7 @@ class Attempt:
             place, question = value
             return answer_of(place)(context, question)
         if what == "checkpoint":
-            context._checkpoint(value)
+            context.checkpoint(value)
         return context.allocation.units
 
     # -- what came of it -----------------------------------------------------------

@@ -339,6 +339,10 @@ def result_of(parent: Work) -> Any:
     """
     if parent._row.state is not TaskState.COMPLETED:
         return allowed_error(parent)
+    value = parent._value
+    if parent._error is None and not issubclass(type(value), Missing):
+        # So are most of them.
+        return value
     gone = gone_result(parent)
     if gone is not None:
         raise gone
@@ -590,11 +594,25 @@ class AttemptContext:
         """Note the resources that the attempt used, as our handler measured them."""
         self._control.usage = usage.units
 
-    def _checkpoint(self, state: Any) -> None:
-        """See `TaskContext.checkpoint`."""
+    def checkpoint(self, state: Any = None) -> None:
+        """
+        Keep *state* for the next attempt, and stop here if the attempt is to stop.
+
+        The next attempt finds the state in `restored`: of a durable orchestrator also
+        after a crash, once this has returned. While its journal cannot be written, this
+        waits.
+
+        What was granted of an elastic request shrinks here to its share, if others
+        contend: look at `allocation` after it, and use no more.
+
+        Raises:
+            InvalidTaskError: The journal cannot keep *state*.
+            AttemptInterrupted: The task is being cancelled or suspended, or is out
+                of time. Let it pass.
+        """
         self._keep(state)
         self._take_share()
-        self._stop_if_asked()
+        stop_if_asked(self)
 
     def _keep(self, state: Any) -> None:
         extra = extra_of(self._work)
@@ -615,11 +633,6 @@ class AttemptContext:
         kernel, row, attempt = self._rt.kernel, self._row, self.attempt
         if row in kernel.holders:
             self._rt.step(lambda now: kernel.adjust(row, attempt, now))
-
-    def _stop_if_asked(self) -> None:
-        if self._control.why:
-            self._control.interrupted = True
-            raise AttemptInterrupted(self._control.why)
 
     @property
     def restored(self) -> Any:
@@ -910,6 +923,53 @@ def context_of(work: Work, attempt: int) -> AttemptContext:
     rt: Any = work._rt
     make: type[AttemptContext] = rt.context_class
     return make(work, attempt, control_of(work, attempt))
+
+
+def runtime_of(work: Work) -> Runtime:
+    """Return the whole runtime that has *work*."""
+    # Any: the class of works declares less of it.
+    rt: Any = work._rt
+    return rt  # type: ignore[no-any-return]
+
+
+def work_of(context: AttemptContext) -> Work:
+    """Return the work of an attempt; a stand-in once that has left memory."""
+    return context._work
+
+
+def stop_if_asked(context: AttemptContext) -> None:
+    """
+    Stop here if the attempt is to stop.
+
+    Raises:
+        AttemptInterrupted: It is.
+    """
+    control = context._control
+    if control.why:
+        control.interrupted = True
+        raise AttemptInterrupted(control.why)
+
+
+async def checkpoint_async(context: AttemptContext, state: Any) -> None:
+    """Do as `AttemptContext.checkpoint` does, on the running loop."""
+
+    def keep() -> None:
+        context._keep(state)
+        context._take_share()
+
+    await until_kept(context, keep)
+    stop_if_asked(context)
+
+
+async def until_kept(context: AttemptContext, act: Callable[[], None]) -> None:
+    """Call *act*; with a journal, wait until its changes are kept."""
+    committer = context._rt.committer
+    if committer is None:
+        act()
+        return
+    with committer.deferred() as seqs:
+        act()
+    await committer.wait_kept_async(seqs)
 
 
 def current_or_none() -> AttemptContext | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import attrs
 
 from taskorch.core.engine._asyncio import resolve_on
-from taskorch.core.engine._context import current_or_none, resolved
+from taskorch.core.engine._context import current_or_none, resolved, stop_if_asked
 from taskorch.core.engine._documents import document_of
 from taskorch.core.engine._loops import Latch
 from taskorch.core.engine._stale import dependents
@@ -231,7 +231,7 @@ class InsideAttempt:
         Raises:
             AttemptInterrupted: It is.
         """
-        self._context._stop_if_asked()
+        stop_if_asked(self._context)
         if self._is_to_end():
             # Its process has died.
             msg = "its attempt is over"

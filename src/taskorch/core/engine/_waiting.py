@@ -298,6 +298,10 @@ class Waiting:
         with self.holding(inside, (row,), latch.set):
             return self._block_inside(inside, work, latch, timeout)
 
+    def is_from_within(self) -> bool:
+        """Return whether the caller is a task of ours, or on the loop of coroutines."""
+        return self._inside_of() is not None or self._rt.loops.is_mine()
+
     def _inside_of(self) -> AttemptContext | None:
         """Return the context of the task of ours that the caller is part of."""
         if LOCAL.worker is None and CURRENT.get() is None:

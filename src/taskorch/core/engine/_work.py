@@ -634,6 +634,11 @@ def row_of(work: Work) -> TaskRow:
     return work._row
 
 
+def told_row(work: Work) -> TaskRow | None:
+    """Return the row of *work*; None while its end is not kept, and nobody told."""
+    return work._row if work._visible_after <= work._rt.committed else None
+
+
 def task_of(row: TaskRow, left: Work | None = None) -> Task:
     """Return the task of *row* as the user's policies see it: with its id."""
     # The row of a task that has left memory does not lead to the work.
@@ -654,13 +659,18 @@ def task_of(row: TaskRow, left: Work | None = None) -> Task:
 
 
 def set_result(work: Work, value: Any) -> None:
-    """Let *work*, which has its row, complete with *value* from the journal."""
-    work._value = value
+    """Let *work*, which has its row, complete with *value*, perhaps of a journal."""
+    work._value, work._error = value, None
     if issubclass(type(value), Missing):
         task_id = work._row.id
         msg = f"task {task_id} has completed, and its result is lost: {value.why}"
         hint = "bring that back and open the journal again, or run the task again"
         work._error = ResultGoneError(msg, hint=hint, task_id=task_id)
+
+
+def set_error(work: Work, error: BaseException) -> None:
+    """Let *error* be why *work* failed, if it does."""
+    work._error = error
 
 
 def gone_result(work: Work) -> ResultGoneError | None:

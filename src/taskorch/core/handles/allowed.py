@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from taskorch.core.engine import Latch, allowed_error, error_of
+from taskorch.core.engine import Latch, allowed_error, error_of, row_of, runtime_of
 from taskorch.core.handles.handles import Ahead, MapResults, TaskHandle
 from taskorch.kit.allowance import Allowance
 from taskorch.kit.interrupts import defers_interrupts, takes_interrupts
@@ -50,7 +50,7 @@ class MapFailures:
         """Count the failures among *handles*, which are new, from now on."""
         self._count += len(handles)
         for handle in handles:
-            waiting = handle._rt.waiting
+            waiting = runtime_of(handle).waiting
             waiting.when(handle, waiting.is_told, partial(self._tell, handle))
         return handles
 
@@ -59,7 +59,7 @@ class MapFailures:
         self.wake()
 
     def _note(self, handle: TaskHandle[Any]) -> None:
-        if handle._row.state is TaskState.FAILED:
+        if row_of(handle).state is TaskState.FAILED:
             self._failed[handle] = None
 
     def value_of_first(self, ahead: Ahead[T]) -> T:
@@ -135,7 +135,7 @@ def _value_of(handle: TaskHandle[Any]) -> Any:
     error = allowed_error(handle)
     if error is None:
         return handle.result(0)
-    handle._rt.notices.ask(handle)
+    runtime_of(handle).notices.ask(handle)
     return error
 
 
@@ -168,7 +168,7 @@ class _Results(MapResults[T]):
 
     @takes_interrupts
     def _wait(self, first: TaskHandle[T]) -> None:
-        waiting = first._rt.waiting
+        waiting = runtime_of(first).waiting
         while not waiting.is_told(first):
             if not waiting.until(self._latch, (first,), self._left()):
                 first.result(0)

@@ -14,7 +14,10 @@ from taskorch.core.engine import (
     ENDS_LOOPS,
     is_settled,
     note_given,
+    result_of,
+    row_of,
     running_loop,
+    runtime_of,
 )
 from taskorch.errors import InvalidTransitionError, TaskFailedError, TaskorchError
 from taskorch.kit.interrupts import defers_interrupts
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from taskorch.core.engine import Runtime, Work
+    from taskorch.core.engine import Work
 
 T = TypeVar("T")
 #: A lock that is not free after so many seconds counts as held by this thread: other
@@ -55,7 +58,7 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     def running(self) -> bool:
         """Return whether the task has begun, and has no known outcome yet."""
-        return self._handle._row.attempt > 0 and not self.done()
+        return row_of(self._handle).attempt > 0 and not self.done()
 
     def cancel(self) -> bool:
         """
@@ -123,9 +126,8 @@ class TaskFuture(concurrent.futures.Future[T]):
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
         """
-        rt = cast("Runtime", self._handle._rt)
-        waiting = rt.waiting
-        if self.done() or (waiting._inside_of() is None and not rt.loops.is_mine()):
+        waiting = runtime_of(self._handle).waiting
+        if self.done() or not waiting.is_from_within():
             return timeout
         end = None if timeout is None else monotonic() + timeout
         waiting.wait(self._handle, timeout)
@@ -133,14 +135,14 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     def resolve(self, error: BaseException | None) -> None:
         """Set the outcome of an ended or blocked task, on the publisher's thread."""
-        if self._handle._row.state is TaskState.CANCELLED:
+        if row_of(self._handle).state is TaskState.CANCELLED:
             super().cancel()
         if not self.set_running_or_notify_cancel():
             return
         if error is not None:
             self.set_exception(error)
         else:
-            self.set_result(cast("T", self._handle._value))
+            self.set_result(cast("T", result_of(self._handle)))
 
 
 def _give(
@@ -157,7 +159,7 @@ def _give(
 def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:
     """Cancel the *futures* of one orchestrator that have not begun."""
     if futures:
-        rt = cast("Runtime", futures[0]._handle._rt)
+        rt = runtime_of(futures[0]._handle)
         rt.deciders.refuse_reentry()
     # On an event loop, nothing waits until the journal has written it.
     keep = running_loop() is None
@@ -180,7 +182,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
     """
     if not handles:
         return []
-    rt = cast("Runtime", handles[0]._rt)
+    rt = runtime_of(handles[0])
     if not is_free(rt.lock):
         # `threading` is no help here: the collector may run in the middle of it.
         with suppress(RuntimeError):
@@ -193,7 +195,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
             return []
         cancelled: list[Work] = []
         for handle in handles:
-            row = handle._row
+            row = row_of(handle)
             if row.attempt or is_settled(row):
                 continue
             # A task that a StateMachine of the user protects from cancelling counts as

@@ -32,6 +32,8 @@ from taskorch.core.engine import (
     gone_result,
     is_settled,
     note_given,
+    row_of,
+    runtime_of,
     size_of,
     takes_interrupts,
     unfinished,
@@ -260,7 +262,7 @@ class TaskHandle(Work, Generic[T]):
                 note_given(self, error_of(self))
             self._rt.publisher.put([(fn, self)])
 
-        self._rt.waiting.when(self, lambda work: work._row.state in TERMINAL, tell)
+        self._rt.waiting.when(self, lambda work: row_of(work).state in TERMINAL, tell)
 
     def future(self) -> concurrent.futures.Future[T]:
         """
@@ -335,7 +337,7 @@ def as_completed(
             settled.append(handle)
             latch.set()
 
-        waiting = handle._rt.waiting
+        waiting = runtime_of(handle).waiting
         return waiting.when(handle, waiting.is_told, tell)
 
     for handle in dict.fromkeys(handles):
@@ -349,7 +351,7 @@ def as_completed(
         while unended:
             while not settled:
                 patience = None if end is None else max(0.0, end - monotonic())
-                where = next(iter(unended))._rt.waiting
+                where = runtime_of(next(iter(unended))).waiting
                 if not where.until(latch, tuple(unended), patience) and not settled:
                     verb = "has" if len(unended) == 1 else "have"
                     of = counted(total, "task")
@@ -361,7 +363,7 @@ def as_completed(
             yield settled.popleft()
     finally:
         for handle, waiter in unended.items():
-            handle._rt.waiting.abandon(handle, waiter)
+            runtime_of(handle).waiting.abandon(handle, waiter)
 
 
 class DoneAndNotDone(NamedTuple, Generic[T]):
@@ -479,7 +481,7 @@ class Ahead(Generic[T]):
         handles = list(self.handles)
         self.handles.clear()
         for handle in handles:
-            handle._rt.notices.ask(handle)
+            runtime_of(handle).notices.ask(handle)
         # It does not wait for the journal, whose error would replace the one that ended
         # the map.
         cancel_pending(handles, keep=False)

@@ -21,6 +21,7 @@ from taskorch.core.engine import (
     added_by,
     is_due,
     is_gone,
+    row_of,
 )
 from taskorch.core.kernel import LOCAL
 from taskorch.core.runs import _bulk
@@ -212,7 +213,7 @@ def rerun_of_task(
         orch.workflows._reruns.moved_with(task_id), definition
     )
     is_over = move is not None and name_of(status.task_id) in move.gone
-    if is_over or (definition is None and is_gone(orch.handle(task_id)._row)):
+    if is_over or (definition is None and is_gone(row_of(orch.handle(task_id)))):
         text = "It is not deployed any more: definition='as_it_was' runs it again."
         return Foreseen((), text, does_something=False)
     if move:
@@ -539,18 +540,20 @@ def rerun(orch: Any, task_id: str) -> list[str]:
         UnknownTaskError: There is no such task.
     """
     work = orch.handle(task_id)
-    if not work._row.run:
+    if not row_of(work).run:
         return [work.task_id]
     stem = stem_of(work.task_id)
-    run = orch.workflows.get(work._row.run)
-    again = to_run_again(run, lambda each: stem_of(each._row.id) == stem)
+    run = orch.workflows.get(row_of(work).run)
+    again = to_run_again(run, lambda each: stem_of(row_of(each).id) == stem)
     return [*again.values()]
 
 
 def open_of(run: WorkflowRun) -> list[str]:
     """Return the tasks of a run that have not ended."""
     return [
-        work.task_id for work in run.handles.values() if work._row.state not in TERMINAL
+        work.task_id
+        for work in run.handles.values()
+        if row_of(work).state not in TERMINAL
     ]
 
 

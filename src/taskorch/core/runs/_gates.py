@@ -18,6 +18,8 @@ from taskorch.core.engine import (
     copy_containers,
     current_context,
     result_of,
+    row_of,
+    work_of,
     works_above,
 )
 from taskorch.core.workflows import _phases
@@ -72,14 +74,14 @@ def gate(
         DependencyFailedError: A phase before has not, so this one has not begun.
     """
     context = current_context()
-    parents = works_above(context._work)
+    parents = works_above(work_of(context))
     members = {name_of(name): work for name, work in parents.items()}
     for name in list(members):
         if before is not None and _phases.is_same_end(name, before):
             work = members.pop(name)
-            if work._row.state is not TaskState.COMPLETED:
+            if row_of(work).state is not TaskState.COMPLETED:
                 msg = f"phase {phase} has not begun: {name} did not open"
-                ids = (work._row.id,)
+                ids = (row_of(work).id,)
                 raise DependencyFailedError(
                     msg, root_causes=ids, task_id=context.task_id
                 )
@@ -105,9 +107,9 @@ def gate(
 
 def _all_completed(members: dict[str, Work]) -> Finding:
     bad = {
-        name: work._row.state
+        name: row_of(work).state
         for name, work in members.items()
-        if work._row.state is not TaskState.COMPLETED
+        if row_of(work).state is not TaskState.COMPLETED
     }
     shown = ", ".join(f"{n} {state}" for n, state in list(bad.items())[:_SHOWN])
     if len(bad) > _SHOWN:
@@ -136,7 +138,7 @@ def _says(
     results = {
         name: copy_containers(result_of(work))
         for name, work in members.items()
-        if work._row.state is TaskState.COMPLETED
+        if row_of(work).state is TaskState.COMPLETED
     }
     answers: list[Any] = []
     errors: list[BaseException] = []
@@ -158,7 +160,7 @@ def _says(
         # The thread may not have started, as the system had none.
         begun = begun or _begun(run, name)
         if context.cancelled:
-            context._checkpoint(None)
+            context.checkpoint()
         if end is not None and monotonic() >= end:
             return name, False, f"{name} has not answered within {timeout:g} s"
     if errors:

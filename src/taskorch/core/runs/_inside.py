@@ -26,7 +26,9 @@ from taskorch.core.engine import (
     is_outdated,
     is_to_be_redone,
     names_above,
+    row_of,
     since_of,
+    work_of,
 )
 from taskorch.core.handles.handles import TaskHandle
 from taskorch.core.kernel import can_wait
@@ -82,7 +84,7 @@ class WorkflowContext:
         self._known: KnownRuns = known
         self._inside: AttemptContext = inside
         #: The id of the run.
-        self.workflow_id: str = inside._row.run
+        self.workflow_id: str = row_of(work_of(inside)).run
 
     def task(
         self,
@@ -307,12 +309,12 @@ class WorkflowContext:
                 **self._of_schedule(),
                 ADDED: self._inside.task_id,
             },
-            resources=_limits.shared(self._inside._work, task.resources),
+            resources=_limits.shared(work_of(self._inside), task.resources),
         )
 
     def _of_schedule(self) -> dict[str, Any]:
         """Return the metadata about the schedule of the run, for added tasks."""
-        task = self._inside._work._task
+        task = work_of(self._inside)._task
         return {} if task is None else inherited(task.metadata)
 
     def _found(self, ref: Any) -> Work:
@@ -323,14 +325,14 @@ class WorkflowContext:
             UnknownTaskError: There is none.
         """
         if isinstance(ref, Work) and ref._rt is self._rt:
-            return _members.newest(self._rt, ref._row.id)
+            return _members.newest(self._rt, row_of(ref).id)
         name = in_run(self.workflow_id, str(ref))
         self._rt.recall((name,))
         if isinstance(ref, str) and self._rt.directory.is_known(
             self._rt.directory.reruns.latest(name)
         ):
             work = _members.newest(self._rt, name)
-            if work._row.run == self.workflow_id:
+            if row_of(work).run == self.workflow_id:
                 return work
         msg = f"workflow {self.workflow_id} has no task {show(ref)}"
         raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
@@ -343,7 +345,7 @@ class WorkflowContext:
         now: int,
     ) -> list[Work]:
         """Take in tasks, all or none; hold the lock."""
-        rt, row = self._rt, self._inside._row
+        rt, row = self._rt, row_of(work_of(self._inside))
         rt.refuse_submission()
         if row.attempt != self._inside.attempt or row.state is not TaskState.RUNNING:
             msg = f"attempt {self._inside.attempt} of task {row.id} is over"
@@ -373,17 +375,17 @@ class WorkflowContext:
             work = cast("TaskHandle[Any]", entry.work)
             if run is not None:
                 run._enter(work)
-            phases = [phase_of(name_of(g._row.id)) for g in gates]
+            phases = [phase_of(name_of(row_of(g).id)) for g in gates]
             parts = [name_of(work.task_id), *phases]
             if any(map(record.is_paused_at, parts)):
                 # The task may be blocked, or the state machine forbids it.
                 with suppress(InvalidTransitionError):
-                    rt.kernel.suspend(work._row, now, holdable=False)
-        names = tuple(name_of(work._row.id) for work in works)
+                    rt.kernel.suspend(row_of(work), now, holdable=False)
+        names = tuple(name_of(row_of(work).id) for work in works)
         for target in later:
             _precede(rt, works, target, now)
             if run is not None:
-                run._connect(name_of(target._row.id), names)
+                run._connect(name_of(row_of(target).id), names)
         return works
 
     def _check(
@@ -414,7 +416,7 @@ class WorkflowContext:
         for target in later:
             if fresh or not _comes_after(target, again):
                 # With nothing to add, this only checks whether tasks could be added.
-                self._rt.kernel.add_parents(target._row, (), now)
+                self._rt.kernel.add_parents(row_of(target), (), now)
         run = self._known.runs.get(self.workflow_id)
         way = _way(self._rt, run, [*fresh, *again], later)
         if way:
@@ -505,7 +507,7 @@ class _Renewing:
     def __init__(self, runtime: Runtime, inside: AttemptContext) -> None:
         self._rt = runtime
         self._task_id: str = inside.task_id
-        self._since: str = since_of(inside._work)
+        self._since: str = since_of(work_of(inside))
 
     def sort(self, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
         """Return which of *entries* are new to the run, and which are made again."""
@@ -562,17 +564,19 @@ def _comes_after(target: Work, entries: Iterable[Entry]) -> bool:
 
 def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) -> None:
     """Let *target* wait for *works*, too, where it does not yet; hold the lock."""
-    row = target._row
+    row = row_of(target)
     parents = () if row.links is None else row.links.parents
     parent_ids = {*names_above(target), *(parent.id for parent in parents)}
     if not can_wait(row):
         # The target had results of earlier runs of them, so it is stale.
         parent_ids |= {task_ids.stem_of(name) for name in parent_ids}
-        works = [w for w in works if task_ids.stem_of(w._row.id) not in parent_ids]
-    fresh = {work._row.id: work for work in works if work._row.id not in parent_ids}
+        works = [w for w in works if task_ids.stem_of(row_of(w).id) not in parent_ids]
+    fresh = {
+        row_of(work).id: work for work in works if row_of(work).id not in parent_ids
+    }
     if not fresh:
         return
-    rows = [work._row for work in fresh.values()]
+    rows = [row_of(work) for work in fresh.values()]
     added = runtime.kernel.add_parents(row, rows, now)
     add_above(target, {parent.id: fresh[parent.id] for parent in added})
 
@@ -589,13 +593,13 @@ def _way(
     Each task comes after the next. The path may go through completed tasks: they may be
     run again, and the status of *run* sorts all its tasks, which a ring forbids.
     """
-    goals = {task_ids.stem_of(work._row.id) for work in later}
+    goals = {task_ids.stem_of(row_of(work).id) for work in later}
     # The older tasks name none of *fresh*.
     came: dict[str, str] = {}
     for entry in fresh if goals else ():
         works = [runtime.directory.find(ref, entry.task) for ref in entry.refs]
         for work in works:
-            came.setdefault(task_ids.stem_of(work._row.id), str(entry.task.id))
+            came.setdefault(task_ids.stem_of(row_of(work).id), str(entry.task.id))
     above = _above(runtime, run)
     todo = list(came)
     while todo:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.core.engine import names_above
+from taskorch.core.engine import names_above, row_of
 from taskorch.core.runs import _members
 from taskorch.core.runs._meeting import Meetings
 from taskorch.core.runs._members import RunRecord
@@ -151,7 +151,7 @@ class KnownRuns:
             record = RunRecord()
             works = self.tasks_of(run_id)
             record.added = sum(map(_members.is_added, works.values()))
-            states = {work._row.state for work in works.values()}
+            states = {row_of(work).state for work in works.values()}
             if TaskState.SUSPENDED in states and states.isdisjoint(_GOING_ON):
                 record.paused.append("")
             record = self.records.setdefault(run_id, record)

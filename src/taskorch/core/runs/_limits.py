@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from taskorch.core.engine import row_of
 from taskorch.core.runs._mapping import mapped
 from taskorch.core.workflows import _steps
 from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task, to_units
@@ -76,6 +77,6 @@ def _drop(runtime: Runtime, is_meant: Callable[[str], bool]) -> None:
 
 def shared(work: Work, resources: Resources) -> Resources:
     """Return *resources*, and one of each phase's pool that *work* takes one of."""
-    held = [name for name, _ in work._row.bucket.spec.resources]
+    held = [name for name, _ in row_of(work).bucket.spec.resources]
     names = set(filter(PHASE_LIMIT.fullmatch, held)) - set(resources)
     return resources + Resources(**dict.fromkeys(names, 1.0)) if names else resources

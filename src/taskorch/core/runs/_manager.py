@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from taskorch.core.engine import row_of
 from taskorch.core.handles.handles import TaskHandle
 from taskorch.core.runs._inside import WorkflowContext
 from taskorch.core.runs._known import KnownRuns
@@ -238,12 +239,6 @@ class WorkflowManager:
         self._rt.look_up()
         return self._known.matching(pattern, only_live=False)
 
-    # -- from inside ---------------------------------------------------------------
-
-    def _inside(self, context: AttemptContext) -> WorkflowContext:
-        """Return the run of a task, for the task's context."""
-        return WorkflowContext(self._known, context)
-
     # -- control -------------------------------------------------------------------
 
     @verb(
@@ -364,7 +359,7 @@ class WorkflowManager:
         done = False
         for run, below in self._targets(run_id):
             record = self._known.record(run.workflow_id)
-            if all(w._row.state in TERMINAL for w in run._below(below).values()):
+            if all(row_of(w).state in TERMINAL for w in run._below(below).values()):
                 continue
             # This comes first, so that no added task slips in between.
             was_paused = below in record.paused
@@ -568,7 +563,7 @@ class WorkflowManager:
             return done
 
         chosen = run._below(below)
-        rows = [work._row for name, work in run._backwards() if name in chosen]
+        rows = [row_of(work) for name, work in run._backwards() if name in chosen]
         return any(in_parts(self._rt, rows, change)), vetoes
 
 
@@ -580,3 +575,8 @@ def manager_of(runtime: Any) -> WorkflowManager:
         runtime.runs = parts.setdefault("workflows", WorkflowManager(runtime))._known
     existing: WorkflowManager = parts["workflows"]
     return existing
+
+
+def within(runtime: Runtime, context: AttemptContext) -> WorkflowContext:
+    """Return the run that a running task is part of, for its *context*."""
+    return WorkflowContext(manager_of(runtime)._known, context)

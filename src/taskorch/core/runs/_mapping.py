@@ -8,7 +8,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.core.engine import current_context, error_of, is_hopeless, result_of
+from taskorch.core.engine import (
+    current_context,
+    error_of,
+    is_hopeless,
+    result_of,
+    row_of,
+)
 from taskorch.core.handles.futures import cancel_pending
 from taskorch.core.kernel import is_forgiven
 from taskorch.core.runs._members import newest, slices, with_error
@@ -78,7 +84,8 @@ async def mapped(
     bad = [
         handle
         for handle in handles
-        if handle._row.state is not TaskState.COMPLETED and not is_forgiven(handle._row)
+        if (row := row_of(handle)).state is not TaskState.COMPLETED
+        and not is_forgiven(row)
     ]
     if bad:
         raise _failed(context, bad, len(tasks))
@@ -111,7 +118,7 @@ class _Limit:
             handle._rt.waiting.when(handle, is_hopeless, partial(self._tell, handle))
 
     def _tell(self, handle: TaskHandle[Any]) -> None:
-        if handle._row.state is not TaskState.FAILED:
+        if row_of(handle).state is not TaskState.FAILED:
             return
         self._failed += 1
         if self._failed > (self._allowance.most(self._total) or 0):
@@ -126,10 +133,10 @@ class _Limit:
             TooManyFailuresError: More have; those that have not begun are cancelled.
         """
         handles = [handle for handle in added if handle is not None]
-        failed = [h for h in handles if h._row.state is TaskState.FAILED]
+        failed = [h for h in handles if row_of(h).state is TaskState.FAILED]
         if len(failed) <= (self._allowance.most(self._total) or 0):
             return
-        open_calls = [h for h in handles if h._row.state not in TERMINAL]
+        open_calls = [h for h in handles if row_of(h).state not in TERMINAL]
         cancel_pending(open_calls, keep=False)
         rest = "calls that have not begun are cancelled, and those that run go on"
         if not open_calls and len(handles) == self._total:
@@ -194,7 +201,7 @@ async def _latest(
 async def _ends(context: AttemptContext, handles: list[TaskHandle[Any]]) -> None:
     waiting = context._rt.waiting
     # One wait for all: between two waits the task would need its slot.
-    targets = tuple(handle._row for handle in handles)
+    targets = tuple(map(row_of, handles))
     waiting.enter(context, targets)
     try:
         for handle in handles:
@@ -292,5 +299,5 @@ def _failed(
 
 def _shown(handle: TaskHandle[Any], error: BaseException | None) -> str:
     if error is None:
-        return f"{handle.task_id} ({handle._row.state})"
+        return f"{handle.task_id} ({row_of(handle).state})"
     return with_error(handle.task_id, error)

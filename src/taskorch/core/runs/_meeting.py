@@ -21,9 +21,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskorch.core.engine import extra_of, holders_of, is_settled, resolve_on
+from taskorch.core.engine import (
+    extra_of,
+    holders_of,
+    is_settled,
+    resolve_on,
+    row_of,
+    stop_if_asked,
+    work_of,
+)
 from taskorch.errors import (
-    AttemptInterrupted,
     InvalidTaskError,
     NotRunningError,
     WouldBlockError,
@@ -183,7 +190,7 @@ class Meetings:
             msg = f"meeting at {name!r} would block the event loop"
             raise WouldBlockError(msg, hint="use await context.aio.workflow.…")
         gate = threading.Event()
-        key = inside._row.run, name, parties
+        key = row_of(work_of(inside)).run, name, parties
         held = self._held_before(key, inside, value)
         if held is not None:
             return held.place, held.values
@@ -212,7 +219,7 @@ class Meetings:
         seconds = self._check(inside, name, parties, timeout)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        key = inside._row.run, name, parties
+        key = row_of(work_of(inside)).run, name, parties
         held = self._held_before(key, inside, value)
         if held is not None:
             return held.place, held.values
@@ -242,7 +249,7 @@ class Meetings:
         check_name("the name of a meeting", name)
         check_count("parties", parties, least=1)
         seconds = None if timeout is None else check_seconds("timeout", timeout)
-        row = inside._row
+        row = row_of(work_of(inside))
         if row.attempt != inside.attempt:
             msg = f"attempt {inside.attempt} of task {row.id} is over"
             raise NotRunningError(msg, task_id=row.id)
@@ -252,7 +259,7 @@ class Meetings:
         self, key: tuple[str, str, int], inside: AttemptContext, value: Any
     ) -> _HeldMeeting | None:
         """Return the meeting that counts for this call, as it was held before."""
-        rt, row = self._rt, inside._row
+        rt, row = self._rt, row_of(work_of(inside))
         with rt.lock:
             came = _came_of(row)
             if came.attempt != inside.attempt:
@@ -282,7 +289,7 @@ class Meetings:
         value: Any,
         wake: Callable[[], object],
     ) -> tuple[_Meeting, _Party]:
-        row = inside._row
+        row = row_of(work_of(inside))
         party = _Party(row, value, wake)
         with self._rt.lock:
             meeting = self._going.get(key)
@@ -326,7 +333,7 @@ class Meetings:
             parties = meeting.parties
             return parties.index(party), [each.value for each in parties]
         if inside.cancelled:
-            raise AttemptInterrupted(inside._control.why)
+            stop_if_asked(inside)
         if meeting.left is party:
             msg = (
                 f"the others have not come to the meeting {name!r} within {timeout:g} s"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import attrs
 
-from taskorch.core.engine import adder_of, names_above
+from taskorch.core.engine import adder_of, names_above, row_of
 from taskorch.core.handles.handles import TaskHandle
 from taskorch.errors import TaskFailure
 from taskorch.kit.raised import told_of
@@ -112,7 +112,7 @@ def of_run(
     run_id: str, works: Mapping[str, TaskHandle[Any]]
 ) -> dict[str, TaskHandle[Any]]:
     """Return those of *works* that are of a run."""
-    return {name: work for name, work in works.items() if work._row.run == run_id}
+    return {name: work for name, work in works.items() if row_of(work).run == run_id}
 
 
 def find(runtime: Runtime, run_id: str) -> dict[str, TaskHandle[Any]]:

@@ -15,6 +15,7 @@ from taskorch.core.engine import (
     give_error,
     is_skipped,
     recoveries_of,
+    row_of,
     spent_by,
 )
 from taskorch.core.kernel import LEFT_RUNNING, is_forgiven, past_of
@@ -112,7 +113,7 @@ def status(run: Run, is_paused: bool) -> WorkflowStatus:
     rt = run._rt
     handles = run.handles
     with rt.lock:
-        rows = {name: work._row for name, work in handles.items()}
+        rows = {name: row_of(work) for name, work in handles.items()}
         states = {name: row.state for name, row in rows.items()}
         parents = run._above(rows)
         eta, unknown = _estimate(rt, rows, parents)
@@ -281,10 +282,10 @@ def report(run: Run) -> WorkflowReport:
     phases = _phases(run, handles)
     phase_of = {name: phase for phase, names in phases.items() for name in names}
     before = {name: _rows_before(run, work) for name, work in handles.items()}
-    all_rows = [work._row for work in handles.values()] + list(chain(*before.values()))
+    all_rows = [*map(row_of, handles.values()), *chain(*before.values())]
     ends = known_ends(run._rt, all_rows)
     with run._rt.lock:
-        rows = {name: work._row for name, work in handles.items()}
+        rows = {name: row_of(work) for name, work in handles.items()}
         states = {name: row.state for name, row in rows.items()}
         stale = Staleness(run._rt).among(handles)
         reports = (
@@ -293,7 +294,7 @@ def report(run: Run) -> WorkflowReport:
                 name,
                 work,
                 phase_of.get(name, ""),
-                [*before[name], work._row],
+                [*before[name], row_of(work)],
                 ends,
             )
             for name, work in handles.items()
@@ -349,7 +350,7 @@ def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
         return []
     rt.recall(ids)
     return [
-        rt.directory.known(name)._row for name in ids if rt.directory.is_known(name)
+        row_of(rt.directory.known(name)) for name in ids if rt.directory.is_known(name)
     ]
 
 
@@ -362,7 +363,7 @@ def _task(
     ends: Mapping[int, int],
 ) -> TaskReport:
     """Return the report of a task with the *rows* of its runs; the last is *work*'s."""
-    row = work._row
+    row = row_of(work)
     spells = [spell for each in rows for spell in spells_of(each)]
     took = [
         max(0, ends.get(end, end) - began)
@@ -397,7 +398,7 @@ def _task(
 
 def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     """Return ids of tasks whose failure kept *work* from completing, without itself."""
-    row = work._row
+    row = row_of(work)
     if row.extra is None or row.state is _S.COMPLETED:
         return ()
     if row.state is _S.FAILED:
@@ -415,19 +416,21 @@ def _verdicts(run: Run, phase: str) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for name in (gate_of(phase), approval_of(phase)):
         work = run.handles.get(name)
-        if work is None or work._row.state not in TERMINAL:
+        if work is None:
             continue
-        ended = work._row.ended_ns
-        at = ended / NS if ended else None
-        if work._row.state is _S.COMPLETED:
+        row = row_of(work)
+        if row.state not in TERMINAL:
+            continue
+        at = row.ended_ns / NS if row.ended_ns else None
+        if row.state is _S.COMPLETED:
             verdict = _verdict_in(work._value, at)
             verdicts += [] if verdict is None else [verdict]
-        elif work._row.state is _S.FAILED:
+        elif row.state is _S.FAILED:
             error = give_error(work)
             if isinstance(error, GateFailedError):
                 verdicts.append(Verdict(False, "gate", "", at, error.findings))  # noqa: FBT003 - as it is declared
             elif not isinstance(error, DependencyFailedError):
-                extra = work._row.extra
+                extra = row.extra
                 described = None if extra is None else extra.error
                 message = "" if error is None else said(error)[1]
                 message = message if described is None else described[1]

@@ -17,7 +17,9 @@ from taskorch.core.engine import (
     may_run_without,
     named_above,
     names_above,
+    row_of,
     runs_above,
+    runtime_of,
 )
 from taskorch.core.kernel import hangs_on
 from taskorch.core.runs import _limits, _members
@@ -53,7 +55,7 @@ class _Again:
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
         """Return whether *work* runs again; *is_other*: another task is submitted."""
-        return not is_other and work._row.id in self._ids
+        return not is_other and row_of(work).id in self._ids
 
     def is_anew(self, work: Work) -> bool:  # noqa: ARG002 - see `Renewing`
         """Return whether the tasks that it has added are made again, too."""
@@ -140,11 +142,11 @@ class Restarts:
         from taskorch.core.runs import _versions  # noqa: PLC0415 - when needed
 
         run = self.known.get(run_id)
-        undone = {work._row.id for work in run.handles.values() if is_undone(work)}
+        undone = {row_of(work).id for work in run.handles.values() if is_undone(work)}
         move = _versions.Move(self, run_id, deployed)
         move.carry_out(move.due(is_undone))
         with self.rt.patience():
-            self._restart(run, lambda work: work._row.id in undone)
+            self._restart(run, lambda work: row_of(work).id in undone)
         return run
 
     def move(self, made_id: str, definition: str | None) -> Move | None:
@@ -183,21 +185,22 @@ class Restarts:
         rt.recall((task_id,))
         latest = rt.directory.reruns.latest(task_id)
         work = rt.directory.known(latest) if rt.directory.is_known(latest) else None
-        is_due = work is not None and work._row.state in TERMINAL
-        if work is None or not (is_due and rt.directory.reruns.is_latest(latest)):
+        row = None if work is None else row_of(work)
+        is_due = row is not None and row.state in TERMINAL
+        if row is None or not (is_due and rt.directory.reruns.is_latest(latest)):
             # The state machine refuses it, with the reason.
             return False
-        name = name_of(latest) if work._row.run else ""
+        name = name_of(latest) if row.run else ""
         move = self.move(self.moved_with(task_id), definition)
         is_kept = move is None and definition is not None
-        if name in (move.gone if move else ()) or (is_gone(work._row) and not is_kept):
+        if name in (move.gone if move else ()) or (is_gone(row) and not is_kept):
             msg = f"{task_id} is not deployed any more: no definition of today has it"
             hint = "definition='as_it_was' runs it again"
             raise InvalidTaskError(msg, hint=hint)
         if not move:
-            self.note_kept(task_id, work._row.run, move)
+            self.note_kept(task_id, row.run, move)
             return False
-        due = move.due(lambda each: each._row.id == latest)
+        due = move.due(lambda each: row_of(each).id == latest)
         if downstream is False and (move.new or move.gone or due.keys() - {name}):
             msg = f"today's definition changes more than {task_id}: {move}"
             hint = "leave downstream=False out; or say definition='as_it_was'"
@@ -208,8 +211,8 @@ class Restarts:
 
     def moved_with(self, task_id: str) -> str:
         """Return the run that moves with a task; for a single task, its bare id."""
-        work: Work = _members.newest(self.rt, task_id)
-        return work._row.run or stem_of(work._row.id)
+        row = row_of(_members.newest(self.rt, task_id))
+        return row.run or stem_of(row.id)
 
     def go_over(
         self,
@@ -233,11 +236,11 @@ class Restarts:
         def leave(part: Sequence[Work], now: int) -> None:
             # A run that never begins records that its ended parents are gone.
             rt.refuse_submission()
-            for work in part:
-                is_latest = rt.directory.reruns.is_latest(work._row.id)
-                if is_latest and work._row.state in TERMINAL and not is_gone(work._row):
-                    new = succession.rerun(work._row.id, now)
-                    rt.kernel.cancel(new._row, now, GONE)
+            for row in map(row_of, part):
+                is_latest = rt.directory.reruns.is_latest(row.id)
+                if is_latest and row.state in TERMINAL and not is_gone(row):
+                    new = succession.rerun(row.id, now)
+                    rt.kernel.cancel(row_of(new), now, GONE)
 
         with rt.patience():
             in_parts(rt, gone, leave)
@@ -329,9 +332,9 @@ class Restarts:
         old = rt.directory.known(latest) if rt.directory.is_known(latest) else None
         above: dict[str, str] = {}
         run: WorkflowRun | None = None
-        if old is not None and old._row.run and added_by(old):
-            run = self.known.get(old._row.run)
-            again = to_run_again(run, lambda each: each._row.id == latest)
+        if old is not None and row_of(old).run and added_by(old):
+            run = self.known.get(row_of(old).run)
+            again = to_run_again(run, lambda each: row_of(each).id == latest)
             for name, each in again.items():
                 if each == latest:
                     break
@@ -340,14 +343,14 @@ class Restarts:
         succession = rt.succession
 
         def before(now: int) -> None:
-            if run is not None and old is not None and old._row.state in TERMINAL:
+            if run is not None and old is not None and row_of(old).state in TERMINAL:
                 for name, each in above.items():
                     self._replace(run, name, each, succession, now)
 
         new = rt.rerun(task_id, downstream=downstream, before=before)
-        if new._row.run:
+        if row_of(new).run:
             stems = {stem_of(each) for each in (latest, *above.values())}
-            self.rerun_stale(self.known.get(new._row.run), stems)
+            self.rerun_stale(self.known.get(row_of(new).run), stems)
         return new
 
     def rerun_stale(
@@ -376,7 +379,7 @@ class Restarts:
                     run._works[name] = cast("TaskHandle[Any]", new)
                 elif every:
                     continue
-                stem = stem_of(work._row.id)
+                stem = stem_of(row_of(work).id)
                 is_more |= new is not None or stem not in below
                 below.add(stem)
             return is_more
@@ -431,7 +434,7 @@ def _foresee(
         # The task that has added it makes all its tasks anew.
         renewed.add(name)
         return
-    row = work._row
+    row = row_of(work)
     had = {name_of(each) for each in runs_above(run._rt, work)}
     above = again.keys() & had
     lacked = bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had)
@@ -450,7 +453,7 @@ def _foresee(
 
 def is_undone(work: Work) -> bool:
     """Return whether *work* has ended, and did not complete."""
-    return work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+    return row_of(work).state in (TaskState.FAILED, TaskState.CANCELLED)
 
 
 def is_restarted(rt: Runtime, work: Work) -> bool:
@@ -462,14 +465,14 @@ def is_restarted(rt: Runtime, work: Work) -> bool:
 
 def _may_ask(work: Work) -> bool:
     """Return whether *work* is a gate that has not ended."""
-    return work._row.state not in TERMINAL and is_gate(work)
+    return row_of(work).state not in TERMINAL and is_gate(work)
 
 
 def asks_too_early(work: Work) -> bool:
     """Return whether *work*, a gate, has begun before an earlier task ended."""
-    is_latest = cast("Runtime", work._rt).directory.reruns.is_latest
-    return bool(_may_ask(work) and work._row.attempt) and any(
-        not is_latest(parent._row.id)
-        or (parent._row.state not in TERMINAL and not _members.blockers(parent._row))
-        for parent in work._above
+    is_latest = runtime_of(work).directory.reruns.is_latest
+    return bool(_may_ask(work) and row_of(work).attempt) and any(
+        not is_latest(row.id)
+        or (row.state not in TERMINAL and not _members.blockers(row))
+        for row in map(row_of, work._above)
     )

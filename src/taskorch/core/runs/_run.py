@@ -26,6 +26,8 @@ from taskorch.core.engine import (
     names_above,
     note_given,
     result_of,
+    row_of,
+    told_row,
     unresolvable_root,
 )
 from taskorch.core.handles.handles import TaskHandle
@@ -157,7 +159,7 @@ class WorkflowRun:
             return
         for name, work in list(self._works.items()):
             latest = rt.directory.reruns.latest(in_run(self.workflow_id, name))
-            if latest != work._row.id:
+            if latest != row_of(work).id:
                 self._works[name] = cast("TaskHandle[Any]", rt.directory.known(latest))
         with rt.lock:
             left_out = [
@@ -326,10 +328,10 @@ class WorkflowRun:
         """Return how many of its attempts do more than wait for other tasks."""
         handles = self.handles
         with self._rt.lock:
-            return sum(_progress.under_way(w._row) for w in handles.values())
+            return sum(_progress.under_way(row_of(w)) for w in handles.values())
 
     def __repr__(self) -> str:
-        states = [work._row.state for work in list(self._works.values())]
+        states = [row_of(work).state for work in list(self._works.values())]
         done = f"{states.count(TaskState.COMPLETED)} of {counted(len(states), 'task')}"
         return f"<WorkflowRun {self.workflow_id!r}: {done} completed>"
 
@@ -343,7 +345,7 @@ class WorkflowRun:
     def _drawn(self) -> tuple[Parents, dict[str, str], dict[str, str]]:
         """Return the parents, types and states of its tasks, to draw them."""
         handles = self.handles
-        rows = {name: work._row for name, work in handles.items()}
+        rows = {name: row_of(work) for name, work in handles.items()}
         waits = self._above(rows)
         above = dict(waits)
         for name, work in handles.items():
@@ -434,15 +436,15 @@ class WorkflowRun:
         completed: list[str] = []
         with rt.lock:
             for name, work in self._works.items():
-                row = work._row
-                is_visible = work._visible_after <= rt.committed
-                if is_visible and row.state is TaskState.COMPLETED:
+                row = told_row(work)
+                if row is not None and row.state is TaskState.COMPLETED:
                     completed.append(name)
-                elif is_visible and row.state in TERMINAL:
+                elif row is not None and row.state in TERMINAL:
                     _note_end(work, name, results, failures)
                 elif held_by := _held_by(work):
-                    blocked[name] = row, held_by
+                    blocked[name] = row_of(work), held_by
                 elif rt.halted:
+                    row = row_of(work)
                     msg = (
                         f"the orchestrator has stopped, and workflow "
                         f"{self.workflow_id} has not ended: {name} is {row.state}"
@@ -453,7 +455,7 @@ class WorkflowRun:
                     return None
             # A task is the first cause if another than those that are listed blocks it:
             # one outside of the workflow, or one whose failure is allowed.
-            bad = {self._works[name]._row.id for name in (*failures, *blocked)}
+            bad = {row_of(self._works[name]).id for name in (*failures, *blocked)}
             failures |= {
                 name: blockade(row)
                 for name, (row, held_by) in blocked.items()
@@ -502,7 +504,7 @@ class WorkflowRun:
         hint = None
         ended = [self._works[n] for n in failures if failed_earlier(self._works[n])]
         if ended:
-            when = moment(max(work._row.ended_ns for work in ended) // NS)
+            when = moment(max(row_of(work).ended_ns for work in ended) // NS)
             msg += f" (in an earlier incarnation, on {when})"
             hint = (
                 f"orch.workflows.restart({self.workflow_id!r}) runs again what failed, "
@@ -519,19 +521,20 @@ def _note_end(
     failures: dict[str, BaseException],
 ) -> None:
     """Enter how the task of *work*, which did not complete, ended."""
-    if is_skipped(work._row):
+    if is_skipped(row_of(work)):
         del results[name]
     elif has_result(work):
         results[name] = result_of(work)
     else:
-        error = error_of(work) or work._error
+        error = error_of(work)
         assert error is not None  # noqa: S101 - it did not complete
         failures[name] = error
 
 
 def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
     """Return the ids of the tasks that block *work*; hold the lock."""
-    if work._visible_after <= work._rt.committed and (holders := blockers(work._row)):
-        return tuple(holders)
+    row = told_row(work)
+    if row is not None and (holders := blockers(row)):
+        return holders
     root = unresolvable_root(work)
     return () if root is None else (root.id,)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from taskorch.core.engine import is_gone, workflow_span
+from taskorch.core.engine import is_gone, row_of, workflow_span
 from taskorch.core.runs import _limits, _members, _progress
 from taskorch.core.runs._gates import gate
 from taskorch.core.runs._mapping import mapped
@@ -201,7 +201,7 @@ class Starts:
         gone = [
             name
             for name, work in own.items()
-            if not (_members.is_added(work) or is_gone(work._row))
+            if not (_members.is_added(work) or is_gone(row_of(work)))
             and in_run(run_id, name) not in names
         ]
         if gone:

@@ -29,7 +29,14 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from taskorch.core.engine import added_by, goes_with, is_due, is_gone, names_above
+from taskorch.core.engine import (
+    added_by,
+    goes_with,
+    is_due,
+    is_gone,
+    names_above,
+    row_of,
+)
 from taskorch.core.kernel import hangs_on
 from taskorch.core.workflows import Workflow, WorkflowFunction
 from taskorch.core.workflows._functions import written
@@ -372,7 +379,7 @@ class Move:
         for name, (task, work, parts, options) in zip(
             self._tasks, compared, strict=True
         ):
-            if work is None or is_gone(work._row):
+            if work is None or is_gone(row_of(work)):
                 self.new.append(name)
                 if work is not None:
                     self._works[name] = work
@@ -399,7 +406,7 @@ class Move:
         self, task: Task, work: Work, codes: Codes, history: Sequence[RunVersion]
     ) -> bool:
         """Return whether the result of a task is, or will be, from other code."""
-        row = work._row
+        row = row_of(work)
         if not row.attempt:
             return False
         began = _moment(row.started_ns)
@@ -476,18 +483,20 @@ class Move:
                     or is_meant(work)
                     or is_due(rt, work)
                     or any(goes_with(self._works[each], work) for each in above)
-                    or not (hangs_on(work._row) or new.isdisjoint(self._parents[name]))
+                    or not (
+                        hangs_on(row_of(work)) or new.isdisjoint(self._parents[name])
+                    )
                 ):
-                    due[name] = work._row.id
+                    due[name] = row_of(work).id
                 elif name in again:
                     # It had asked a task that it has added, and that runs again.
-                    due[name] = work._row.id
+                    due[name] = row_of(work).id
                     self._asked.add(name)
         return due
 
     def anew(self, due: Iterable[str]) -> set[str]:
         """Return those of *due* that make all tasks anew that they add."""
-        ended = {n for n in due if self._works[n]._row.state is _COMPLETED}
+        ended = {n for n in due if row_of(self._works[n]).state is _COMPLETED}
         return (ended - self._asked) | self.stale.intersection(due)
 
     def carry_out(self, due: Mapping[str, str]) -> None:
@@ -529,11 +538,11 @@ class _Due:
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
         """Return whether *work* is made again; *is_other*: another task is deployed."""
-        return is_other or work._row.id in self.ids
+        return is_other or row_of(work).id in self.ids
 
     def is_anew(self, work: Work) -> bool:
         """Return whether the tasks that it has added are made again, too."""
-        return work._row.id in self.anew
+        return row_of(work).id in self.anew
 
     def admitted(self, now: int) -> None:
         """Cancel the removed tasks that have not ended."""
@@ -541,7 +550,7 @@ class _Due:
             # If the state machine forbids it, the task goes on, and nobody uses its
             # result.
             with suppress(InvalidTransitionError):
-                self.rt.kernel.cancel(work._row, now, GONE)
+                self.rt.kernel.cancel(row_of(work), now, GONE)
 
 
 def move_of(

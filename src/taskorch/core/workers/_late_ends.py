@@ -14,6 +14,9 @@ from taskorch.core.engine import (
     keep_earlier,
     keep_late,
     outcome_of,
+    row_of,
+    set_error,
+    set_result,
     task_of,
     usage_of,
 )
@@ -54,7 +57,7 @@ class LateEnds:
         rt = self._rt
         number = fence[1]
         work = rt.directory.known(task_id)
-        row = work._row
+        row = row_of(work)
         # A `ProgramResult` completes only a program task directly. Other tasks that run
         # as programs need their own class to judge it.
         is_of_kind = judged or isinstance(value, ProgramResult) == (
@@ -83,14 +86,15 @@ class LateEnds:
                         why = f"worker {worker} has ended it"
                         rt.kernel.decide(row, "retry", now, why)
                 if row.state is TaskState.QUEUED:
-                    _, work._error, seen = outcome_of(error, task_id, asked=False)
+                    _, shown, seen = outcome_of(error, task_id, asked=False)
+                    set_error(work, shown)
                     used = usage_of(getattr(error, "result", None))
                     rt.kernel.fail_late(row, error, now, seen, used)
                     if row.state not in TERMINAL:
-                        keep_earlier(work, number, work._error, seen)
+                        keep_earlier(work, number, shown, seen)
                     return True
             if counts:
-                work._value, work._error = value, None
+                set_result(work, value)
                 why = f"worker {worker} had done it while the orchestrator was away"
                 # If the state machine forbids this, the task stays on hold.
                 with suppress(InvalidTransitionError):
@@ -133,7 +137,7 @@ class LateEnds:
             return False
         rt = self._rt
         with rt.lock:
-            return awaits_end(rt.directory.known(task_id)._row, fence[1])
+            return awaits_end(row_of(rt.directory.known(task_id)), fence[1])
 
     def check(self, task_id: str, fence: tuple[int, int], worker: str) -> None:
         """Refuse an attempt that *worker* has not made in an earlier incarnation."""
@@ -144,7 +148,7 @@ class LateEnds:
             raise InvalidTaskError(msg, hint="Attempt.end() ends it", task_id=task_id)
         rt.look_up(task_id)
         with rt.lock:
-            row = rt.directory.known(task_id)._row
+            row = row_of(rt.directory.known(task_id))
             runs = [who for state, _, who in past_of(row) if state is TaskState.RUNNING]
             if worker not in runs or number > row.attempt:
                 msg = f"worker {worker!r} made no attempt {number} of task {task_id}"
@@ -154,5 +158,5 @@ class LateEnds:
         """Return the program that a task is; None if it is none or has left memory."""
         self._rt.look_up(task_id)
         work = self._rt.directory.known(task_id)
-        payload = task_of(work._row, work).payload
+        payload = task_of(row_of(work), work).payload
         return payload if isinstance(payload, Program) else None

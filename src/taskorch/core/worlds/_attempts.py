@@ -119,8 +119,7 @@ class SimulatedAttempt:
     @property
     def is_program(self) -> bool:
         """True if the attempt is a program, and can be paused."""
-        task = self._work._task
-        return task is not None and isinstance(task.payload, Program)
+        return isinstance(self.task.payload, Program)
 
     @property
     def context(self) -> AttemptContext:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from taskorch.core.engine import TaskEngine, Work, is_settled
+from taskorch.core.engine import TaskEngine, Work, is_settled, row_of
 from taskorch.core.kernel import PolicyFault, TaskRow
 from taskorch.errors import (
     NotRunningError,
@@ -120,7 +120,7 @@ class Hosting(TaskEngine):
             UsageError: Patience has a limit, in a time that does not pass here.
             WouldDeadlockError: It is not settled even so.
         """
-        row = work._row
+        row = row_of(work)
         if is_settled(row):
             return True
         if timeout is not None:

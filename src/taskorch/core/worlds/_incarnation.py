@@ -23,6 +23,7 @@ from taskorch.core.engine import (
     Folding,
     HeldBack,
     Work,
+    row_of,
     tidy,
 )
 from taskorch.core.kernel import (
@@ -162,7 +163,7 @@ class _Directory(Directory):
     """A directory where handles of earlier incarnations stand for the same runs."""
 
     def _of_work(self, work: Work, by: Task) -> Work:
-        return self.known(work._row.id)
+        return self.known(row_of(work).id)
 
 
 class Incarnation(Clockwork, Hosting):
@@ -442,7 +443,7 @@ class Incarnation(Clockwork, Hosting):
         Raises:
             UsageError: One was refused, and so none was accepted.
         """
-        return [work._row.id for work in self.submit_tasks(tasks, run=run)]
+        return [row_of(work).id for work in self.submit_tasks(tasks, run=run)]
 
     def state_of(self, task_id: str) -> TaskState | None:
         """Return the state of a task; None if there is none."""
