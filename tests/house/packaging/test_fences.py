@@ -74,6 +74,7 @@ class Planner:
     _own: int = 0
 """,
     "ext/planner/_d.py": "from taskorch.ext.planner import _d\nother = _c._own",
+    "testing/_e.py": "from taskorch.core.kernel._a import Hidden\nHidden._secret",
     "kit/limits.py": "NS = 1",
     "ext/budgets/_declared.py": "BUDGET = 1",
     "model/__init__.py": "",
