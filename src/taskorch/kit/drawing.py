@@ -1,5 +1,5 @@
 """
-Common parts of pictures: texts that fit, a frame that scrolls, and a legend.
+Common parts of pictures: texts that fit, a frame that scrolls, a legend, and lanes.
 
 A picture may be in any page, light or dark: lines and texts beside its boxes have the
 colour of the page's text.
@@ -8,7 +8,8 @@ colour of the page's text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from html import escape
 from typing import Final
 from unicodedata import combining
@@ -111,3 +112,26 @@ def note(text: str, more: str = "") -> str:
     """Return a line beside the picture: *text*, and HTML after it."""
     style = "font-size:12px;margin:4px 0;opacity:0.85"
     return f'<div style="{style}">{said(text)}{more}</div>'
+
+
+def lanes(spans: Sequence[tuple[int, int]]) -> list[int]:
+    """
+    Return a lane for each of *spans* (start, end), so that no two in one lane overlap.
+
+    The first free lane is taken, so the number of lanes is as small as possible.
+    """
+    order = sorted(range(len(spans)), key=spans.__getitem__)
+    lane_of = [0] * len(spans)
+    free: list[int] = []
+    busy: list[tuple[int, int]] = []
+    most = 0
+    for place in order:
+        start, end = spans[place]
+        while busy and busy[0][0] <= start:
+            heappush(free, heappop(busy)[1])
+        if not free:
+            heappush(free, most)
+            most += 1
+        lane = lane_of[place] = heappop(free)
+        heappush(busy, (end, lane))
+    return lane_of

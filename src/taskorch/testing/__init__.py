@@ -38,11 +38,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskorch.core.worlds import (
-        Attempt,
-        Outcome,
-        SimulatedJournal,
-    )
+    from taskorch.core.worlds._journal import SimulatedJournal
+    from taskorch.core.worlds._run import Attempt, Outcome
     from taskorch.testing._builders import (
         make_agent,
         make_context,
@@ -81,7 +78,8 @@ if TYPE_CHECKING:
     from taskorch.testing._watch import Breach, Watch
 
 _WHERE = {
-    "taskorch.core.worlds": ("Attempt", "Outcome", "SimulatedJournal"),
+    "taskorch.core.worlds._journal": ("SimulatedJournal",),
+    "taskorch.core.worlds._run": ("Attempt", "Outcome"),
     "taskorch.testing._builders": (
         "make_agent",
         "make_context",

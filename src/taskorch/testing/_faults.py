@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch.core.worlds import Fate, Nature
+from taskorch.core.worlds._nature import Fate, Nature
 from taskorch.core.worlds._run import Fence, SimulatedRun
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TASK_ID, Event, TaskEvent

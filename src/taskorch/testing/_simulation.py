@@ -44,17 +44,12 @@ from taskorch.core.handles.handles import TaskHandle
 from taskorch.core.kernel import Kernel, PolicyFault, explain as explain_row
 from taskorch.core.runs import WorkflowManager, _limits, manager_of
 from taskorch.core.signals import Signals
-from taskorch.core.worlds import (
-    Attempt,
-    Nature,
-    Setup,
-    SimulatedJournal,
-    What,
-    World,
-)
 from taskorch.core.worlds._clockwork import BEGINNING
-from taskorch.core.worlds._incarnation import Incarnation
-from taskorch.core.worlds._run import Fence, SimulatedRun, as_what
+from taskorch.core.worlds._incarnation import Incarnation, Setup
+from taskorch.core.worlds._journal import SimulatedJournal
+from taskorch.core.worlds._nature import Nature
+from taskorch.core.worlds._run import Attempt, Fence, SimulatedRun, What, as_what
+from taskorch.core.worlds._world import World
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,

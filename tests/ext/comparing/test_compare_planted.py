@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 
 from taskorch import Resources, Workflow
-from taskorch.core.worlds import Outcome
 from taskorch.events import AgentJoined, Event, OrchestratorStarted
 from taskorch.ext.comparing import Comparison, RunDifference, Surroundings
 from taskorch.model import Agent
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 #: One difference alone, between two nights that are alike up to two parts in a hundred.
 ALONE = (

@@ -31,9 +31,9 @@ from taskorch.model import HealthCheck
 from taskorch.protocols import DriverView, Entry, Projection, Tick
 
 if TYPE_CHECKING:
-    from taskorch.core.worlds import SimulatedJournal
     from taskorch.core.worlds._incarnation import Incarnation
     from taskorch.ext.jobs import JobSystem
+    from taskorch.testing import SimulatedJournal
     from taskorch.testing._simulation import Simulation
 
 #: A message, as `orch.notify` sends it.

@@ -22,7 +22,6 @@ from tests.house.tools.programs import Jobs, Message, tell
 
 from taskorch.api._contexts import current_context
 from taskorch.core.kernel import awaits
-from taskorch.core.worlds import Outcome
 from taskorch.core.worlds._clockwork import BEGINNING
 from taskorch.errors import UsageError
 from taskorch.events import AgentProbed, Event
@@ -42,7 +41,7 @@ from taskorch.model import (
 )
 from taskorch.model.ids import joined, stem_of
 from taskorch.policies import AgentPool, ProportionalAllocator
-from taskorch.testing import Breach, Faults, Simulation
+from taskorch.testing import Breach, Faults, Outcome, Simulation
 
 _PEOPLE: Final = ("ann", "bob", "cy")
 _PRESS: Final = AgentTemplate("press", capabilities={"press": 1}, handler=print)

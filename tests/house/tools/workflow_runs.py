@@ -24,7 +24,6 @@ from taskorch.api._contexts import current_context
 from taskorch.api.workflows import Approval, Workflow
 from taskorch.core.workflows._graph import order
 from taskorch.core.workflows._phases import approval_of, gate_of, phase_of
-from taskorch.core.worlds import Outcome
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTransitionError,
@@ -45,7 +44,7 @@ from taskorch.model.ids import (
     without_last,
 )
 from taskorch.policies import FifoQueue, PriorityQueue
-from taskorch.testing import Breach, Faults, Simulation
+from taskorch.testing import Breach, Faults, Outcome, Simulation
 
 if TYPE_CHECKING:
     from taskorch.core.kernel import TaskRow

@@ -13,7 +13,6 @@ import attrs
 
 from taskorch.core.engine._work import after_of
 from taskorch.core.kernel import GOING, Claim
-from taskorch.core.worlds import Outcome
 from taskorch.errors import UsageError
 from taskorch.model import (
     TERMINAL,
@@ -52,7 +51,7 @@ from taskorch.protocols import (
     PoolView,
     Transition,
 )
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 TYPES: Final = ("p", "q", "r", "s")
 #: The run that some of the tasks are of.

@@ -12,10 +12,10 @@ from tests.testing.laws.tools import each, violation
 
 from taskorch import MemoryJournal, SqliteJournal, Task
 from taskorch.api.journal import document
-from taskorch.core.worlds import SimulatedJournal
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.model import Call
 from taskorch.protocols import DurableJournal, Journal
+from taskorch.testing import SimulatedJournal
 from taskorch.testing.laws import check_durable_journal
 from taskorch.testing.laws._case import laws_of
 

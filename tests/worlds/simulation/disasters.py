@@ -1,8 +1,7 @@
 """A simulation in which whatever can go wrong does."""
 
-from taskorch.core.worlds import Outcome
 from taskorch.model import Resources, Task
-from taskorch.testing import Faults, Simulation
+from taskorch.testing import Faults, Outcome, Simulation
 
 
 def run_through_disasters(seed, queue, options):

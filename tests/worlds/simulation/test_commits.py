@@ -4,9 +4,9 @@ import pytest
 
 from taskorch.api.journal import MemoryJournal
 from taskorch.core.engine._committer import Commits
-from taskorch.core.worlds import SimulatedJournal
 from taskorch.errors import JournalTakenError
 from taskorch.events import OrchestratorStarted
+from taskorch.testing import SimulatedJournal
 from taskorch.testing.laws import check_journal
 
 

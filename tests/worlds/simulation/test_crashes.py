@@ -2,11 +2,10 @@
 
 import pytest
 
-from taskorch.core.worlds import Outcome
 from taskorch.errors import UsageError
 from taskorch.events import LateResultIgnored, OrchestratorStarted, TaskRetrying
 from taskorch.model import RetryPolicy, Task, TaskState
-from taskorch.testing import Faults, Simulation
+from taskorch.testing import Faults, Outcome, Simulation
 
 S = TaskState
 STAGES = ("made", "sent", "kept", "told")

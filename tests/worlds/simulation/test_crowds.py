@@ -4,12 +4,11 @@ from collections import Counter
 
 import pytest
 
-from taskorch.core.worlds import Outcome
 from taskorch.events import TaskStarted
 from taskorch.model import Breaker, RetryPolicy, Task
 from taskorch.policies import LeastLoadedRouter, PerformanceRouter
 from taskorch.protocols import Route
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 CROWD = 60
 BAD = Outcome(0.001, error=OSError("no disk"))

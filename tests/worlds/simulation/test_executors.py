@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from taskorch import Task
-from taskorch.core.worlds import Outcome
 from taskorch.core.worlds._attempts import SimulatedAttempt
 from taskorch.core.worlds._incarnation import Incarnation
 from taskorch.errors import AttemptInterrupted, UsageError
 from taskorch.protocols import AttemptExecutor
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 GRACE = 10.0
 

@@ -10,11 +10,10 @@ import pytest
 from tests.house.tools.examples import seeds
 from tests.house.tools.explore import explore
 
-from taskorch.core.worlds import Outcome
 from taskorch.errors import InternalError
 from taskorch.events import AgentLost, LateResultIgnored, TaskRetrying
 from taskorch.model import Program, RetryPolicy, Task, TaskState
-from taskorch.testing import Faults, Simulation
+from taskorch.testing import Faults, Outcome, Simulation
 from taskorch.testing._faults import KINDS, Dice
 
 S = TaskState

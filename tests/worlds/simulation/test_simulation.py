@@ -3,7 +3,6 @@
 import pytest
 
 from taskorch import current_context
-from taskorch.core.worlds import Outcome
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -23,7 +22,7 @@ from taskorch.events import (
 )
 from taskorch.model import Call, Resources, RetryPolicy, Task, TaskState
 from taskorch.policies import FifoQueue, PerformanceRouter
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 S = TaskState
 

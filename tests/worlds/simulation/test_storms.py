@@ -4,11 +4,10 @@ from collections import Counter
 
 import pytest
 
-from taskorch.core.worlds import Outcome
 from taskorch.events import TaskFailed, TaskRetrying, TaskStarted
 from taskorch.model import RetryPolicy, Task, TaskState
 from taskorch.policies import QuotaRetryHandler
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 COUNT = 400
 DOWN = 60.0

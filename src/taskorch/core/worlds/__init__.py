@@ -8,6 +8,8 @@ What drives the core in virtual time: forecasts stand on it, and tests under fau
    ones.
 5. Checkers and explorers are in `testing`, never here.
 
+- `_plan`: tasks that nobody has submitted, and the means to carry them out.
+- `_course`: one run of a plan: its tasks in a kernel, with durations alone.
 - `_world`: everything around an orchestrator, and the passing of time.
 - `_clockwork`: virtual time, and the one driver of a kernel in it: an incarnation and a
   run of a forecast are both driven by it.
@@ -21,12 +23,16 @@ What drives the core in virtual time: forecasts stand on it, and tests under fau
 Decision: simulation.
 """
 
-from taskorch.core.worlds._incarnation import Setup as Setup
-from taskorch.core.worlds._journal import SimulatedJournal as SimulatedJournal
-from taskorch.core.worlds._nature import Fate as Fate, Nature as Nature
-from taskorch.core.worlds._run import (
-    Attempt as Attempt,
-    Outcome as Outcome,
-    What as What,
+from taskorch.core.worlds._course import (
+    Course as Course,
+    Ending as Ending,
+    PlanDeciders as PlanDeciders,
+    PlanRun as PlanRun,
 )
-from taskorch.core.worlds._world import World as World
+from taskorch.core.worlds._plan import (
+    Means as Means,
+    SimulatedPlan as SimulatedPlan,
+    means_of as means_of,
+    plan_of as plan_of,
+    takes_no_time as takes_no_time,
+)

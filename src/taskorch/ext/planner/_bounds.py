@@ -15,6 +15,7 @@ from collections.abc import (
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from taskorch.core.worlds import Means
 from taskorch.errors import (
     PlanningError,
 )
@@ -27,7 +28,6 @@ from taskorch.ext.planner._values import (
     TaskRequest,
     budget_of,
 )
-from taskorch.ext.simulation._plans._plan import Means
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 

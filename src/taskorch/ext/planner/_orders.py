@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from taskorch.core.worlds import Means, means_of
 from taskorch.errors import (
     PlanningError,
 )
@@ -70,7 +71,6 @@ from taskorch.ext.planner._values import (
     budget_of,
 )
 from taskorch.ext.planner._waits import few_waits, peaks_to_keep, waits_that_keep
-from taskorch.ext.simulation._plans._plan import Means, means_of
 from taskorch.kit.visible import show
 from taskorch.model import Resources
 from taskorch.policies._router import PINNED

@@ -21,6 +21,7 @@ import attrs
 
 from taskorch.core.engine import after_of, listed
 from taskorch.core.workflows import Workflow
+from taskorch.core.worlds import Means, means_of
 from taskorch.errors import (
     InvalidTaskError,
     PlanningError,
@@ -101,7 +102,6 @@ from taskorch.ext.planner._values import (
     rates_of,
 )
 from taskorch.ext.planner._ways import Ways
-from taskorch.ext.simulation._plans._plan import Means, means_of
 from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.digests import digest_of
 from taskorch.kit.limits import NS

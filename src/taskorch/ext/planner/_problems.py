@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.core.workflows import Workflow
+from taskorch.core.worlds import Means
 from taskorch.ext.planner._feasibility import ticks
 from taskorch.ext.planner._scheduling import (
     Problem,
@@ -31,7 +32,6 @@ from taskorch.ext.planner._values import (
     ResourceRequirement,
     TaskRequest,
 )
-from taskorch.ext.simulation._plans._plan import Means
 from taskorch.kit.digests import digest_of
 from taskorch.model import LOCAL, Agent, Task, Wait, is_able
 

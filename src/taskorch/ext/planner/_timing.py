@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch.core.worlds import means_of
 from taskorch.errors import (
     TaskorchError,
 )
@@ -47,7 +48,6 @@ from taskorch.ext.planner._values import (
     PlannedTask,
     Quantity,
 )
-from taskorch.ext.simulation._plans._plan import means_of
 from taskorch.ext.simulation._plans._report import simulate
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import attrs
 
+from taskorch.core.worlds import Means
 from taskorch.errors import PlanningError, TaskorchError
 from taskorch.ext.planner._feasibility import (
     PathBounds,
@@ -44,7 +45,6 @@ from taskorch.ext.planner._values import (
     PlannedTask,
     TaskRequest,
 )
-from taskorch.ext.simulation._plans._plan import Means
 from taskorch.kit.visible import counted, show
 
 #: If no way is in time, the earliest end of so many is searched for longer.

@@ -13,7 +13,6 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +32,7 @@ from taskorch.events import (
 )
 from taskorch.events.ends import ENDS, end_of_attempt
 from taskorch.ext.telemetry._conventions import AnySignals
+from taskorch.kit.drawing import lanes
 from taskorch.kit.limits import NS
 from taskorch.model import Resources, TaskState, TaskStatus
 
@@ -64,29 +64,6 @@ class Slice:
     state: str
     #: More data about it, as JSON values.
     details: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
-
-
-def lanes(spans: Sequence[tuple[int, int]]) -> list[int]:
-    """
-    Return a lane for each of *spans* (start, end), so that no two in one lane overlap.
-
-    The first free lane is taken, so the number of lanes is as small as possible.
-    """
-    order = sorted(range(len(spans)), key=spans.__getitem__)
-    lane_of = [0] * len(spans)
-    free: list[int] = []
-    busy: list[tuple[int, int]] = []
-    most = 0
-    for place in order:
-        start, end = spans[place]
-        while busy and busy[0][0] <= start:
-            heappush(free, heappop(busy)[1])
-        if not free:
-            heappush(free, most)
-            most += 1
-        lane = lane_of[place] = heappop(free)
-        heappush(busy, (end, lane))
-    return lane_of
 
 
 def write_slices(

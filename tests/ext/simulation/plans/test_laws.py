@@ -15,7 +15,7 @@ from tests.ext.simulation.plans.plans import (
 from tests.house.tools.examples import examples
 
 from taskorch import Resources, Task, TaskOrchestrator
-from taskorch.ext.simulation._plans import _run
+from taskorch.core.worlds import PlanRun
 from taskorch.policies import PriorityQueue
 
 slots = st.integers(1, 6)
@@ -144,7 +144,7 @@ def test_the_quick_way_in_is_the_general_one(tasks, count, aging, durations, fai
 
     quick = simulate()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_run.PlanRun, "_submit_plain", lambda _: False)
+        patched.setattr(PlanRun, "submit_plain", lambda _: False)
         assert simulate() == quick
 
 

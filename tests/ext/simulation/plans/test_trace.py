@@ -31,7 +31,8 @@ from taskorch.events import (
     make,
 )
 from taskorch.ext.telemetry import Slice, Trace
-from taskorch.ext.telemetry._trace import lanes, write_slices
+from taskorch.ext.telemetry._trace import write_slices
+from taskorch.kit.drawing import lanes
 from taskorch.model import HistoryEntry
 
 _PHASES = {"X": {"ts", "dur", "name", "cat"}, "M": {"name", "ts"}}

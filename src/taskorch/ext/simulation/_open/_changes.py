@@ -78,14 +78,14 @@ def what_if(
     more: dict[str, int] = {}
     free = dict(work.means.pools)
     for name, amount in _read("pools", pools, dict).items():
-        if name not in work.totals:
+        if name not in work.means.totals:
             msg = f"pools: there is no pool {show(name)}"
             raise InvalidTaskError(msg, hint="orch.get_stats() names them")
         if name in _named(work):
             msg = f"pools: the units of {name} have names, and a number says not which"
             raise InvalidTaskError(msg, hint="orch.resources.resize() takes names")
         total = to_units(name, amount)
-        more[name] = max(total - work.totals[name], -free.get(name, 0))
+        more[name] = max(total - work.means.totals[name], -free.get(name, 0))
         calls.append(_act_of_pool(name, total).call)
     suspended: list[int] = []
     for of in paused:
@@ -259,7 +259,7 @@ class _Search:
         asked: dict[str, list[int]] = {}
         for each in work.tasks:
             for name, units in each.spec.resources:
-                if name in work.totals and name not in named:
+                if name in work.means.totals and name not in named:
                     asked.setdefault(name, []).append(units)
         for name, requests in sorted(asked.items()):
             yield self._pool(name, min(requests), sum(requests))
@@ -273,7 +273,7 @@ class _Search:
 
     def _pool(self, name: str, step: int, most: int) -> _Knob:
         """Return the change of a pool, in steps of the demand of one task."""
-        total = self._work.totals[name]
+        total = self._work.means.totals[name]
         mine = [self._work.tasks[place].spec for place in self._places]
         asked = [dict(s.resources).get(name, 0) for s in mine if s.elastic is None]
         lacking = max(asked, default=0) - total

@@ -12,19 +12,14 @@ import attrs
 from taskorch.core.kernel import (
     Again,
     Bucket,
-    PolicyFault,
     Spec,
     TaskRow,
-    describe,
 )
-from taskorch.errors import ComponentError, UsageError
+from taskorch.core.worlds import Ending, Means, PlanDeciders, PlanRun, SimulatedPlan
+from taskorch.errors import UsageError
 from taskorch.ext.simulation._open._draws import NEVER, OpenChance
 from taskorch.ext.simulation._open._work import OpenTask, OpenWork, OutsideParent
-from taskorch.ext.simulation._plans._chance import Chance
-from taskorch.ext.simulation._plans._plan import Means, SimulatedPlan
-from taskorch.ext.simulation._plans._run import Ending, PlanDeciders, PlanRun
 from taskorch.model import TERMINAL, Agent, TaskState, Units
-from taskorch.policies._kinds import Policies
 
 #: States of tasks that have not begun.
 _ASIDE: Final = frozenset({TaskState.PENDING, TaskState.QUEUED, TaskState.RETRYING})
@@ -106,9 +101,13 @@ class _OpenDeciders(PlanDeciders):
     """Deciders that know the workers of the running tasks."""
 
     def __init__(
-        self, parts: Policies, plan: SimulatedPlan, chance: Chance, work: OpenWork
+        self,
+        means: Means,
+        plan: SimulatedPlan,
+        expected: Sequence[int],
+        work: OpenWork,
     ) -> None:
-        super().__init__(parts, plan, chance)
+        super().__init__(means, plan, expected)
         self._open = work.tasks
         #: The tries of tasks before the draw, until their first failure in it.
         self._tries = {p: each.tries for p, each in enumerate(work.tasks) if each.tries}
@@ -213,10 +212,9 @@ class OpenRun(PlanRun):
         self._roomy = _with_room(self._means, work)
         super().__init__(self._roomy, _OpenPlan(work), chance)
 
-    def _deciders(
-        self, means: Means, plan: SimulatedPlan, chance: Chance
-    ) -> PlanDeciders:
-        self._asked = _OpenDeciders(means.fresh_parts(), plan, chance, self._work)
+    def deciders(self, means: Means) -> PlanDeciders:
+        expected = self.chance.expected
+        self._asked = _OpenDeciders(means, self.plan, expected, self._work)
         return self._asked
 
     def carry_out(self) -> None:
@@ -248,7 +246,7 @@ class OpenRun(PlanRun):
 
     # -- the present state ---------------------------------------------------------
 
-    def _submit_plain(self) -> bool:
+    def submit_plain(self) -> bool:
         work, kernel, now = self._work, self.kernel, self.begins
         # Running tasks get their present workers before anything else is placed.
         self._asked.resumes = True
@@ -344,23 +342,17 @@ class OpenRun(PlanRun):
                 )
                 return
             row = self._entered(place)
-            admitted = kernel.consider(
+            admitted = self.considered(
                 row,
-                self.begins,
                 priority=each.priority,
                 parents=parents,
                 not_before_ns=each.due_ns or None,
                 deadline_ns=deadline_ns,
-                terms=None if each.terms is None else attrs.evolve(each.terms),
+                terms=each.terms,
             )
         except UsageError:
             self._entered(place)
             return
-        except PolicyFault as fault:
-            why = f"the {fault.component} failed: {describe(fault.error)}"
-            raise ComponentError(
-                why, component=fault.component, task_id=each.id
-            ) from fault.error
         if each.key is not None:
             admitted.key = each.key
         kernel.accept(admitted, self.begins)
@@ -398,19 +390,19 @@ class OpenRun(PlanRun):
 
     # -- until the wanted tasks have ended -------------------------------------------
 
-    def _again(self, row: TaskRow) -> int:
+    def again(self, row: TaskRow) -> int:
         if row.attempt <= _MOST_ATTEMPTS:
-            return super()._again(row)
+            return super().again(row)
         self.is_stuck = True
         self.lost[row.cargo] = None
         self._leave(row)
         return NEVER
 
-    def _end(self, ending: Ending) -> None:
-        super()._end(ending)
+    def end(self, ending: Ending) -> None:
+        super().end(ending)
         self._look(ending[0])
 
-    def _note_end(self, row: TaskRow, outcome: str, now: int) -> None:
+    def note_end(self, row: TaskRow, outcome: str, now: int) -> None:
         if now >= NEVER or now > self._horizon_ns:
             raise _OverError
         self.reached_ns = now
@@ -450,5 +442,5 @@ class OpenRun(PlanRun):
             if not self._left:
                 raise _OverError
 
-    def _finish(self, now: int) -> None:
+    def finish(self, now: int) -> None:
         """Do nothing: the caller explains tasks that do not end."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 
 from taskorch.core.workflows import Workflow
+from taskorch.core.worlds import plan_of
 from taskorch.errors import InvalidTaskError, UnknownTaskError, UsageError
 from taskorch.ext.simulation._open._course import NO_END
 from taskorch.ext.simulation._open._ends import Ends, drawn, each_drawn
@@ -23,7 +24,6 @@ from taskorch.ext.simulation._open._work import (
     open_work,
     with_plan,
 )
-from taskorch.ext.simulation._plans._plan import plan_of
 from taskorch.kit.checks import check_fraction, check_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import SCHEDULES

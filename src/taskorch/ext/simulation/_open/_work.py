@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from graphlib import TopologicalSorter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
-from taskorch.core.engine import task_of, when
+from taskorch.core.engine import task_of
 from taskorch.core.kernel import (
-    Kernel,
     Spec,
     TaskRow,
     Terms,
-    assumed,
-    declared,
-    latest_finish_first,
-    limits_of,
 )
+from taskorch.core.worlds import Means, SimulatedPlan, means_of, takes_no_time
 from taskorch.ext.simulation._open._unforeseen import (
     asking,
     denied,
     stopped,
     unforeseen,
 )
-from taskorch.ext.simulation._plans._chance import takes_no_time
-from taskorch.ext.simulation._plans._plan import Means, SimulatedPlan, means_of
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Task, TaskState, Units
 
@@ -141,7 +134,6 @@ class OpenWork:
         means: The workers, resources and policies.
         draining: Workers that get no new tasks, and why.
         holds: The groups whose starts are held back: while how many run, and why.
-        totals: The size of each pool, with the units that are held by hand.
         room: How many attempts the system has room for; None: as many as may run.
         tokens: The state of rate limits, as snapshots have it.
         breakers: The breakers of workers, by name, as snapshots have them.
@@ -161,7 +153,6 @@ class OpenWork:
     means: Means
     draining: Mapping[str, str]
     holds: Mapping[str, tuple[int, str, bool]]
-    totals: Mapping[str, int]
     failing: Mapping[str, Failing] = attrs.field(factory=dict)
     room: int | None = None
     tokens: Mapping[str, Any] = attrs.field(factory=dict)
@@ -192,7 +183,7 @@ class OpenWork:
 
 def open_work(runtime: Runtime) -> OpenWork:
     """Return all unfinished work, without a change to it."""
-    means = means_of(runtime)
+    means = means_of(runtime, of_runs=True)
     kernel = runtime.kernel
     denials = denied(runtime)
     with runtime.lock:
@@ -216,23 +207,16 @@ def open_work(runtime: Runtime) -> OpenWork:
             if row.samples
         }
         workers = [row for row in kernel.workers.values() if not row.lost]
-        # The limits of runs are included: here, each task belongs to its run.
-        quotas = tuple((*who, limits_of(kernel, who)) for who in kernel.quotas)
         return OpenWork(
             now,
             tasks,
             {row.id: place for row, place in places.items()},
             {row.id: row.state for row in rows if row not in places},
             measured,
-            attrs.evolve(means, begins_ns=now, quotas=quotas),
+            attrs.evolve(means, begins_ns=now),
             {row.name: row.draining for row in workers if row.draining},
             dict(kernel.holds),
-            {
-                pool.name: declared(pool)[0]
-                for pool in kernel.pools.values()
-                if not pool.is_quota
-            },
-            _failing(kernel),
+            _failing(runtime),
             kernel.room if kernel.room < kernel.config.concurrency else None,
             {key: rows for limit in kernel.limits for key, rows in limit.out().items()},
             {row.name: row.breakers_out() for row in workers if row.breakers},
@@ -241,12 +225,13 @@ def open_work(runtime: Runtime) -> OpenWork:
         )
 
 
-def _failing(kernel: Kernel) -> dict[str, Failing]:
+def _failing(runtime: Runtime) -> dict[str, Failing]:
     """Return the latest attempts of each type; nothing if none of any type failed."""
-    if not any(row.failing for row in kernel.types.values()):
+    types = runtime.kernel.types
+    if not any(row.failing for row in types.values()):
         return {}
     by_type: dict[str, Failing] = {}
-    for name, row in kernel.types.items():
+    for name, row in types.items():
         completed = [end for *_, end in [*row.samples][-_LATEST:]]
         failed = [*(row.failing or ())][-_LATEST:]
         # Both count from the same time on, so that their share is that of now.
@@ -291,8 +276,8 @@ def with_plan(
     tasks: list[OpenTask] = []
     for number in order:
         task, spec = plan.tasks[number], plan.specs[number]
-        start, end = task.not_before, task.deadline
-        due = max(at_ns, 0 if start is None else when(start, at_ns) or 0)
+        start_ns, deadline_ns = plan.times(number, at_ns)
+        due = max(at_ns, start_ns or 0)
         parents: list[int | OutsideParent] = [places[n] for n in plan.parents[number]]
         for above in plan.outside.get(number, ()):
             if above in work.places:
@@ -309,20 +294,24 @@ def with_plan(
                 None,
                 at_ns,
                 due if due > work.now_ns else 0,
-                None if end is None else when(end, at_ns),
+                deadline_ns,
                 tuple(parents),
                 plan.terms.get(number),
             )
         )
     ids = [each.id for each in tasks]
     stays = {n: state for n, state in states.items() if n not in work.places}
+    means = work.means
     joined = attrs.evolve(
         work,
         outside={**work.outside, **stays},
         tasks=[*work.tasks, *tasks],
         places={**work.places, **{name: first + n for n, name in enumerate(ids)}},
-        means=attrs.evolve(work.means, pools=(*work.means.pools, *plan.pools.items())),
-        totals={**work.totals, **plan.pools},
+        means=attrs.evolve(
+            means,
+            pools=(*means.pools, *plan.pools.items()),
+            totals={**means.totals, **plan.pools},
+        ),
     )
     return joined, ids
 
@@ -336,12 +325,7 @@ def _taken_in(work: OpenWork, plan: SimulatedPlan) -> Sequence[int]:
         if length is None and measured:
             length = measured[len(measured) // 2]
         known.append(length)
-    lengths = assumed(known)
-    above = plan.parents
-    if lengths is None:
-        return range(len(plan))
-    order = TopologicalSorter(dict(enumerate(above))).static_order()
-    return latest_finish_first(range(len(plan)), above, lengths, order)
+    return plan.latest_finish_first(known)
 
 
 def _without_budget(spec: Spec) -> Spec:

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
-from taskorch.core.workflows import _steps
+from taskorch.core.worlds import SimulatedPlan, takes_no_time
 from taskorch.errors import InvalidTaskError
-from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
-from taskorch.ext.simulation._plans._plan import SimulatedPlan
+from taskorch.events import TaskCompleted, TaskSubmitted
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS, SAMPLE_SIZE
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some
-from taskorch.model import Call, Task, Wait
+from taskorch.model import Task, Wait
 
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime
@@ -46,8 +45,6 @@ History: TypeAlias = Mapping[str, Sequence[int]]
 #: The duration of attempts of a task: ns, or a draw from a random source.
 Length: TypeAlias = int | Callable[[Random], int]
 
-#: Functions of the tasks that a workflow adds by itself, which do no work.
-_IDLE: Final = (_steps.gate, _steps.gathered)
 #: The number of draws that describe a distribution.
 _DRAWS: Final = 5
 
@@ -86,9 +83,9 @@ def _read(journal: Journal) -> dict[str, Sequence[int]]:
     by_type: dict[str, deque[int]] = {}
     for kept, _ in journal.read():
         if type(kept) is TaskSubmitted:
-            types[kept[TASK_ID]] = kept.type
+            types[kept.task_id] = kept.type
         elif type(kept) is TaskCompleted:
-            kind = types.pop(kept[TASK_ID], None)
+            kind = types.pop(kept.task_id, None)
             # A task that a wait or a decision has completed had no attempt, and no
             # duration.
             event: TaskCompleted = kept
@@ -243,14 +240,6 @@ class _Lengths:
         hint = f"durations={{{missing[0]!r}: seconds}}, or a number for all"
         hint += f"; of the command line, --duration {missing[0]}=90s, or 90s for all"
         return InvalidTaskError(msg, hint=hint)
-
-
-def takes_no_time(task: Task) -> bool:
-    """Return whether *task* does no work: a wait, or a helper of a workflow."""
-    payload = task.payload
-    return isinstance(payload, Wait) or (
-        isinstance(payload, Call) and payload.fn in _IDLE
-    )
 
 
 def _arity(fn: Callable[..., Any]) -> int:

@@ -10,8 +10,7 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from taskorch.ext.telemetry._trace import lanes
-from taskorch.kit.drawing import fitted, frame, legend, note, said, width_of
+from taskorch.kit.drawing import fitted, frame, lanes, legend, note, said, width_of
 from taskorch.kit.limits import NS
 from taskorch.kit.words import duration
 

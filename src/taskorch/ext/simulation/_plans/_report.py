@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch.core.worlds import means_of, plan_of
 from taskorch.errors import InvalidTaskError
 from taskorch.ext.simulation._plans._chance import (
     Durations,
@@ -17,7 +18,6 @@ from taskorch.ext.simulation._plans._chance import (
     odds_of,
 )
 from taskorch.ext.simulation._plans._picture import page
-from taskorch.ext.simulation._plans._plan import means_of, plan_of
 from taskorch.ext.simulation._plans._study import Study
 from taskorch.ext.telemetry import Slice
 from taskorch.ext.telemetry._trace import write_slices
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import os
 
     from taskorch.core.engine import Runtime
-    from taskorch.core.kernel import Kernel
     from taskorch.model import Task
 
 
@@ -493,7 +492,7 @@ def simulate(
         drawn,
     )
     with runtime.lock:
-        plan.assumed += _beyond_budgets(kernel, plan.tasks)
+        plan.assumed += _beyond_budgets(runtime, plan.tasks)
     if runtime.governor is not None:
         tasks = map(plan.task, range(len(plan)))
         plan.assumed += runtime.governor.foreseen(tasks)
@@ -513,9 +512,9 @@ def simulate(
     return report_of(Study(means_of(runtime), plan, odds, draws, seed))
 
 
-def _beyond_budgets(kernel: Kernel, tasks: Iterable[Task]) -> list[str]:
+def _beyond_budgets(runtime: Runtime, tasks: Iterable[Task]) -> list[str]:
     """Return sentences on budgets of which *tasks* need more than is left."""
-    budgets = kernel.budgets
+    budgets = runtime.kernel.budgets
     needs: dict[tuple[str, str], int] = {}
     for task in tasks if budgets else ():
         name = task.budget or ""

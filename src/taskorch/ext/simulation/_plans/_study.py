@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from taskorch.core.kernel import Spec
+from taskorch.core.worlds import Course, Means, PlanRun, SimulatedPlan
 from taskorch.ext.simulation._plans._chance import Chance, Odds
-from taskorch.ext.simulation._plans._plan import PHASE, Means, SimulatedPlan
-from taskorch.ext.simulation._plans._run import Course, carry_out
 from taskorch.model import Agent, quantile
 
 
@@ -45,7 +44,7 @@ class Study:
         #: The draws in which some task did not complete.
         self.incomplete: int = 0
         for draw in range(draws):
-            course = carry_out(means, plan, self._chance(draw))
+            course = PlanRun(means, plan, self._chance(draw)).go()
             lengths.append(course.makespan)
             self.incomplete += bool(course.failed or course.never)
         #: The makespan of each draw, in ns, the shortest first.
@@ -55,7 +54,7 @@ class Study:
         self.chance: Chance = self._chance(median)
         if course is None or draws > 1:
             # Only the seed of each draw is kept: its course would take too much memory.
-            course = carry_out(means, plan, self.chance)
+            course = PlanRun(means, plan, self.chance).go()
         self.course: Course = course
 
     def _chance(self, draw: int) -> Chance:
@@ -69,7 +68,7 @@ class Study:
 
         The kernel finds it, in a run of the same plan with plenty of everything.
         """
-        course = carry_out(self.means.unbounded(len(self.plan)), self.plan, self.chance)
+        course = self._course(self.means.unbounded(len(self.plan)))
         if not course.spans:
             return [], 0
         starts: dict[int, int] = {}
@@ -139,8 +138,11 @@ class Study:
             savings.append((change, after, plenty))
         return savings
 
+    def _course(self, means: Means) -> Course:
+        return PlanRun(means, self.plan, self.chance).go()
+
     def _makespan(self, means: Means) -> int:
-        return carry_out(means, self.plan, self.chance).makespan
+        return self._course(means).makespan
 
     def _changes(self) -> Iterator[Addition]:
         means, course, tasks = self.means, self.course, len(self.plan)
@@ -171,7 +173,7 @@ class Study:
             )
             kind = "resource"
             if name in self.plan.pools:
-                kind, name = "phase", name.removeprefix(PHASE)  # noqa: PLW2901 - for people
+                kind, _, name = name.partition(" ")  # noqa: PLW2901 - for people
             yield Addition(kind, name, step / 1_000_000, more, plenty)
         yield from self._more_workers()
 

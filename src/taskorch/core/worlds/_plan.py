@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import deepcopy
+from graphlib import TopologicalSorter
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,16 +18,20 @@ from taskorch.core.engine import (
     needs_of,
     spec_of,
     terms_of,
+    when,
 )
 from taskorch.core.engine._deciders import _STRUCTURE
+from taskorch.core.engine._translation import id_of
 from taskorch.core.kernel import (
     KernelConfig,
     Spec,
     Terms,
+    assumed,
     declared,
+    latest_finish_first,
     limits_of,
 )
-from taskorch.core.workflows import Workflow
+from taskorch.core.workflows import Workflow, _steps
 from taskorch.core.workflows._graph import refuse_rings
 from taskorch.core.workflows._names import stem_of, unused
 from taskorch.errors import (
@@ -53,8 +58,8 @@ from taskorch.policies._kinds import POLICIES, Policies
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime
 
-#: The beginning of the name of the pool of a phase.
-PHASE: Final = "phase "
+#: Functions of the tasks that a workflow adds by itself, which do no work.
+_IDLE: Final = (_steps.gate, _steps.gathered)
 #: One unit, in the numbers of pools.
 _WHOLE: Final = 1_000_000
 #: The number of tries to copy a policy that changes meanwhile.
@@ -93,7 +98,8 @@ class SimulatedPlan:
         self.outside: dict[int, list[str]] = {}
         #: The conditions of tasks that do not wait for all parents to complete.
         self.terms: dict[int, Terms] = {}
-        #: The pools of the plan itself: how many tasks of a phase may run at once.
+        #: The pools of the plan itself: by `phase NAME`, how many of its tasks may run
+        #: at once.
         self.pools: dict[str, int] = {}
         #: The assumptions, in sentences.
         self.assumed: list[str] = []
@@ -107,6 +113,24 @@ class SimulatedPlan:
         if task.id is None:
             task = self.tasks[place] = attrs.evolve(task, id=self.ids[place])
         return task
+
+    def times(self, place: int, now: int) -> tuple[int | None, int | None]:
+        """Return before when a task does not start, and its deadline, in ns."""
+        task = self.tasks[place]
+        return when(task.not_before, now), when(task.deadline, now)
+
+    def latest_finish_first(self, known: Sequence[float | None]) -> Sequence[int]:
+        """
+        Return the places in the order in which the default queue takes the tasks.
+
+        *known* has their durations in ns, as far as they are known.
+        """
+        lengths, above, order = assumed(known), self.parents, None
+        if lengths is None:
+            return range(len(self))
+        if not self.is_plain:
+            order = TopologicalSorter(dict(enumerate(above))).static_order()
+        return latest_finish_first(range(len(self)), above, lengths, order)
 
 
 @attrs.frozen(eq=False)
@@ -125,6 +149,8 @@ class Means:
     quotas: tuple[tuple[str, str, Units], ...] = ()
     #: The pools whose units have names.
     named: UnitNames = ()
+    #: The size of each pool, with the units that are held by hand.
+    totals: Mapping[str, int] = attrs.field(factory=dict[str, int])
 
     def fresh_parts(self) -> Policies:
         """
@@ -195,12 +221,13 @@ def _multiplied(worker: Agent, times: int) -> Agent:
     return attrs.evolve(worker, max_concurrency=None, capacity=capacity)
 
 
-def means_of(runtime: Runtime) -> Means:
+def means_of(runtime: Runtime, *, of_runs: bool = False) -> Means:
     """
     Return the means of an orchestrator, as if it were idle, without a change to it.
 
     Units that are held by hand are left out: nobody knows when they are given back. All
-    workers that its worker pools may have are included.
+    workers that its worker pools may have are included. Quotas of runs are left out,
+    unless *of_runs*: no task of a plan belongs to a run.
     """
     kernel = runtime.kernel
     joining = _pooled(runtime)
@@ -218,11 +245,12 @@ def means_of(runtime: Runtime) -> Means:
         held: Counter[str] = Counter()
         for allocation in kernel.allocations.values():
             held.update(dict(allocation.units))
-        remaining = {
-            pool.name: max(0, declared(pool)[0] - held[pool.name])
+        totals = {
+            pool.name: declared(pool)[0]
             for pool in kernel.pools.values()
             if not pool.is_quota
         }
+        remaining = {name: max(0, n - held[name]) for name, n in totals.items()}
         named = tuple(
             (pool.name, tuple(pool.units.units)[: remaining[pool.name] // _WHOLE])
             for pool in kernel.pools.values()
@@ -230,16 +258,14 @@ def means_of(runtime: Runtime) -> Means:
         )
         # A named unit that is held in part cannot be given to a task of a plan.
         remaining |= {name: _WHOLE * len(units) for name, units in named}
-        # Quotas of runs are left out: no task of a plan belongs to a run.
         quotas = tuple(
             (*whose, limits_of(kernel, whose))
             for whose in kernel.quotas
-            if not whose[0].endswith("workflow")
+            if of_runs or not whose[0].endswith("workflow")
         )
-        concurrency = kernel.config.concurrency
     return Means(
         parts=runtime.deciders.parts,
-        config=attrs.evolve(kernel.config, concurrency=concurrency),
+        config=kernel.config,
         pools=tuple(remaining.items()),
         named=named,
         # A lease is for workers that may be lost, and a plan loses none.
@@ -247,6 +273,7 @@ def means_of(runtime: Runtime) -> Means:
         records=records,
         begins_ns=runtime.now(),
         quotas=quotas,
+        totals=totals,
     )
 
 
@@ -270,6 +297,14 @@ def _pooled(runtime: Runtime) -> list[Agent]:
 
 
 # -- reading -----------------------------------------------------------------------
+
+
+def takes_no_time(task: Task) -> bool:
+    """Return whether *task* does no work: a wait, or a helper of a workflow."""
+    payload = task.payload
+    return isinstance(payload, Wait) or (
+        isinstance(payload, Call) and payload.fn in _IDLE
+    )
 
 
 def plan_of(
@@ -353,7 +388,7 @@ def _read_workflow(plan: SimulatedPlan, workflow: Workflow) -> None:
         _STRUCTURE.check(task)
         limit = workflow._limits.get(name)
         if limit is not None:
-            phase = f"{PHASE}{limit[0]}"
+            phase = f"phase {limit[0]}"
             plan.pools[phase] = to_units(phase, limit[1])
             held = task.resources + Resources(**{phase: 1})
             task = attrs.evolve(task, resources=held)
@@ -470,10 +505,8 @@ def _outside(ref: Any, name: str) -> str:
     Raises:
         UnknownTaskError: It was never submitted.
     """
-    if isinstance(ref, Work):
-        return ref._row.id
-    ref_id = (ref._submitted_as or ref.id) if isinstance(ref, Task) else None
-    if ref_id is None:
+    ref_id = id_of(ref) if isinstance(ref, Work | Task) else ""
+    if not ref_id:
         msg = f"task {name!r} needs {show(ref)}, which is not in the plan"
         raise UnknownTaskError(msg, task_id=name)
     return ref_id

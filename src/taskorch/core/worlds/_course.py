@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from taskorch.core.engine import PolicyDeciders, when
+from taskorch.core.engine import PolicyDeciders
 from taskorch.core.kernel import (
     Again,
     AttemptOutcome,
@@ -25,17 +25,13 @@ from taskorch.core.kernel import (
     StopAttempt,
     TaskRow,
     Terms,
-    assumed,
     describe,
     explain,
-    latest_finish_first,
 )
 from taskorch.core.worlds._clockwork import Agenda, Clockwork
+from taskorch.core.worlds._plan import Means, SimulatedPlan
 from taskorch.errors import ComponentError, InvalidTaskError, UsageError
-from taskorch.ext.simulation._plans._chance import Chance
-from taskorch.ext.simulation._plans._plan import Means, SimulatedPlan
 from taskorch.model import TERMINAL, Task, TaskState, Units
-from taskorch.policies._kinds import Policies
 
 _RUNNING: Final = TaskState.RUNNING
 #: A task with more attempts than this is retried for ever.
@@ -45,7 +41,7 @@ _MOST_ATTEMPTS: Final = 10_000
 _STOPPED: Final[AttemptOutcome] = "stopped"
 
 #: The outcome of a wait, which is no attempt: its number is 0, and it has no worker.
-WAITED: Final = "waited"
+_WAITED: Final = "waited"
 
 #: `(row, attempt, end)`: an attempt under way; its end is an error, a request to stop,
 #: or nothing: it completes.
@@ -75,27 +71,44 @@ class Course:
     able: dict[Spec, tuple[str, ...]] = attrs.field(factory=dict[Spec, tuple[str, ...]])
 
 
-def carry_out(means: Means, plan: SimulatedPlan, chance: Chance) -> Course:
+class PlanChance(Protocol):
     """
-    Carry out *plan*, in no time.
+    The durations and failures of one draw.
 
-    Raises:
-        ComponentError: A policy failed when it was asked about a submission.
-        InvalidTaskError: A task is tried for ever, or chance is malformed.
+    Attributes:
+        seed: A random source for the policies.
+        first: The duration of the first attempt of each task, in ns.
+        expected: The expected duration of each task, in ns.
+        may_fail: Whether an attempt may fail.
     """
-    return PlanRun(means, plan, chance).go()
+
+    seed: str
+    first: list[int]
+    expected: Sequence[int]
+    may_fail: bool
+
+    def again(self, number: int, attempt: int) -> int:
+        """Return the duration of a later attempt of a task, in ns."""
+        ...
+
+    def error(self, number: int, attempt: int) -> BaseException | None:
+        """Return the error of a failing attempt; None if the attempt succeeds."""
+        ...
 
 
 class PlanDeciders(PolicyDeciders):
     """Deciders of a runtime, which know the simulated durations of tasks."""
 
-    def __init__(self, parts: Policies, plan: SimulatedPlan, chance: Chance) -> None:
+    def __init__(
+        self, means: Means, plan: SimulatedPlan, expected: Sequence[int]
+    ) -> None:
         #: Tasks whose options have changed since a failed attempt.
         self._changed: dict[int, Task] = {}
         super().__init__(
-            parts, lambda row: self._changed.get(row.cargo) or plan.task(row.cargo)
+            means.fresh_parts(),
+            lambda row: self._changed.get(row.cargo) or plan.task(row.cargo),
         )
-        self._expected = chance.expected
+        self._expected = expected
 
     def expected(self, row: TaskRow) -> int | None:
         """See `Deciders.expected`."""
@@ -109,14 +122,20 @@ class PlanDeciders(PolicyDeciders):
 
 
 class PlanRun(Clockwork):
-    """One run of a plan; a subclass may begin in the middle of one."""
+    """
+    One run of a plan; a subclass may begin in the middle of one.
 
-    def __init__(self, means: Means, plan: SimulatedPlan, chance: Chance) -> None:
+    It may replace what is done when the run begins (`deciders`, `submit_plain`), when
+    an attempt is tried again or ends (`again`, `end`, `note_end`), and at the end
+    (`finish`).
+    """
+
+    def __init__(self, means: Means, plan: SimulatedPlan, chance: PlanChance) -> None:
         self.plan = plan
         self.chance = chance
         self.begins = means.begins_ns
         self.timeline = Agenda(self.begins)
-        deciders = self._deciders(means, plan, chance)
+        deciders = self.deciders(means)
         config = attrs.evolve(means.config, keep_finished=len(plan))
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
         self.kernel = Kernel(config, deciders, random, means.pools, means.named)
@@ -132,14 +151,19 @@ class PlanRun(Clockwork):
         #: Since when tasks wait for something outside; None: they have ended.
         self.waits: dict[TaskRow, int | None] = {}
 
-    def _deciders(
-        self, means: Means, plan: SimulatedPlan, chance: Chance
-    ) -> PlanDeciders:
-        return PlanDeciders(means.fresh_parts(), plan, chance)
+    def deciders(self, means: Means) -> PlanDeciders:
+        """Return the deciders of the run."""
+        return PlanDeciders(means, self.plan, self.chance.expected)
 
     def go(self) -> Course:
-        """Run the plan to its end."""
-        if not self._submit_plain():
+        """
+        Run the plan to its end, in no time.
+
+        Raises:
+            ComponentError: A policy failed when it was asked about a submission.
+            InvalidTaskError: A task is tried for ever, or chance is malformed.
+        """
+        if not self.submit_plain():
             self._submit()
         self.kernel.unpause()
         self.settle()
@@ -149,7 +173,7 @@ class PlanRun(Clockwork):
             self.begin()
             timeline.carry_out()
             self.settle()
-        self._finish(timeline.now)
+        self.finish(timeline.now)
         return self.course
 
     # -- submitting ----------------------------------------------------------------
@@ -166,36 +190,47 @@ class PlanRun(Clockwork):
             rows.append(TaskRow(name, number, bucket, number, now))
         admitted: list[Any] = []
         refused = self.course.never
-        consider = kernel.consider
         for place, (row, task) in enumerate(zip(rows, plan.tasks, strict=True)):
-            start, end = task.not_before, task.deadline
+            not_before_ns, deadline_ns = plan.times(place, now)
             try:
                 admitted.append(
-                    consider(
+                    self.considered(
                         row,
-                        now,
                         priority=task.priority,
                         parents=self._parents(rows, place),
-                        not_before_ns=None if start is None else when(start, now),
-                        deadline_ns=None if end is None else when(end, now),
-                        terms=self._terms(place) if plan.terms else None,
+                        not_before_ns=not_before_ns,
+                        deadline_ns=deadline_ns,
+                        terms=plan.terms.get(place),
                         beside=len(admitted),
                     )
                 )
             except UsageError as error:
                 refused[row.id] = error.message
-            except PolicyFault as fault:
-                why = f"the {fault.component} failed: {describe(fault.error)}"
-                raise ComponentError(
-                    why, component=fault.component, task_id=row.id
-                ) from fault.error
         if refused:
             admitted = self._without_refused(admitted)
         expected = [self.chance.expected[consent.row.cargo] for consent in admitted]
         for consent in kernel.in_order(admitted, expected):
             kernel.accept(consent, now)
 
-    def _submit_plain(self) -> bool:
+    def considered(self, row: TaskRow, *, terms: Terms | None, **asked: Any) -> Any:
+        """
+        Return the consent to a submission, which `kernel.accept` takes.
+
+        Raises:
+            ComponentError: A policy failed when it was asked about it.
+            UsageError: It is refused.
+        """
+        # The kernel writes in the terms, and there may be other runs, so that it gets
+        # a copy.
+        terms = None if terms is None else attrs.evolve(terms)
+        try:
+            return self.kernel.consider(row, self.begins, terms=terms, **asked)
+        except PolicyFault as fault:
+            raise ComponentError(
+                _words(fault), component=fault.component, task_id=row.id
+            ) from fault.error
+
+    def submit_plain(self) -> bool:
         """
         Submit tasks that need no decision of a policy; False if some need one.
 
@@ -217,9 +252,8 @@ class PlanRun(Clockwork):
         if not kernel.plain or any(b.checked != version for b in buckets.values()):
             return False
         order: Sequence[int] = range(len(plan))
-        lengths = assumed(self.chance.expected) if kernel.deciders.aging_ns else None
-        if lengths is not None:
-            order = latest_finish_first(order, plan.parents, lengths)
+        if kernel.deciders.aging_ns:
+            order = plan.latest_finish_first(self.chance.expected)
         ids, specs, parents, tasks = plan.ids, plan.specs, plan.parents, plan.tasks
         submit = kernel.submit
         rows: dict[int, TaskRow] = {}
@@ -251,12 +285,6 @@ class PlanRun(Clockwork):
             parents.append(parent)
         return parents
 
-    def _terms(self, place: int) -> Terms | None:
-        terms = self.plan.terms.get(place)
-        # The kernel writes in it, and the plan is run more than once, so that it is a
-        # copy.
-        return None if terms is None else attrs.evolve(terms)
-
     def _without_refused(self, admitted: list[Any]) -> list[Any]:
         """Return the tasks of *admitted* that depend on no refused task."""
         plan, never = self.plan, self.course.never
@@ -279,12 +307,12 @@ class PlanRun(Clockwork):
         """Find out when the started attempts end."""
         kernel, chance, course = self.kernel, self.chance, self.course
         first, may_fail = chance.first, chance.may_fail
-        peaks, end = course.peak_workers, self._end
+        peaks, end = course.peak_workers, self.end
         now, at = self.timeline.now, self.timeline.at
         for row in starts:
             attempt = row.attempt
             place = row.cargo
-            lasts = first[place] if attempt == 1 else self._again(row)
+            lasts = first[place] if attempt == 1 else self.again(row)
             error = chance.error(place, attempt) if may_fail else None
             at(now + lasts, end, (row, attempt, error))
             worker = row.worker
@@ -296,7 +324,13 @@ class PlanRun(Clockwork):
             if pool.used > course.peak_pools.get(pool.name, 0) and not pool.is_quota:
                 course.peak_pools[pool.name] = pool.used
 
-    def _again(self, row: TaskRow) -> int:
+    def again(self, row: TaskRow) -> int:
+        """
+        Return the duration of a later attempt, in ns.
+
+        Raises:
+            InvalidTaskError: The task is tried for ever.
+        """
         if row.attempt > _MOST_ATTEMPTS:
             msg = f"task {row.id} is tried for ever: its retry handler never gives up"
             raise InvalidTaskError(msg, task_id=row.id)
@@ -306,26 +340,26 @@ class PlanRun(Clockwork):
         """End an attempt that is asked to stop, after those that end now already."""
         if isinstance(effect, StopAttempt):
             end = (effect.row, effect.attempt, _STOPPED)
-            self.timeline.at(self.timeline.now, self._end, end)
+            self.timeline.at(self.timeline.now, self.end, end)
 
-    def _end(self, ending: Ending) -> None:
+    def end(self, ending: Ending) -> None:
         """End an attempt, unless it has ended already."""
         row, attempt, end = ending
         if row.attempt != attempt or row.state is not _RUNNING:
             return
         kernel, now = self.kernel, self.timeline.now
         if end is None:
-            self._note_end(row, "completed", now)
+            self.note_end(row, "completed", now)
             kernel.complete(row, attempt, now)
         elif isinstance(end, str):
-            self._note_end(row, end, now)
+            self.note_end(row, end, now)
             kernel.end_attempt(row, attempt, end, now)
         else:
-            self._note_end(row, "failed", now)
+            self.note_end(row, "failed", now)
             described = (type(end).__name__, str(end))
             kernel.end_attempt(row, attempt, "failed", now, end, described)
 
-    def _note_end(self, row: TaskRow, outcome: str, now: int) -> None:
+    def note_end(self, row: TaskRow, outcome: str, now: int) -> None:
         """Note that the attempt of *row* ends."""
         worker, begins = row.worker, self.begins
         assert worker is not None  # noqa: S101 - it runs
@@ -348,7 +382,7 @@ class PlanRun(Clockwork):
                 if began is not None:
                     self.waits[row] = None
                     start, end = began - begins, timeline.now - begins
-                    span = (row.cargo, start, end, "", 0, WAITED, ())
+                    span = (row.cargo, start, end, "", 0, _WAITED, ())
                     self.course.spans.append(span)
             elif terms.awaits and row not in self.waits:
                 self.waits[row] = timeline.now
@@ -364,7 +398,8 @@ class PlanRun(Clockwork):
 
     # -- the end -------------------------------------------------------------------
 
-    def _finish(self, now: int) -> None:
+    def finish(self, now: int) -> None:
+        """Note the results of the run, which is over at *now*."""
         kernel, course = self.kernel, self.course
         course.makespan = max((span[2] for span in course.spans), default=0)
         for bucket in kernel.buckets.values():
@@ -372,7 +407,7 @@ class PlanRun(Clockwork):
             course.able[bucket.spec] = names
         if kernel.completed == len(self.plan):
             return
-        waited = {span[0]: None for span in course.spans if span[5] == WAITED}
+        waited = {span[0]: None for span in course.spans if span[5] == _WAITED}
         reasons: dict[Bucket, str] = {}
         for row in kernel.tasks.values():
             if row.state is TaskState.COMPLETED:
@@ -394,8 +429,12 @@ class PlanRun(Clockwork):
         try:
             explanation = explain(self.kernel, row, now)
         except PolicyFault as fault:
-            return f"the {fault.component} failed: {describe(fault.error)}"
+            return _words(fault)
         return " ".join(blocker.detail for blocker in explanation.blockers)
+
+
+def _words(fault: PolicyFault) -> str:
+    return f"the {fault.component} failed: {describe(fault.error)}"
 
 
 def _end_of(row: TaskRow) -> str:
