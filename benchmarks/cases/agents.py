@@ -1,4 +1,4 @@
-"""Agents over HTTP: how many tasks eight of them do, each a process of its own."""
+"""Workers over HTTP: how many tasks eight of them do, each a process of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEEDS = ("starlette", "uvicorn", "prometheus_client")
 
 
 def nothing(payload: object) -> None:
-    """What the agents do."""
+    """What the workers do."""
 
 
 def _agent(number: int, url: str, token: str) -> subprocess.Popen[bytes]:
@@ -36,7 +36,7 @@ def _agent(number: int, url: str, token: str) -> subprocess.Popen[bytes]:
 
 @case("http-agents", needs=_NEEDS)
 def agents(run: Run) -> Iterator[Row]:
-    """Tasks that do nothing, through eight agents on loopback."""
+    """Tasks that do nothing, through eight workers on loopback."""
     from taskorch.ext.service import create_app, serve
 
     token = secrets.token_urlsafe(32)

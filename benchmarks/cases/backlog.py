@@ -33,7 +33,7 @@ def _beside(
 
 
 def beside_busy_worker(waiting: int, runnable: int) -> Iterator[Mapping[str, float]]:
-    """Time no-ops beside tasks whose only agent is busy."""
+    """Time no-ops beside tasks whose only worker is busy."""
     blockers = Blockers()
     orch = TaskOrchestrator(concurrency=CONCURRENCY)
 

@@ -25,7 +25,7 @@ from taskorch.protocols import (
 
 
 class OwnRouter:
-    """Chooses the agent that runs least."""
+    """Chooses the worker that runs least."""
 
     def route(
         self, task: Task, candidates: Sequence[AgentView], context: Context

@@ -23,7 +23,7 @@ from taskorch.ext.planner import Estimator, GtpyhopDomain, Problem, TaskRequest
 from taskorch.ext.planner._scheduling import heft, improve_workers
 
 _STEPS = 1_000
-#: How fast agents that differ are.
+#: How fast workers that differ are.
 _SPEEDS = (1.0, 1.0, 1.5, 2.0, 3.0)
 #: Examples that GTPyhop checks itself by, each with a `main`.
 _EXAMPLES = (
@@ -67,7 +67,7 @@ def thousand(run: Run) -> Iterator[Row]:
 
 @case("planner-heft", given="recorded")
 def beside_heft(run: Run) -> Iterator[Row]:
-    """Recorded workflows on agents that differ, beside HEFT."""
+    """Recorded workflows on workers that differ, beside HEFT."""
     ratios: list[float] = []
     least: list[float] = []
     for path in recorded(run):
@@ -96,7 +96,7 @@ def recorded(run: Run) -> list[Path]:
 
 
 def _on_workers(found: wfformat.Recording) -> Problem | None:
-    """The order of a recorded workflow on agents of these speeds, or None: too many."""
+    """The order of a recorded workflow on workers of such speeds; None: too many."""
     names = list(found.workflow)
     if len(names) > 1_000:
         return None

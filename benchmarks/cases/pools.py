@@ -1,4 +1,4 @@
-"""Pools of agents under arrivals at random, beside the rules of two autoscalers."""
+"""Pools of workers under arrivals at random, beside the rules of two autoscalers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Rule:
     def wanted(
         self, workers: int, running: int, waiting: int, latency: float, now: float
     ) -> int:
-        """How many agents there are to be."""
+        """How many workers there are to be."""
         raise NotImplementedError
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float]:
@@ -57,7 +57,7 @@ class _Rule:
 
 class _Horizontal(_Rule):
     """
-    The rule of Kubernetes' autoscaler: 0.8 of the agents are to be in use.
+    The rule of Kubernetes' autoscaler: 0.8 of the workers are to be in use.
 
     Within a tenth nothing changes; it is at most doubled, or four more; and the highest
     wish of five minutes counts where there are to be fewer.
@@ -69,7 +69,7 @@ class _Horizontal(_Rule):
     def wanted(
         self, workers: int, running: int, waiting: int, latency: float, now: float
     ) -> int:
-        """How many agents there are to be."""
+        """How many workers there are to be."""
         del waiting, latency
         ratio = running / workers / 0.8 if workers else 1.0
         wish = workers if abs(ratio - 1) <= 0.1 else math.ceil(workers * ratio)
@@ -91,7 +91,7 @@ class _Occupancy(_Rule):
     def wanted(
         self, workers: int, running: int, waiting: int, latency: float, now: float
     ) -> int:
-        """How many agents there are to be."""
+        """How many workers there are to be."""
         del now
         tasks = running + waiting
         wish = min(tasks, math.ceil(tasks * latency / 5))
@@ -100,7 +100,7 @@ class _Occupancy(_Rule):
 
 
 def _there(view: Any) -> list[Any]:
-    """The agents of the pool that are there, or still run something."""
+    """The workers of the pool that are there, or still run something."""
     return [
         one
         for one in view.agents()
@@ -111,7 +111,7 @@ def _there(view: Any) -> list[Any]:
 
 
 class _Counted:
-    """A driver, and how many agents there were after each of its answers."""
+    """A driver, and how many workers there were after each of its answers."""
 
     def __init__(self, controller: Any) -> None:
         self.driver = controller
@@ -143,11 +143,11 @@ class _Outcome:
     """What a pool came to in a world."""
 
     hours: float
-    """Agent-hours, of an agent for each attempt that runs."""
+    """Agent-hours, of a worker for each attempt that runs."""
     wait: float
     """Seconds that 19 of 20 tasks waited at the most."""
     starts: float
-    """Agents started in an hour."""
+    """Workers started in an hour."""
 
 
 def _arrivals(world: str, hours: int, random: Random) -> list[float]:
@@ -200,7 +200,7 @@ def _run(world: str, controller: Any, hours: int, seed: int = 11) -> _Outcome:
 
 @case("pools")
 def pools(run: Run) -> Iterator[Row]:
-    """A pool of agents under chance, in virtual time: agent-hours, waits and starts."""
+    """A pool of workers under chance, in virtual time: hours, waits and starts."""
     hours = run.size(8, quick=1)
     for world, (bound, aim) in _WORLDS.items():
         pool = AgentPool(_TEMPLATE, min_agents=1, max_agents=_MOST)

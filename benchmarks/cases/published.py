@@ -23,12 +23,12 @@ _TASK_EVENTS = (
 
 
 def work(task: Task, context: TaskContext) -> object:
-    """Do what an agent does for a task: next to nothing."""
+    """Do what a worker does for a task: next to nothing."""
     return task.payload
 
 
 def _orchestrator() -> TaskOrchestrator:
-    """An orchestrator with one agent, so that tasks are matched and routed."""
+    """An orchestrator with one worker, so that tasks are matched and routed."""
     orch = TaskOrchestrator(concurrency=CONCURRENCY)
     orch.agent("worker", capabilities={"work"}, max_concurrency=CONCURRENCY)(work)
     return orch
@@ -158,7 +158,7 @@ def _emission(run: Run) -> Row:
 
 @case("published-rates")
 def rates(run: Run) -> Iterator[Row]:
-    """The rates that seed 002 published, for tasks that an agent does."""
+    """The rates that seed 002 published, for tasks that a worker does."""
     count = run.size(10_000, quick=1_000)
     with _orchestrator() as orch:
 

@@ -1,4 +1,4 @@
-"""Agents that fail, pools that follow the load, and what follows a failure."""
+"""Workers that fail, pools that follow the load, and what follows a failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _row(what: str, value: Samples, goal: Goal, note: str = "") -> Row:
 
 @case("route-agents")
 def route(run: Run) -> Iterator[Row]:
-    """What a task costs more among 1,000 agents of 50 capabilities than among 50."""
+    """What a task costs more among 1,000 workers of 50 capabilities than among 50."""
     many = run.size(1_000, quick=100)
     workers = run.size(1_000, quick=100)
     extra = []
@@ -51,13 +51,13 @@ def _routed(workers: int, tasks: int) -> float:
     return perf_counter() - began
 
 
-#: How busy equal agents are before the tasks come that are measured.
+#: How busy equal workers are before the tasks come that are measured.
 _BUSY = {"idle": 0.0, "half of them busy": 0.5, "all of them busy": 1.0}
 
 
 @case("route-equal")
 def equal(run: Run) -> Iterator[Row]:
-    """What a task costs among 1,000 equal agents, and 5,000, beside 50."""
+    """What a task costs among 1,000 equal workers, and 5,000, beside 50."""
     tasks = run.size(2_000, quick=50)
     rounds = min(run.pairs, 5)
     for how, share in _BUSY.items():
@@ -84,7 +84,7 @@ def equal(run: Run) -> Iterator[Row]:
 
 
 def _among(workers: int, busy: float, tasks: int) -> float:
-    """Seconds of the processor for one of so many tasks on agents that are so busy."""
+    """Seconds of the processor for one of so many tasks on workers that are so busy."""
     sim = Simulation(1, check=False, concurrency=workers)
     for number in range(workers):
         sim.agent(f"a{number}", capabilities=["x"])
@@ -108,7 +108,7 @@ def _among(workers: int, busy: float, tasks: int) -> float:
 
 @case("black-hole")
 def black_hole(run: Run) -> Iterator[Row]:
-    """Of eight agents, one fails at once: tasks of three attempts that it costs."""
+    """Of eight workers, one fails at once: tasks of three attempts that it costs."""
     tasks = run.size(5_000, quick=300)
     failed, wasted = _with_a_hole(Breaker(), tasks)
     before = _with_a_hole(None, tasks)
@@ -143,7 +143,7 @@ def _with_a_hole(
 
 @case("square-wave")
 def square_wave(run: Run) -> Iterator[Row]:
-    """A pool of agents under a square wave, in virtual time: how many, how often."""
+    """A pool of workers under a square wave, in virtual time: how many, how often."""
     hours = run.size(24, quick=8)
     starts, there = _scaled(hours)
     often = Samples.of(starts, Unit.RATIO)
@@ -220,7 +220,7 @@ def _done(task: Task[Any], attempt: int, chance: random.Random) -> Outcome:
 
 
 def _half_done(task: Task[Any], attempt: int, chance: random.Random) -> Outcome:
-    """The same on an agent on which some tasks cannot be done."""
+    """The same on a worker on which some tasks cannot be done."""
     if task.payload == "there":
         return Outcome(0.01, error=PermissionError("/dev/gpu"))
     return _done(task, attempt, chance)

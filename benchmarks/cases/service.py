@@ -27,7 +27,7 @@ _NEEDS = ("starlette", "uvicorn", "prometheus_client")
 
 def served(token: str, count: int = 0) -> Iterator[Mapping[str, float]]:
     """
-    Serve an orchestrator whose agent does nothing: its port.
+    Serve an orchestrator whose worker does nothing: its port.
 
     Args:
         token: What is asked for.

@@ -64,7 +64,7 @@ class _Feed:
             self.simulation.at(self.simulation.now + _EVERY, self.top_up)
 
     def run(self) -> float:
-        """Facts a second of processor time."""
+        """Events a second of processor time."""
         self.simulation.at(0.0, self.top_up)
         gc.collect()
         began = process_time()
@@ -77,7 +77,7 @@ class _Feed:
 
 @case("simulation")
 def simulation(run: Run) -> Iterator[Row]:
-    """Simulated facts a second on one core, at fifty live tasks."""
+    """Simulated events a second on one core, at fifty live tasks."""
     tasks = run.size(5_000, quick=500)
     checked, free = [], []
     for _ in range(run.pairs):

@@ -1,4 +1,4 @@
-"""Agents: who does what, how much at once, and by which means."""
+"""Workers: who does what, how much at once, and by which means."""
 
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false
 # pyright: reportCallIssue=false, reportOptionalMemberAccess=false
@@ -74,7 +74,7 @@ class Gate:
 
 
 def test_capacity_is_shared_by_the_tasks_of_a_worker(orch):
-    """What a task does not say itself is the agent's `request`."""
+    """What a task does not say itself is the worker's `request`."""
     gate = Gate()
 
     @orch.agent(
@@ -111,7 +111,7 @@ def test_capacity_is_shared_by_the_tasks_of_a_worker(orch):
 
 
 def test_pools_and_capacities_are_both_kept(orch):
-    """A task takes from its agent and from the pool."""
+    """A task takes from its worker and from the pool."""
     gate = Gate()
 
     def handler(task, context):
@@ -227,7 +227,7 @@ def test_a_handler_takes_a_task_and_a_context(orch):
 
 
 def test_an_async_handler_is_not_for_executors(orch):
-    """It is said when the agent is added."""
+    """It is said when the worker is added."""
 
     async def handler(task, context):
         return None

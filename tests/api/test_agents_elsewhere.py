@@ -1,4 +1,4 @@
-"""`orch.agents`: agents of other processes, as whoever speaks with them has them."""
+"""`orch.agents`: workers of other processes, as whoever speaks with them has them."""
 
 from __future__ import annotations
 

@@ -433,7 +433,7 @@ OF_A_WORKER = [
 
 
 def test_an_option_of_a_worker_out_of_its_range_is_refused(orch):
-    """The option is named, and the agent does not join; nor does what is no function."""
+    """The option is named, and the worker does not join; nor what is no function."""
     for options, word in OF_A_WORKER:
         with pytest.raises(InvalidTaskError, match=word):
             orch.agent("x", **options)(lambda task, context: None)

@@ -13,7 +13,7 @@ from taskorch import (
 
 
 def test_the_allocation_is_what_the_attempt_holds() -> None:
-    """Its own request, or the agent's."""
+    """Its own request, or the worker's."""
     with TaskOrchestrator(resources=Resources(cpu=4)) as orch:
 
         @orch.agent("worker", capabilities={"work"}, request=Resources(cpu=2))

@@ -355,7 +355,7 @@ def test_a_blocked_task_cannot_be_suspended(orch: TaskOrchestrator) -> None:
 
 
 def test_the_status_of_a_task_that_runs_and_completes(orch: TaskOrchestrator) -> None:
-    """State, type, agent, attempts, history and result are what happened."""
+    """State, type, worker, attempts, history and result are what happened."""
     hold, handle = held(orch, "value")
     status = orch.get_task_status(handle.task_id)
     assert status.task_id == handle.task_id

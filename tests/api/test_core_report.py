@@ -33,7 +33,7 @@ from taskorch.policies import (
 
 
 def with_reviewer(orch: TaskOrchestrator) -> TaskOrchestrator:
-    """An agent for the reports' favourite kind of task."""
+    """A worker for the reports' favourite kind of task."""
 
     @orch.agent("reviewer", capabilities={"code-review"}, max_concurrency=4)
     def review(task, context) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def test_example_task_control() -> None:
 
 
 def test_criterion_1_accepts_and_processes_task_requests() -> None:
-    """Work for agents, functions, coroutines and programs is accepted and done."""
+    """Work for workers, functions, coroutines and programs is accepted and done."""
 
     async def coroutine(n: int) -> int:
         return n + 1
@@ -309,7 +309,7 @@ def test_criterion_7_errors_are_handled_gracefully() -> None:
 
 
 def test_criterion_8_end_to_end_workflow() -> None:
-    """Fetch, review in parallel, retry, merge: with agents, functions and programs."""
+    """Fetch, review in parallel, retry, merge: with workers, functions and programs."""
     with with_reviewer(TaskOrchestrator(resources=Resources(cpu=2))) as orch:
         attempts: list[int] = []
 

@@ -42,7 +42,7 @@ class Image:
     """The files of a journal as they were at one instant, and what had been said."""
 
     files: dict[str, bytes]
-    #: All facts, in order.
+    #: All events, in order.
     entries: list[Entry]
     #: What became of each task: its result, or the text of its error.
     ends: dict[str, Any]
@@ -142,7 +142,7 @@ def check_opening(path: Path, image: Image, *, least: int = 0) -> str:
     Args:
         path: The journal.
         image: What it was before it was damaged.
-        least: As many facts must be there if it comes up.
+        least: As many events must be there if it comes up.
 
     Returns:
         What came of it.

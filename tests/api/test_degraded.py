@@ -105,7 +105,7 @@ async def echo_async(value: Any = None) -> Any:
 
 
 def _kind(entry: Any) -> str:
-    """The class of the fact of *entry*, encoded or not."""
+    """The class of the event of *entry*, encoded or not."""
     kind = entry[1] if isinstance(entry[0], int) else entry[0][0].__name__
     return str(kind)
 
@@ -127,7 +127,7 @@ class Ailing(SqliteJournal):
             "the disk is full"
         )
         self.tries = 0
-        #: Fails when it is given a fact of this class, from then on.
+        #: Fails when it is given an event of this class, from then on.
         self.falls_ill_at: tuple[str, str] | None = None
 
     def append(self, epoch: int, group: Sequence[Entry]) -> None:
@@ -142,7 +142,7 @@ class Ailing(SqliteJournal):
             raise self.error()
 
     def fails(self, how: str = "before", at: str = "") -> None:
-        """From now on, or from the first fact of a class on."""
+        """From now on, or from the first event of a class on."""
         if at:
             self.falls_ill_at = (at, how)
         else:
@@ -166,7 +166,7 @@ class Ailing(SqliteJournal):
 def degrade(orch: TaskOrchestrator, journal: Ailing, how: str = "before") -> None:
     """Let the journal fall ill, and let the orchestrator notice."""
     journal.fails(how)
-    # Any fact will do.
+    # Any event will do.
     orch._rt.note(OrchestratorStarted)
     eventually(lambda: orch.health().status == "degraded")
 
@@ -746,7 +746,7 @@ def test_a_slow_disk(path: Path) -> None:
 
 
 def test_what_must_not_run_twice_waits_for_its_start(path: Path) -> None:
-    """`idempotent=False`: the fact that it starts is kept before it does."""
+    """`idempotent=False`: the event that it starts is kept before it does."""
     journal = Ailing(path)
     with TaskOrchestrator(journal=journal, concurrency=1) as orch:
         one = orch.submit(hold, 1)

@@ -87,7 +87,7 @@ def fixture_path(tmp_path: Path) -> Path:
 def fixture_folded(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next life begins with the snapshot of the last, or reads all facts."""
+    """The next life begins with the snapshot of the last, or reads all events."""
     if request.param == "facts":
         monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
 
@@ -439,7 +439,7 @@ def test_plain_calls_may_not_wait_on_a_loop_that_was_not_asked(
 
 @in_loop
 async def test_workers_of_both_kinds(path: Path) -> None:
-    """Agents with def and async def, checkpoints and progress."""
+    """Workers with def and async def, checkpoints and progress."""
     orch = open_at(path)
 
     @orch.agent("plain", capabilities={"p"})
@@ -1182,7 +1182,7 @@ def test_priorities_are_kept(path: Path) -> None:
 
 @FOLDED
 def test_statistics_are_kept(path: Path) -> None:
-    """Counts, causes, durations and the records of agents go on."""
+    """Counts, causes, durations and the records of workers go on."""
 
     def incarnation() -> TaskOrchestrator:
         orch = open_at(path)
@@ -1883,7 +1883,7 @@ def test_a_task_that_is_held_may_be_decided_otherwise(path: Path) -> None:
 
 
 def test_a_worker_that_is_gone_blocks_its_tasks(path: Path) -> None:
-    """With an agent that can do it, in a later life, they go on by themselves."""
+    """With a worker that can do it, in a later life, they go on by themselves."""
     orch = open_at(path)
     orch.agent("reviewer", capabilities={"review"})(review)
     orch.submit_task(Task("review", 1, id="x"))
@@ -2367,7 +2367,7 @@ def test_waiting_for_a_capability_over_incarnations(path: Path) -> None:
 
 
 def test_statistics_that_are_only_told_hold_up_nobody(path: Path) -> None:
-    """They have a number, and none of the facts that are waited for has it."""
+    """They have a number, and none of the events that are waited for has it."""
     with TaskOrchestrator(
         journal=path, durability="process", monitor_interval=0.01
     ) as orch:

@@ -140,7 +140,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
         assert done.latency_ms == done.latency_ns / 1e6
         assert done.latency == done.latency_ns / 1e9
         assert done.result == 7
-        # Views share the number of the fact that they are a view of.
+        # Views share the number of the event that they are a view of.
         assert events[0].seq == events[1].seq < events[2].seq == events[3].seq
         assert events[3].seq < done.seq
         assert [e.at_ns for e in events] == sorted(e.at_ns for e in events)
@@ -310,7 +310,7 @@ def test_a_refused_task_is_told_with_all_findings() -> None:
 
 
 def test_workers_and_the_orchestrator_are_told() -> None:
-    """Agents that join, the start and the stop are events as well."""
+    """Workers that join, the start and the stop are events as well."""
     seen: list[Any] = []
     orch = TaskOrchestrator()
     for name in ("agent_joined", "orchestrator_started", "orchestrator_stopped"):
@@ -683,7 +683,7 @@ def test_only_what_somebody_listens_to_is_reported() -> None:
 
 
 def test_the_memory_journal_keeps_every_event_without_gaps() -> None:
-    """With keep_events the numbers are 1, 2, 3, … and every fact is there."""
+    """With keep_events the numbers are 1, 2, 3, … and every event is there."""
     journal = MemoryJournal(keep_events=True)
     with TaskOrchestrator(journal=journal, resources=Resources(cpu=1)) as orch:
 
@@ -747,7 +747,7 @@ def test_the_default_journal_keeps_nothing() -> None:
 
 
 def test_events_are_frozen() -> None:
-    """Nobody changes a fact."""
+    """Nobody changes an event."""
     with TaskOrchestrator() as orch:
         recorder = Recorder(orch, "task_failed")
         orch.submit(fail, ValueError())

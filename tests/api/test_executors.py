@@ -671,7 +671,7 @@ def no_context_is_left(*_args):
 
 
 def test_a_function_in_another_process_may_ask_for_its_context(orch):
-    """It is a copy that can be read only, as an agent's handler has it there."""
+    """It is a copy that can be read only, as a worker's handler has it there."""
     parent = orch.submit_task(Task.call(abs, -1, id="parent"))
     handle = remotely(orch, context_there, after=[parent], id="t", timeout=PATIENCE)
     there = handle.result(PATIENCE)

@@ -215,7 +215,7 @@ def with_pool(orch: TaskOrchestrator, _folder: Path) -> None:
 
 
 def with_tools(orch: TaskOrchestrator, folder: Path) -> None:
-    """An agent that is a server of tools, in a process of its own."""
+    """A worker that is a server of tools, in a process of its own."""
     pytest.importorskip("mcp")
     server = Path(__file__).parents[1] / "house/tool_server.py"
     orch.agents.mcp("shop", command=[sys.executable, str(server), str(folder)])

@@ -86,7 +86,7 @@ def test_a_function_in_the_place_of_a_payload_is_told() -> None:
                 orch.submit_tasks(tasks)
             is_meant = caught.value.capability == "x"
             assert ("Task.call(f) calls a function" in str(caught.value)) == is_meant
-        # An agent may want one.
+        # A worker may want one.
         orch.agent("a", capabilities=["x"])(lambda task, _: task.payload())
         assert orch.submit_task(Task("x", f)).result(PATIENCE) == 1
 

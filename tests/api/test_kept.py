@@ -1,4 +1,4 @@
-"""Documents of extensions: kept as facts, found by a later life, forgotten when old."""
+"""Documents of extensions: kept as events, found by a later life, and forgotten."""
 
 from __future__ import annotations
 

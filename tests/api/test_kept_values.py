@@ -234,7 +234,7 @@ def test_a_result_whose_class_is_gone_is_lost_by_itself(
 def test_a_task_whose_payload_is_gone_is_held_until_it_is_back(
     path: Path, shapes: Any
 ) -> None:
-    """As one whose function is gone: that of an agent, and a call."""
+    """As one whose function is gone: that of a worker, and a call."""
     point = shapes(CODE).Point(1)
     with open_with_eye(path) as orch:
         go = orch.submit_task(Task.wait_for("go", id="go"))

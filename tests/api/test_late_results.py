@@ -90,7 +90,7 @@ def test_who_stops_too_late_brings_nothing():
 @pytest.mark.parametrize("keep", [10, 0], ids=["in memory", "only in the journal"])
 @pytest.mark.parametrize("error", [None, "value"])
 def test_the_next_incarnation_has_it_too(tmp_path, error, keep):
-    """Beside its fact; whether the task is in memory there or not."""
+    """Beside its event; whether the task is in memory there or not."""
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         given = Task.call(work, ["precious"], kwargs={"error": error})

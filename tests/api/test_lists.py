@@ -1,4 +1,4 @@
-"""Lists find their tasks by an index, or by facts: no status is made in vain."""
+"""Lists find their tasks by an index, or by events: no status is made in vain."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ What the runtime has written out for speed does what its general ways do.
 The same program is run by two orchestrators with one clock, step by step. In the one,
 tasks that need no more than a place are given one, and workers go on with the next task.
 In the other everybody is asked about every task, and each call names an executor of the
-user's, whose threads hand over the end. That is all the difference there is; facts,
+user's, whose threads hand over the end. That is all the difference there is; events,
 states, results, futures, events and what is said of failures are the same.
 """
 

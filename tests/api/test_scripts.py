@@ -54,7 +54,7 @@ def fixture_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(name="keep", params=["snapshot", "facts", "journal"])
 def fixture_keep(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The next life has what ended from the snapshot, all facts, or the journal only."""
+    """The next life has what ended from a snapshot, all events, or the journal only."""
     if request.param == "facts":
         monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
     return 0 if request.param == "journal" else 100

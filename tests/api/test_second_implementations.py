@@ -50,7 +50,7 @@ class Busy(Exception):
 
 @contextmanager
 def doubling(**parts):
-    """An orchestrator with two agents that double, and fail at first now and then."""
+    """An orchestrator with two workers that double, and fail at first now and then."""
     failed: set[int] = set()
 
     def double(task, context):

@@ -183,7 +183,7 @@ class Counted:
         self.by_worker[worker, "failed"] += blamed
 
     def ended(self, event, state):
-        """The agent of the attempt that is over, if there was one."""
+        """The worker of the attempt that is over, if there was one."""
         name = event.task_id
         self.state[name] = state
         self.waiting.discard(name)
@@ -596,7 +596,7 @@ class Shown:
             assert words in self.command("explain", str(self.path), name)
 
     def has_told_of_workers(self):
-        """Whether all say which agents there are, and why: a pool may scale meanwhile."""
+        """Whether all say which workers there are, and why; a pool may scale."""
         counted = Counted(self.reader.happened())
         there = {name for name, is_there in counted.agents.items() if is_there}
         listed = {each.id: each for each in self.orch.agents.list()}
@@ -621,7 +621,7 @@ class Shown:
         return measured if measured == {**measured, **told} else None
 
     def check_metrics(self, counted, many, states):
-        # The pool may let an agent go between the two.
+        # The pool may let a worker go between the two.
         eventually(self.same_metrics)
         measured = self.orch.metrics()
         assert measured["completed_tasks_count"] == many["completed"]

@@ -68,7 +68,7 @@ CASES = [
 def test_all_parts_of_ours_are_here():
     found = [getattr(policies, name) for name in dir(policies)]
     found = [cls for cls in found if inspect.isclass(cls)]
-    # A pool of agents is a driver: what holds of those is held by their own tests.
+    # A pool of workers is a driver: what holds of those is held by their own tests.
     assert set(OURS) == set(found) - {policies.AgentPool, policies.PoolSample}
 
 
@@ -133,7 +133,7 @@ def test_an_overridden_method_is_asked_about_every_task(cls, component, method, 
         assert all(handle.done() for handle in handles)
         told = len(seen)
     if method == "matches" and how != "agent":
-        assert told == 0  # these need no agent
+        assert told == 0  # these need no worker
     elif method == "check":
         assert told >= 2 * TASKS
     elif method == "label":

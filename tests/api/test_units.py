@@ -329,7 +329,7 @@ def test_workers_are_remembered_with_their_units(tmp_path):
             orch.agent("one", capabilities={"x"}, capacity=GPUS)(work)
             task = Task("t", requires={"x"}, resources={"gpu": 1})
             assert orch.submit_task(task).result() == ("0",)
-    # Also by those who read the facts.
+    # Also by those who read the events.
     with closing(open_journal(tmp_path / "runs.db")) as journal:
         events = [event for event, _ in JournalReader(journal).entries()]
     joined = [e.agent for e in events if type(e) is AgentJoined and e.agent.capacity]
@@ -353,7 +353,7 @@ AMOUNTS = (0.25, 0.3, 0.5, 0.6, 0.75, 1, 1, 2)
     ],
 )
 def test_any_step_may_be_the_last(seed):
-    """The watch counts all units again, by the facts; and in the end all ran."""
+    """The watch counts all units again, by the events; and in the end all ran."""
     dice = random.Random(seed)
     simulation = Simulation(
         seed,

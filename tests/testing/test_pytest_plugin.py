@@ -422,7 +422,7 @@ def test_it(simulation):
 
 
 def test_crash_points_crash_at_each_event_that_the_test_makes(run):
-    """An agent that joins, two tasks, two attempts: seven facts, then no crash."""
+    """A worker that joins, two tasks, two attempts: seven events, then no crash."""
     result = run(
         TWO_TASKS
         + """

@@ -1,4 +1,4 @@
-"""The catalogue of facts: names, fields, signals and views."""
+"""The catalogue of events: names, fields, signals and views."""
 
 import copy
 import pickle
@@ -123,7 +123,7 @@ def test_fields():
 
 
 def test_views():
-    """Some facts contain another event, which shares their number."""
+    """Some events contain another event, which shares their number."""
     assert view_of(TaskStarted, STARTED) is STARTED
     assert view_of(TaskRouted, STARTED) == TaskRouted(
         7, 1_500_000_000, "t", 2, "a", "the only one"

@@ -99,7 +99,7 @@ def test_what_returns_no_future_is_named() -> None:
 
 
 def test_whatever_has_a_submit_gets_the_function_as_it_is() -> None:
-    """An agent's handler gets what can be sent: nobody knows where that is made."""
+    """A worker's handler gets what can be sent: nobody knows where that is made."""
     own, attempt = Own(), Made(int, "11", base=2)
     assert begun(own, attempt) is own.future
     assert own.calls == [(int, ("11",), {"base": 2})]

@@ -477,12 +477,12 @@ def test_programs_do_not_outlive_a_process_that_is_killed(tmp_path):
         eventually(lambda pid=pid: is_gone(pid))
 
 
-# -- programs of agents --------------------------------------------------------------
+# -- programs of workers --------------------------------------------------------------
 
 
 @pytest.fixture
 def shell(orch):
-    """Adds an agent that runs programs; gives what submits a task of its."""
+    """Adds a worker that runs programs; gives what submits a task of its."""
 
     def add(handler):
         orch.agent("shell", capabilities={"sh"}, executor="program")(handler)
@@ -542,13 +542,13 @@ def lacks(task, context):
     ],
 )
 def test_a_worker_that_gives_no_program_fails_its_task(shell, handler, error, says):
-    """The agent and what it gave stand in the error, or it is what it raised."""
+    """The worker and what it gave stand in the error, or it is what it raised."""
     with pytest.raises(error, match=says):
         shell(handler)().result(PATIENCE)
 
 
 def test_a_coroutine_function_chooses_no_programs(shell):
-    """It is said when the agent is added."""
+    """It is said when the worker is added."""
 
     async def choose(task, context):
         return Program(["ls"])

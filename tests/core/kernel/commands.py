@@ -215,7 +215,7 @@ def handle(
     kernel.dispatch(now)
     starts, effects = kernel.starts, kernel.effects
     kernel.starts, kernel.effects = [], []
-    # Facts say it too, to those who drive the kernel by commands.
+    # Events say it too, to those who drive the kernel by commands.
     kernel.touched.clear()
     kernel.dropped.clear()
     return starts, effects

@@ -27,7 +27,7 @@ STEPS = 60
 
 
 class Hindered(Run):
-    """A run with agents that fail, holds, drains, and requests that are elastic."""
+    """A run with workers that fail, holds, drains, and requests that are elastic."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -83,7 +83,7 @@ class Hindered(Run):
                 )
 
     def submit_alike(self) -> None:
-        """Tasks that differ in little wait for the same few agents."""
+        """Tasks that differ in little wait for the same few workers."""
         for _ in range(self.dice.randint(1, 5)):
             self.count += 1
             task_id = f"t{self.count}"
@@ -97,7 +97,7 @@ class Hindered(Run):
                 )
 
     def fall(self) -> None:
-        """What runs on agents that are no good fails."""
+        """What runs on workers that are no good fails."""
         kernel = self.machine.kernel
         for task_id, attempt in list(self.out):
             row = kernel.tasks.get(task_id)
@@ -119,7 +119,7 @@ class Hindered(Run):
         self.machine.settle()
 
     def drain(self) -> None:
-        """An agent gets nothing new, or something again."""
+        """A worker gets nothing new, or something again."""
         kernel = self.machine.kernel
         name = self.dice.choice(["a", "fuse", "poor"])
         why = "" if kernel.workers[name].draining else "it is cleaned"
@@ -140,7 +140,7 @@ class Hindered(Run):
         self.machine.settle()
 
     def lose(self) -> None:
-        """The agent that lives elsewhere goes, or comes again."""
+        """The worker that lives elsewhere goes, or comes again."""
         kernel, now = self.machine.kernel, self.machine.now
         far = kernel.workers["far"]
         if far.lost:

@@ -257,7 +257,7 @@ class Machine:
         **config: Any,
     ) -> None:
         self.policies = policies or Policies()
-        #: What there is before the first fact.
+        #: What there is before the first event.
         self.pools = () if pools is None else pools.units
         settings = KernelConfig(**config)
         self.kernel = kernel(settings, self.policies, Random(7), self.pools)
@@ -308,7 +308,7 @@ class Machine:
         return self.at(self.now + ns)
 
     def worker(self, name: str, *capabilities: str, **options: Any) -> WorkerRow:
-        """An agent joins."""
+        """A worker joins."""
         info = Agent(name, capabilities=tuple(sorted(capabilities)), **options)
         row = self.kernel.add_worker(info, self.now)
         check_invariants(self.kernel)
@@ -461,7 +461,7 @@ class Machine:
         return self.do(ReleaseAllocation(allocation_id))
 
     def beat(self, name: str, *attempts: tuple[str, int]) -> list[tuple[str, int]]:
-        """An agent gives a sign of life; what it is to stop."""
+        """A worker gives a sign of life; what it is to stop."""
         abandoned = self.kernel.beat(name, attempts, self.now)
         self.settle()
         return abandoned
@@ -496,7 +496,7 @@ class Machine:
     def folded(
         self, events: int | None = None, policies: Policies | None = None
     ) -> Kernel:
-        """Another kernel, to which the first so many facts (or all) were told."""
+        """Another kernel, to which the first so many events (or all) were told."""
         old = self.kernel
         folding = policies or Nobody(
             ranks=self.policies.ranks, backfills=self.policies.backfills
@@ -507,7 +507,7 @@ class Machine:
         return kernel
 
     def restart(self) -> None:
-        """We die, and begin anew with nothing but the facts; all agents are away."""
+        """We die, and begin anew with nothing but the events; all workers are away."""
         epoch = self.kernel.epoch + 1
         asked = len(self.policies.asked)
         self.kernel = self.policies.kernel = self.folded(policies=self.policies)
@@ -517,7 +517,7 @@ class Machine:
         check_invariants(self.kernel)
 
     def reopen(self) -> list[str]:
-        """All agents join again, and work goes on; ids of what starts."""
+        """All workers join again, and work goes on; ids of what starts."""
         for worker in list(self.kernel.workers.values()):
             self.kernel.add_worker(worker.info, self.now)
         self.kernel.unpause()
@@ -562,16 +562,16 @@ class Machine:
         return [blocker.kind for blocker in self.why(task_id).blockers]
 
     def told(self, *classes: type[Event]) -> list[tuple[Any, ...]]:
-        """The facts of *classes*, without class, number and time."""
+        """The events of *classes*, without class, number and time."""
         return [said_in(event) for event, _ in self.sink if type(event) in classes]
 
     def names(self) -> list[str]:
-        """The names of all facts."""
+        """The names of all events."""
         return [event[0].__name__ for event, _ in self.sink]
 
 
 class Twin(Machine):
-    """A machine whose facts are folded, after every command, into a second kernel."""
+    """A machine whose events are folded, after every command, into a second kernel."""
 
     shadow: Kernel | None = None
     seen = 0
@@ -619,7 +619,7 @@ def _rest_of(kernel: Kernel, now: int) -> dict[str, Any]:
     due = {
         (when, kind, row.id)
         for when, _, kind, row, _ in filter(is_alive, kernel.timers)
-        # What has rung already does nothing; when an agent was heard of is no fact.
+        # What has rung already does nothing; when a worker was heard of is no event.
         if when > now and kind != LEASE and isinstance(row, TaskRow)
     }
     return {

@@ -1,4 +1,4 @@
-"""Long runs of random commands, from a seed; as a program, it prints the facts."""
+"""Long runs of random commands, from a seed; as a program, it prints the events."""
 
 import sys
 from collections.abc import Mapping
@@ -135,7 +135,7 @@ class Run:
         self.events_seen = 0
         kernel = self.machine.kernel
         pools = self.machine.pools
-        #: What the facts so far lead to: it must be the same.
+        #: What the events so far lead to: it must be the same.
         folding = Policies(ranks=policies.ranks, backfills=backfills)
         self.shadow = Kernel(kernel.config, folding, Random(0), pools)
 
@@ -219,7 +219,7 @@ class Run:
             leak = kernel.leaked.get((task_id, attempt))
             row = kernel.tasks.get(task_id) if leak is None else leak.row
             if row is None:
-                # Its agent was lost, another attempt finished it, and it is gone.
+                # Its worker was lost, another attempt finished it, and it is gone.
                 continue
             kernel.end_attempt(row, attempt, "completed", self.machine.now)
             check_invariants(kernel)
@@ -391,7 +391,7 @@ class Run:
             self.machine.change_quotas(Quota(workflow="r", max_parallel=most))
 
     def beat(self) -> None:
-        """The agent that lives elsewhere gives a sign of life, complete or not."""
+        """The worker that lives elsewhere gives a sign of life, complete or not."""
         kernel, now = self.machine.kernel, self.machine.now
         named = [attempt for attempt in self.out if self.dice.random() < 0.8]
         far = kernel.workers["far"]
@@ -406,7 +406,7 @@ class Run:
         self.machine.settle()
 
     def leave(self) -> None:
-        """The agent that lives elsewhere goes, and another of its name comes."""
+        """The worker that lives elsewhere goes, and another of its name comes."""
         kernel, now = self.machine.kernel, self.machine.now
         unbegun = {attempt for attempt in self.out if self.dice.random() < 0.5}
         far = kernel.workers["far"]
@@ -422,7 +422,7 @@ class Run:
         self.machine.settle()
 
     def crash(self) -> None:
-        """We die, and begin anew with nothing but the facts."""
+        """We die, and begin anew with nothing but the events."""
         machine = self.machine
         old = machine.kernel
         kernel = Kernel(old.config, machine.policies, Random(3), machine.pools)
@@ -651,7 +651,7 @@ def run(
 
 
 def main(argv: list[str]) -> None:
-    """Print all facts of some runs."""
+    """Print all events of some runs."""
     for seed in map(int, argv[1:]):
         events: list[Any] = [event for event, _ in run(seed, 60).sink]
         print(*events, sep="\n")

@@ -19,13 +19,13 @@ from taskorch.model import TaskState
 VERBS: Final = MappingProxyType(
     {name: verb for name, verb in vars(Kernel).items() if not name.startswith("_")}
 )
-#: The state of a task before a fact, the fact, whether the task waits for the one that
-#: it is about, and the state after it.
+#: The state of a task before an event, the event, whether the task waits for the one
+#: that it is about, and the state after it.
 Move: TypeAlias = tuple[TaskState | None, type[Event], bool, TaskState | None]
 
 
 class Seen:
-    """The facts that each verb has made, and how often it was called."""
+    """The events that each verb has made, and how often it was called."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -35,7 +35,7 @@ class Seen:
         self.others: defaultdict[str, set[type[Event]]] = defaultdict(set)
 
     def listening(self, name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
-        """The *verb* of that *name*, whose facts are noted here."""
+        """The *verb* of that *name*, whose events are noted here."""
 
         @wraps(verb)
         def call(kernel: Kernel, *args: Any, **options: Any) -> Any:
@@ -85,7 +85,7 @@ def looking() -> Iterator[Seen]:
 
 
 def moves_in(machine: Machine) -> Iterator[tuple[Move, set[CodeType]]]:
-    """What each fact of *machine*, folded, does to states, and the code that ran."""
+    """What each event of *machine*, folded, does to states, and the code that ran."""
     ranks, backfills = machine.policies.ranks, machine.policies.backfills
     kernel = machine.folded(0, Policies(ranks=ranks, backfills=backfills))
     states: dict[str, TaskState | None] = {}

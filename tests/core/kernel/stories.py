@@ -2,9 +2,9 @@
 Stories: what somebody says to a kernel, and all that happens then, as text.
 
 A story has a title, and a line for each command. Behind the arrow stands which tasks
-are in another state after it. Below it stand the facts that say more than that, the
+are in another state after it. Below it stand the events that say more than that, the
 effects for the driver, and what was asked for. What is as usual is left out: the first
-attempt, the local agent, and every empty field. A story begins at the time 1 s.
+attempt, the local worker, and every empty field. A story begins at the time 1 s.
 
 `python -m tests.core.kernel.stories` plays all stories, and writes down what happens now:
 what then differs is what a change has changed.
@@ -42,7 +42,7 @@ FOLDER: Final = Path(__file__).with_name("texts")
 COLUMN: Final = 34
 #: How long a line may be with all that happened behind the arrow.
 WIDTH: Final = 110
-#: What the states say already: always, or where a fact has no other field.
+#: What the states say already: always, or where an event has no other field.
 SAID: Final = {
     "TaskSubmitted",
     "TaskStarted",
@@ -125,7 +125,7 @@ def in_time(ns: int) -> str:
 
 
 def in_words(value: Any, name: str = "") -> str:
-    """A field of a fact, or what was asked for, in one word."""
+    """A field of an event, or what was asked for, in one word."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and name.endswith("_ns"):
@@ -164,7 +164,7 @@ def fields(said: dict[str, Any]) -> str:
     )
 
 
-#: What is left out of a fact if it is so.
+#: What is left out of an event if it is so.
 USUAL: Final[dict[str, dict[str, str]]] = {
     "Event": {
         "agent_id": "local",
@@ -201,7 +201,7 @@ def subject(task_id: str, attempt: int = 1) -> str:
 
 
 def event_line(event: Event) -> str:
-    """A fact in a line; "" if the states say the same."""
+    """An event in a line; "" if the states say the same."""
     name = type(event).__name__
     values = [*event[3:], *[None] * len(defaults_of(type(event)))]
     said = dict(zip(type(event).__match_args__[2:], values, strict=False))
@@ -222,7 +222,7 @@ def event_line(event: Event) -> str:
 
 
 class Stage:
-    """A kernel, its facts folded into a second one, and who tells what it does."""
+    """A kernel, its events folded into a second one, and who tells what it does."""
 
     def __init__(self) -> None:
         self.machine: Twin | None = None
@@ -277,7 +277,7 @@ class Stage:
         return []
 
     def when(self, event: Event) -> str:
-        """The time of a fact, where it was before the end of the line."""
+        """The time of an event, where it was before the end of the line."""
         at = event[2]
         return "" if at == self.m.now else f" at {in_time(at)}"
 
@@ -392,7 +392,7 @@ class Stage:
     # -- commands ------------------------------------------------------------------
 
     def do_agent(self, name: str, *words: str) -> None:
-        """An agent joins, which can do what is said, and has what it has."""
+        """A worker joins, which can do what is said, and has what it has."""
         skills = [word for word in words if "=" not in word]
         rest = tuple(word for word in words if "=" in word)
         options, amounts = self.options(rest, {"slots", "lease"})
@@ -512,7 +512,7 @@ class Stage:
         self.m.allocate(allocation_id, options.get("owner", "ann"), **amounts)
 
     def do_beat(self, worker: str, *attempts: str) -> list[str]:
-        """An agent gives a sign of life, and names attempts; what it is to stop."""
+        """A worker gives a sign of life, and names attempts; what it is to stop."""
         named = [each.partition("#")[::2] for each in attempts]
         stops = self.m.beat(worker, *((name, int(n or 1)) for name, n in named))
         return [f"stop {subject(*each)}" for each in stops]
@@ -646,7 +646,7 @@ class Stage:
         ]
 
     def books(self) -> list[str]:
-        """Slots, pools, agents, and whether nothing would happen by itself."""
+        """Slots, pools, workers, and whether nothing would happen by itself."""
         kernel = self.m.kernel
         counts = {
             "running": kernel.running,
@@ -720,7 +720,7 @@ QUOTA: Final = {
     *("owner", "type", "workflow", "max_parallel", "starts_per_second", "burst"),
     "soft",
 }
-#: What is known of a task that is neither in its state nor in a fact.
+#: What is known of a task that is neither in its state nor in an event.
 KNOWN: Final = (
     "priority",
     "charged",

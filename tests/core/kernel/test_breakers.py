@@ -1,4 +1,4 @@
-"""Breakers: an agent that fails gets no work for a while, and then a few probes."""
+"""Breakers: a worker that fails gets no work for a while, and then a few probes."""
 
 import pytest
 from tests.core.kernel.harness import SEC, S, Twin
@@ -88,7 +88,7 @@ def test_only_so_many_probes_are_let_through():
     m.submit_all(*names, requires=("x",))
     probes = [name for name in names if m.worker_of(name) == "a"]
     assert len(probes) == 2
-    # One that says nothing about the agent makes room for another.
+    # One that says nothing about the worker makes room for another.
     m.cancel(probes[0])
     m.end(probes[0], "stopped")
     m.submit_all("more", "yet", requires=("x",))
@@ -165,7 +165,7 @@ def test_a_task_that_fails_on_those_without_breakers_too_opens_none():
         for name in sorted(names, key=lambda name: m.worker_of(name) == "a"):
             m.fail(name)
     assert m.told(AgentTripped) == []
-    # Once they do better, and it does not, it is the fault of the agent.
+    # Once they do better, and it does not, it is the fault of the worker.
     m.after(61 * SEC)
     fail_on(m, "a", 2)
     assert state(m, "a") == "open"
@@ -193,7 +193,7 @@ def test_a_restart_knows_it():
 
 
 def test_a_retry_goes_elsewhere():
-    """Where most fails, a task that has failed waits for another agent."""
+    """Where most fails, a task that has failed waits for another worker."""
     m = machine()
     m.submit_all("t", "u", requires=("x",))
     first = m.worker_of("t")
@@ -207,7 +207,7 @@ def test_a_retry_goes_elsewhere():
 
 
 def test_no_worker_but_its_probes_come():
-    """A task for which there is none but that agent waits, and is not stuck."""
+    """A task for which there is none but that worker waits, and is not stuck."""
     m = tripped()
     m.worker("b2", "x", breaker=BREAKER)
     m.worker("c", "y", max_concurrency=1)

@@ -89,7 +89,7 @@ def test_types_and_records_are_bounded(monkeypatch):
 
 
 def test_kernel_needs_no_local_worker():
-    """Without the built-in agent, plain calls are refused as unknown."""
+    """Without the built-in worker, plain calls are refused as unknown."""
     machine = Machine()
     kernel = Kernel(machine.kernel.config, machine.policies, Random(1))
     with pytest.raises(Exception, match="no worker has"):

@@ -1,4 +1,4 @@
-"""The capacity of an agent bounds what it names; the pools bound all else."""
+"""The capacity of a worker bounds what it names; the pools bound all else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_neither_bound_is_ever_broken_and_nothing_waits_for_no_reason(
     """
     By a reckoning of its own, with no word of the kernel's.
 
-    A task is refused if no agent could ever take it, and at the end all that were
+    A task is refused if no worker could ever take it, and at the end all that were
     accepted have run.
     """
     machine = Machine(

@@ -26,7 +26,7 @@ def test_concurrency():
 
 
 def test_capabilities():
-    """A task goes to an agent that has all that it needs."""
+    """A task goes to a worker that has all that it needs."""
     machine = Machine()
     machine.worker("a", "x")
     machine.worker("b", "x", "y")
@@ -36,7 +36,7 @@ def test_capabilities():
 
 
 def test_workers_that_are_full_are_passed_over():
-    """With one agent full the other does it; with both full the task waits."""
+    """With one worker full the other does it; with both full the task waits."""
     machine = Machine()
     for name in "ab":
         machine.worker(name, "x", max_concurrency=1)
@@ -49,7 +49,7 @@ def test_workers_that_are_full_are_passed_over():
 
 
 def test_capacity_of_a_worker(machine):
-    """What an agent has is held by its attempts, and given back exactly."""
+    """What a worker has is held by its attempts, and given back exactly."""
     machine.worker("a", "x", capacity=Resources(memory=3, cpu=9))
     spec = {"requires": ("x",), "resources": Resources(memory=2, cpu=1)}
     assert machine.submit_all("t", "u", **spec) == ["t"]
@@ -69,7 +69,7 @@ def test_capacity_of_a_worker(machine):
 
 
 def test_request_of_a_worker(machine):
-    """A task that does not say what it takes, takes what the agent says."""
+    """A task that does not say what it takes, takes what the worker says."""
     machine.worker("a", "x", request=Resources(cpu=3))
     assert machine.submit_all("t", "u", requires=("x",)) == ["t"]
     assert machine.row("t").alloc == (("cpu", 3_000_000),)
@@ -132,7 +132,7 @@ def test_an_answer_that_cannot_be_kept_is_asked_for_again(what):
 
 
 def test_the_router_is_asked_again_without_those_that_were_refused():
-    """If the allocator grants nothing on one agent, another is tried."""
+    """If the allocator grants nothing on one worker, another is tried."""
     machine = Machine()
     machine.worker("a", "x")
     machine.worker("b", "x")

@@ -1,4 +1,4 @@
-"""What whoever drives the kernel says of itself: no fact tells of it."""
+"""What whoever drives the kernel says of itself: no event tells of it."""
 
 import pytest
 from tests.core.kernel.harness import SEC, Machine, S
@@ -61,7 +61,7 @@ def test_finished_tasks_stay_until_the_driver_says():
 
 
 def test_a_driver_that_has_failed_starts_nothing_and_fails_all():
-    """Without a fact; and nothing is expected of the kernel after that."""
+    """Without an event; and nothing is expected of the kernel after that."""
     machine = Machine(concurrency=1)
     machine.submit("runs")
     machine.submit("later", not_before=machine.now + SEC)

@@ -49,11 +49,11 @@ def test_who_is_kept_by_how_many_may_run_at_once_takes_nothing_from_others(kind)
         assert cpus(machine) == {"a": 8, "b": 8}
 
 
-# -- options, facts, and other lives --------------------------------------------------
+# -- options, events, and other lives --------------------------------------------------
 
 
 def test_after_a_crash_shares_are_made_anew():
-    """What ran begins again; the kinds are known from the facts alone."""
+    """What ran begins again; the kinds are known from the events alone."""
     machine = machine_of()
     machine.submit("a", resources=elastic())
     machine.submit("b", type="other", resources=elastic())

@@ -61,7 +61,7 @@ def test_ends():
 
 
 def test_one_worker_with_room_is_enough():
-    """Agents that are full are no blockers while another has room."""
+    """Workers that are full are no blockers while another has room."""
     machine = Machine()
     machine.worker("a", "x", max_concurrency=1)
     machine.worker("b", "x", max_concurrency=2)
@@ -86,7 +86,7 @@ def test_an_allocator_that_is_content_with_less_is_believed():
 
 
 def test_a_refusal_is_recalled_until_there_is_room():
-    """Where an agent has got room meanwhile, the allocator is asked about that."""
+    """Where a worker has got room meanwhile, the allocator is asked about that."""
     machine = Machine()
     machine.worker("a", "x", max_concurrency=1)
     machine.worker("b", "x")
@@ -104,7 +104,7 @@ def test_a_refusal_is_recalled_until_there_is_room():
 
 
 def test_why_it_got_what_it_holds() -> None:
-    """As it asked for, as its agent says, or as much as was granted."""
+    """As it asked for, as its worker says, or as much as was granted."""
     machine = Machine(pools=Resources(cpu=8))
     machine.worker("a", "x", request=Resources(cpu=1))
     machine.submit("asks", resources=Resources(cpu=2))
@@ -238,7 +238,7 @@ def test_a_wait_whose_time_is_over_says_what_comes_of_it() -> None:
 
 
 def test_a_wait_that_has_not_begun() -> None:
-    """The event comes after what it depends on; it needs no slot and no agent."""
+    """The event comes after what it depends on; it needs no slot and no worker."""
     machine = Machine(concurrency=1)
     machine.submit_all("a", "b")
     wait(machine, "w", ("go", 9 * SEC, False), after=("a",))

@@ -208,7 +208,7 @@ def test_exactly_so_many_may_come_before_it(
 def test_work_elsewhere_comes_before_it_as_far_as_its_workers_can_do_it(
     limit: int,
 ) -> None:
-    """Of those that wait for another agent, no more than it does at once."""
+    """Of those that wait for another worker, no more than it does at once."""
     machine = taught(taught(Machine(concurrency=1)), 6, type="other")
     machine.worker("x", "x", max_concurrency=limit)
     machine.submit("runs")

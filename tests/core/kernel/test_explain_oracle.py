@@ -313,7 +313,7 @@ class Oracle:
         kernel.end_attempt(row, attempt, "completed", self.now)
 
     def join(self, kernel: Kernel, row: TaskRow, remedy: Remedy) -> None:
-        """An agent joins as the remedy says, that the registry is content with."""
+        """A worker joins as the remedy says, that the registry is content with."""
         for number in range(5):
             info = Agent(
                 "new" + "w" * number,

@@ -23,7 +23,7 @@ def words(blocker: Blocker) -> list[str]:
 
 
 def test_attempts_that_wait_to_go_on_come_first() -> None:
-    """They take slots of the orchestrator, and of their agents."""
+    """They take slots of the orchestrator, and of their workers."""
     machine = Machine(concurrency=2)
     machine.worker("a", "x", "one", max_concurrency=1)
     machine.worker("b", "x", "two", max_concurrency=1)
@@ -56,7 +56,7 @@ def test_attempts_that_wait_to_go_on_come_first() -> None:
 
 @RIGID
 def test_what_is_too_small(rigid: bool) -> None:
-    """Agents and pools that will never have enough, and what is taken besides."""
+    """Workers and pools that will never have enough, and what is taken besides."""
     pools = Resources(cpu=4)
     machine = Machine(pools=pools, policies=Policies(rigid=rigid), refuse_unknown=False)
     machine.submit("holds", resources=Resources(cpu=3))
@@ -194,7 +194,7 @@ def test_many_holders() -> None:
 def test_so_many_holders_as_are_named_and_are_enough(
     monkeypatch: pytest.MonkeyPatch, need: int, named: int
 ) -> None:
-    """And not one more: of slots, of a pool, and of an agent's own."""
+    """And not one more: of slots, of a pool, and of a worker's own."""
     monkeypatch.setattr(holders, "NAMED", named)
     pools = Resources(cpu=12)
     machine = Machine(pools=pools, policies=Policies(rigid=True))

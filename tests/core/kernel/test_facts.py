@@ -1,4 +1,4 @@
-"""Facts: one for each change, in order, and none made where nobody listens."""
+"""Events: one for each change, in order, and none made where nobody listens."""
 
 from itertools import combinations
 
@@ -21,7 +21,7 @@ from taskorch.events import (
     make,
 )
 
-#: Those that most facts are of.
+#: Those that most events are of.
 FREQUENT = (TaskSubmitted, TaskStarted, TaskCompleted)
 
 
@@ -53,7 +53,7 @@ def test_nobody_listens():
 
 @pytest.mark.parametrize("wanted", [TaskSubmitted, TaskStarted, TaskCompleted])
 def test_the_frequent_ones_are_told_on_request(wanted):
-    """Of the three frequent facts only those that somebody wants are made."""
+    """Of the three frequent events only those that somebody wants are made."""
     machine = Machine(listening=False)
     sink = []
     machine.kernel.listen(sink, frozenset({wanted}))
@@ -81,7 +81,7 @@ def test_the_frequent_ones_on_the_plain_path(wanted):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_event_makes_an_event(seed):
-    """Each fact has the fields of its class, and its time does not go back."""
+    """Each event has the fields of its class, and its time does not go back."""
     machine = run(seed, 40)
     last = 0
     for told, _ in machine.sink:
@@ -93,7 +93,7 @@ def test_every_event_makes_an_event(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_events_tell_the_state(seed):
-    """From the facts alone, the state of every task that has ended can be told."""
+    """From the events alone, the state of every task that has ended can be told."""
     machine = run(seed, 60)
     ends = {
         "TaskCompleted": S.COMPLETED,
@@ -151,7 +151,7 @@ def test_of_the_frequent_events_those_are_told_that_somebody_listens_for(classes
 
 
 def test_that_a_task_is_ready_is_told_each_time_that_it_is_queued():
-    """Once each time, with the number of the fact of which it follows."""
+    """Once each time, with the number of the event of which it follows."""
     machine = Machine(concurrency=1)
     machine.policies.delays["put off"] = [0]
     kernel, sink = machine.kernel, machine.sink

@@ -1,4 +1,4 @@
-"""The fold: the facts alone lead to the state that the kernel was in."""
+"""The fold: the events alone lead to the state that the kernel was in."""
 
 from contextlib import suppress
 from functools import cache
@@ -69,7 +69,7 @@ GRACE = 10 * SEC
 
 
 def twin(**config):
-    """A machine whose facts are folded as it goes."""
+    """A machine whose events are folded as it goes."""
     policies = Policies()
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
     made = Twin(policies=policies, pools=Resources(cpu=2), **config)
@@ -216,7 +216,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("situation", "action"), PAIRS)
 def test_each_command_in_each_situation(situation, action):
-    """Folded after each command, and again from the first fact, all is the same."""
+    """Folded after each command, and again from the first event, all is the same."""
     machine = in_situation(situation)
     with suppress(UsageError):
         ACTIONS[action](machine)
@@ -230,7 +230,7 @@ def test_each_command_in_each_situation(situation, action):
 @pytest.mark.parametrize("second", ["suspend", "resume", "lost", "wait", "completed"])
 @pytest.mark.parametrize("retry", [None, 0, 5 * SEC])
 def test_two_commands_on_a_running_task(first, second, retry):
-    """What a command leaves behind for the next is in the facts."""
+    """What a command leaves behind for the next is in the events."""
     machine = twin()
     if retry is not None:
         machine.policies.delays["t"] = [retry]
@@ -243,7 +243,7 @@ def test_two_commands_on_a_running_task(first, second, retry):
     assert unlike(machine.kernel, machine.folded(), machine.now) == []
 
 
-# -- each class of fact ------------------------------------------------------------
+# -- each class of event ------------------------------------------------------------
 
 
 def submit_with_everything(m):
@@ -445,7 +445,7 @@ def more_to_wait_for(m):
     m.add_parents("late", "p2")
 
 
-#: Of each class of fact that changes something, the stories that tell it.
+#: Of each class of event that changes something, the stories that tell it.
 def less_than_is_held(m):
     m.submit_all("one", "two", "three", resources=Resources(cpu=1))
     m.change_pools(cpu=1)
@@ -520,7 +520,7 @@ def documented(m):
 
 
 def tripped(m):
-    """An agent of two has failed twice."""
+    """A worker of two has failed twice."""
     for name in "bc":
         m.worker(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
     m.submit_all("u", "v", "w", requires=("z",))
@@ -642,7 +642,7 @@ STORY_LIST = [(cls, story) for cls, stories in STORIES.items() for story in stor
 
 @pytest.mark.parametrize(("cls", "story"), STORY_LIST)
 def test_each_class_of_event(cls, story):
-    """A story that tells it, folded as it goes, from its first fact, and to its end."""
+    """A story that tells it, folded as it goes, from its first event to its end."""
     machine = twin()
     story(machine)
     machine.mirror()
@@ -653,7 +653,7 @@ def test_each_class_of_event(cls, story):
 
 
 def test_a_fold_asks_nobody_and_tells_nobody():
-    """No policy is asked, no effect is left to be carried out, no fact is made."""
+    """No policy is asked, no effect is left to be carried out, no event is made."""
     for story, *_ in STORIES.values():
         machine = twin()
         story(machine)
@@ -687,7 +687,7 @@ def gone(task_id, state):
 
 @pytest.mark.parametrize("keep", [0, 2])
 def test_what_leaves_memory_at_once(keep):
-    """Facts of tasks that are no longer kept come late, and are applied all the same."""
+    """Events of tasks that are no longer kept come late, and are applied like others."""
     machine = twin(keep_finished=keep)
     machine.submit_all("t", "u", "v", resources=Resources(cpu=1))
     machine.submit("child", after=["t"])
@@ -723,7 +723,7 @@ def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
 @pytest.mark.parametrize(
     ("task_id", "event_says", "run"),
     [
-        # Facts of earlier versions say nothing.
+        # Events of earlier versions say nothing.
         ("r/t", None, "r"),
         ("r/phase/t~2", None, "r"),
         ("t", None, ""),
@@ -745,7 +745,7 @@ def test_the_run_of_a_task_is_in_its_event_or_else_in_its_id(task_id, event_says
 
 
 def test_names_of_the_users_choice():
-    """Whether a task has one is in the fact: it is kept when the task leaves memory."""
+    """Whether a task has one is in the event: it is kept when the task is evicted."""
     machine = twin()
     number = machine.kernel.seq + 1
     event = TaskSubmitted(number, machine.now, "t", "call", 0, key=SEC, named=True)
@@ -760,7 +760,7 @@ def test_names_of_the_users_choice():
 
 
 def second(machine):
-    """A machine that goes on from the facts of *machine*, and from nothing else."""
+    """A machine that goes on from the events of *machine*, and from nothing else."""
     policies = Policies()
     policies.watches = machine.policies.watches
     policies.delays = {name: [*d] for name, d in machine.policies.delays.items()}
@@ -781,10 +781,10 @@ ONWARD = [*TABLE, *dict.fromkeys(story for _, story in STORY_LIST)]
 
 @pytest.mark.parametrize("situation", ONWARD)
 def test_a_folded_kernel_goes_on(situation):
-    """The same commands are followed by the same facts, in the same order."""
+    """The same commands are followed by the same events, in the same order."""
     live = in_situation(situation)
     if any(worker.lease_ns for worker in live.kernel.workers.values()):
-        # When it was heard of is no fact.
+        # When it was heard of is no event.
         live.restart()
         live.reopen()
     other = second(live)

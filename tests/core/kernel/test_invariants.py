@@ -117,7 +117,7 @@ def test_what_is_bent_is_found(fault):
     assert said in str(caught.value)
 
 
-#: How what a kind of task knows of two agents, of which one is busy, is bent.
+#: How what a kind of task knows of two workers, of which one is busy, is bent.
 CROWD = {
     "it is free": (lambda room, a, b: room.enter(a), "has a room? Not as"),
     "it is busy": (lambda room, a, b: room.leave(b), "has b room? Not as"),
@@ -263,7 +263,7 @@ def test_each_counter_is_counted_again(name, by):
 
 @pytest.mark.parametrize("by", [-1, 1])
 def test_each_book_is_kept(by):
-    """What an agent runs, what it and the pools have given, what waits, what is queued."""
+    """What a worker runs, what it and the pools gave, what waits, what is queued."""
 
     def worker(made):
         return made.kernel.workers["far"]
@@ -364,7 +364,7 @@ def test_who_waits_for_others_has_not_begun(state):
 
 
 def parked():
-    """Two buckets wait for the slot of one agent, and another one is open."""
+    """Two buckets wait for the slot of one worker, and another one is open."""
     made = Machine(concurrency=9)
     made.worker("a", "x", "y", max_concurrency=1)
     made.worker("b", "z", max_concurrency=1)

@@ -93,7 +93,7 @@ def test_long_runs(seed):
 
 
 def test_same_commands_same_events(capsys):
-    """The facts of a run are the same, byte for byte, under any hash seed."""
+    """The events of a run are the same, byte for byte, under any hash seed."""
     seeds_of_runs = ["1", "2", "3", "4"]
     elsewhere = subprocess.run(
         [sys.executable, "-m", "tests.core.kernel.random_run", *seeds_of_runs],

@@ -1,4 +1,4 @@
-"""Agents that live elsewhere: signs of life, and what follows when there are none."""
+"""Workers that live elsewhere: signs of life, and what follows when there are none."""
 
 import hypothesis.strategies as st
 import pytest
@@ -19,7 +19,7 @@ LEASE = 5 * SEC
 
 
 def machine(**config):
-    """One agent elsewhere, which can do `x`."""
+    """One worker elsewhere, which can do `x`."""
     made = Twin(pools=Resources(cpu=4), **config)
     made.worker("far", "x", lease=5.0)
     return made
@@ -45,7 +45,7 @@ def live(m, ns, *attempts):
 
 @given(st.lists(st.integers(1, 3 * LEASE), max_size=12))
 def test_lost_if_and_only_if_silent(gaps):
-    """An agent is lost when a lease has passed since the latest sign, and only then."""
+    """A worker is lost when a lease has passed since the latest sign, and only then."""
     m = machine()
     lost = 0
     for gap in gaps:
@@ -61,7 +61,7 @@ def test_lost_if_and_only_if_silent(gaps):
 
 
 def test_a_leak_that_another_worker_names():
-    """Only the agent where it leaks can say that it still runs."""
+    """Only the worker where it leaks can say that it still runs."""
     m = machine()
     m.worker("other", "y", lease=5.0)
     submit(m, "t")
@@ -110,7 +110,7 @@ BENT = [
 
 @pytest.mark.parametrize(("bend", "said"), BENT)
 def test_what_is_bent_is_found(bend, said):
-    """What an agent is to name, and that a lost one runs nothing, is counted again."""
+    """What a worker is to name, and that a lost one runs nothing, is counted again."""
     m = machine()
     submit(m, "t")
     bend(m)

@@ -31,7 +31,7 @@ def test_a_parked_bucket_gets_an_earlier_head():
 
 
 def test_spurious_entries_do_no_harm():
-    """An agent that is never free gathers no trail of those that waited at it."""
+    """A worker that is never free gathers no trail of those that waited at it."""
     machine = Machine()
     machine.worker("stuck", "x", max_concurrency=1)
     machine.worker("quick", "x", max_concurrency=1)

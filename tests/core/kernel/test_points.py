@@ -73,7 +73,7 @@ def missing_timers(kernel, now):
 
 
 class Timed(Run):
-    """A run where nothing that is to happen later is forgotten, and agents start anew."""
+    """A run where nothing of what is to come is forgotten, and workers start anew."""
 
     def step(self):
         super().step()
@@ -147,7 +147,7 @@ def test_points_at_random(seed):
 
 @pytest.mark.parametrize("seed", seeds(2, 6))
 def test_tidying_up_changes_nothing(seed):
-    """Where only our own memory is cleared up, the facts are the same."""
+    """Where only our own memory is cleared up, the events are the same."""
     points = Only(TIDY)
     assert facts(seed, points) == facts(seed, None)
     assert points.seen

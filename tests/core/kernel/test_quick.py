@@ -2,7 +2,7 @@
 What is written out for speed does what its definition does.
 
 Two kernels are given the same commands: the one of the library, and one whose verbs are
-the definitions. After each command all that can be seen of them is the same: facts,
+the definitions. After each command all that can be seen of them is the same: events,
 starts, effects, rows, books and the samples of the estimates.
 """
 

@@ -185,11 +185,11 @@ def test_charged_attempts_are_remembered():
     assert machine.kernel.retries_exhausted == 1
 
 
-# -- agents ------------------------------------------------------------------------
+# -- workers ------------------------------------------------------------------------
 
 
 def test_workers_are_away_until_they_join():
-    """Nothing goes to an agent before it joins again, or gives a sign of life."""
+    """Nothing goes to a worker before it joins again, or gives a sign of life."""
     machine = twin()
     machine.worker("far", "y", lease=5.0)
     machine.submit("t")
@@ -292,7 +292,7 @@ def test_a_crash_during_recovery(situation):
 
 
 class Steps(Twin):
-    """Notes how many facts there are after each step."""
+    """Notes how many events there are after each step."""
 
     def do(self, *commands):
         try:

@@ -154,7 +154,7 @@ def sharing(cpu=8):
 
 
 def check_nobody_waits_for_nothing(kernel: Kernel, now: int) -> None:
-    """After a dispatch: whoever is put off would put off the first, on every agent."""
+    """After a dispatch: whoever is put off would put off the first, on every worker."""
     if kernel.paused or kernel.running >= kernel.concurrency:
         return
     for bucket in kernel.parked:

@@ -56,7 +56,7 @@ class Asked(Policies):
         return names[::-1] if self.backwards else names, reason, keeps
 
     def able(self, row):
-        """By asking all agents: in the order of the registry."""
+        """By asking all workers: in the order of the registry."""
         kernel = self.kernel
         able = [
             worker
@@ -164,7 +164,7 @@ def test_what_an_attempt_gives_back_while_it_waits_is_known():
 
 
 def cost(workers, tasks=300):
-    """Seconds of the processor for a start and an end among so many busy agents."""
+    """Seconds of the processor for a start and an end among so many busy workers."""
 
     class First(Policies):
         def route(self, row, candidates, now):

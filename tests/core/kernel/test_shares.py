@@ -113,7 +113,7 @@ def test_what_a_tenant_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
 
 
 def test_only_what_there_is_a_pool_of_counts_for_the_share_of_a_tenant():
-    """What only an agent has is held, too."""
+    """What only a worker has is held, too."""
     machine = sharing(pools=Resources(cpu=4, gpu=2), concurrency=10)
     machine.worker("y", "y", capacity=Resources(licence=2))
     machine.submit("a", owner="ann", requires=("y",), resources=Resources(licence=2))

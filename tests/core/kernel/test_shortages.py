@@ -108,7 +108,7 @@ class Trial:
                 )
 
     def join(self) -> None:
-        """An agent joins that the registry is content with."""
+        """A worker joins that the registry is content with."""
         for number in range(5):
             name, needs = "new" + "w" * number, self.row.bucket.spec.requires or ()
             worker = self.kernel.add_worker(Agent(name, needs), self.now)
@@ -178,7 +178,7 @@ def check(run: Hindered, task_id: str, seen: Counter[str]) -> None:
             short = trial.shorts()[number]
             seen[short.kind] += 1
             # An allocator that may grant less is content with less; and who waits for a
-            # better agent does not, once that one is not busy.
+            # better worker does not, once that one is not busy.
             divides = short.kind == "too little" and not trial.kernel.rigid
             waits = any(one.kind == "fails" for one in trial.shorts())
             if short.kind in COUNTED and not divides and not waits:
@@ -241,7 +241,7 @@ def test_after_a_dispatch_nothing_waits_that_could_start(seed: int) -> None:
 
 
 def test_what_only_a_worker_without_new_work_can_do_is_stuck() -> None:
-    """It is said why, and how the agent has work again."""
+    """It is said why, and how the worker has work again."""
     machine = Machine()
     machine.worker("a", "x")
     machine.kernel.drain("a", "it is cleaned", machine.now)

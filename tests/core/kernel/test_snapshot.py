@@ -1,4 +1,4 @@
-"""Snapshots: with far fewer facts, the state is that to which all of them lead."""
+"""Snapshots: with far fewer events, the state is that to which all of them lead."""
 
 import json
 from itertools import chain
@@ -49,7 +49,7 @@ from taskorch.model import TERMINAL, Agent, Elastic, Quota, Resources
 def new_like(kernel, policies=None, pools=None, **config):
     """An empty kernel, with the same resources and the same settings but for *config*."""
     if pools is None:
-        # A quota comes with its fact.
+        # A quota comes with its event.
         pools = tuple(
             (pool.name, pool.total)
             for pool in kernel.pools.values()
@@ -67,7 +67,7 @@ def folded(kernel, events):
 
 
 class Journal:
-    """Facts, found by their number and by their task; it counts what is read."""
+    """Events, found by their number and by their task; it counts what is read."""
 
     def __init__(self, events):
         self.facts = list(events)
@@ -151,7 +151,7 @@ def both_ways(live, state, events, pools=None):
     """
     The two kernels to which *events* lead, by way of *state* and without it.
 
-    They are compared where *state* was taken, and after the last fact.
+    They are compared where *state* was taken, and after the last event.
     """
     journal = Journal(events)
     seq = state["counters"]["seq"]
@@ -274,7 +274,7 @@ class Snapshots:
 @pytest.mark.slow("simulated worlds")
 @given(seed=st.integers(0, 10**6), when=WHEN)
 def test_the_same_of_a_simulated_world(seed, when):
-    """Where messages are lost, agents die, and we crash as well."""
+    """Where messages are lost, workers die, and we crash as well."""
     snapshots = Snapshots()
     world: Any = explore(seed, 40, check=snapshots).world
     events = [event for event, _ in world.journal.read()]
@@ -316,7 +316,7 @@ def restored(machine, state, events):
 @pytest.mark.parametrize("then", [(), (Quota(type="call"),)])
 @pytest.mark.parametrize("first", [(), (Quota(type="call", max_parallel=9),)])
 def test_an_attempt_that_holds_other_amounts_since_there_is_another_quota(first, then):
-    """Its facts are read without those of quotas: what is held adds up all the same."""
+    """Its events are read without those of quotas: what is held adds up as before."""
 
     def before(m):
         m.change_quotas(*first)

@@ -31,7 +31,7 @@ STORIES = [
 
 @pytest.mark.parametrize(("story", "every"), STORIES)
 def test_it_happens_as_it_is_told(story: str, every: int) -> None:
-    """The facts after a snapshot lead from it to where all of them do; a life follows."""
+    """Events after a snapshot lead from it to where all of them do; a life follows."""
     lives: dict[Twin, list[Any]] = {}
     lines = count(len(story))
 
@@ -52,7 +52,7 @@ def test_it_happens_as_it_is_told(story: str, every: int) -> None:
 
 
 def test_a_story_that_is_told_otherwise_is_seen() -> None:
-    """A state that does not come, a fact that is left out, and one that is made up."""
+    """A state that does not come, an event that is left out, and an invented one."""
     told = f"It runs.\n{'  submit t':<{COLUMN}} → t RUNNING"
     assert play(told) == told
     for wrong in (

@@ -124,7 +124,7 @@ def test_the_same_again_is_no_change():
     assert len(m.sink) == before + 1
 
 
-# -- agents with units of their own ----------------------------------------------------
+# -- workers with units of their own ---------------------------------------------------
 
 
 def far(m, name, *names, **options):
@@ -260,7 +260,7 @@ def test_where_no_unit_is_whole_a_part_will_do_but_not_less_than_the_least(rigid
 
 
 def restored(m, kernel_class=Kernel):
-    """A kernel as a snapshot and the facts of its tasks lead to it."""
+    """A kernel as a snapshot and the events of its tasks lead to it."""
     state = json.loads(json.dumps(take_snapshot(m.kernel, m.now)))
     kernel = kernel_class(m.kernel.config, Policies(), Random(0))
     way = Restoration(kernel, state)

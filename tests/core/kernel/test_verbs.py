@@ -27,7 +27,7 @@ TABLE: dict[Move, Callable[..., object]] = {
 }
 #: Moves of the table that no world makes, and why not.
 NEVER_TAKEN: dict[Move, str] = {}
-#: Changes that the StateMachine is asked about, and that no single fact makes.
+#: Changes that the StateMachine is asked about, and that no single event makes.
 OF_NO_EVENT = {
     (None, TaskState.BLOCKED): "it is PENDING first: TaskSubmitted, then TaskBlocked",
 }
@@ -61,7 +61,7 @@ def moves_of(worlds: Callable[[], Iterable[World]]) -> dict[Move, set[CodeType]]
 
 
 def unlisted(moves: Iterable[Move]) -> Iterator[Move]:
-    """Those of *moves* that are made by facts of the table, and do not stand there."""
+    """Those of *moves* that are made by events of the table, and do not stand there."""
     events = {each.event for each in MOVES}
     return (move for move in moves if move[1] in events and move not in TABLE)
 
@@ -91,14 +91,14 @@ def test_each_move_of_the_table_is_made_by_its_function_and_no_other_is():
 
 
 def test_a_change_of_state_without_a_move_of_the_table_is_none():
-    """Whatever fact changes the state of a task, the table says so."""
+    """Whatever event changes the state of a task, the table says so."""
     events = {each.event for each in MOVES}
     others = {move for move in moves_of(few) if move[1] not in events}
     assert [move for move in others if move[0] is not move[3]] == []
 
 
 def test_the_two_tables_say_the_same():
-    """What may follow a state, and by which fact; QUEUED at once, RETRYING is passed."""
+    """What may follow a state, by which event; QUEUED at once, RETRYING is passed."""
     changes = {(move[0], move[3]) for move in TABLE if move[0] is not move[3]}
     changes -= {(TaskState.RUNNING, TaskState.QUEUED)}
     possible = {(b, after) for b, afters in TRANSITIONS.items() for after in afters}

@@ -1,8 +1,8 @@
 """
 Writes docs/explanation/commands.md: python -m tests.core.kernel.verbs_page
 
-What stands there of a verb is read from the kernel's door; which facts it makes has been
-seen in the worlds of `worlds.many`.
+What stands there of a verb is read from the kernel's door; which events it makes has
+been seen in the worlds of `worlds.many`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from taskorch.events import CATALOGUE, Event
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "commands.md"
 KERNEL = Path(taskorch.__file__).parent / "core" / "kernel"
-#: The facts of each verb.
+#: The events of each verb.
 Events = Mapping[str, set[type[Event]]]
 NAMES = {cls.__name__: cls for cls in CATALOGUE}
 
@@ -31,7 +31,7 @@ def _named(names: str) -> frozenset[type[Event]]:
     return frozenset(NAMES[name] for name in names.split())
 
 
-#: Facts that stand together, by their word on the page, the most first.
+#: Events that stand together, by their word on the page, the most first.
 WORDS = {
     # What may become of an attempt that ends.
     "outcome": _named(
@@ -62,7 +62,7 @@ NO_EVENT = "Without facts: "
 
 
 def page(own: Events, others: Events) -> str:
-    """The page, with these facts about what a verb is given, and about other tasks."""
+    """The page, with these events about what a verb is given, and about other tasks."""
     lines = [
         HEAD + "\n".join(f"- *{word}*: {listed(each)}" for word, each in WORDS.items())
     ]

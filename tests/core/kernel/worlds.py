@@ -37,7 +37,7 @@ SOON = 20 * SEC
 
 
 class Plain(Machine):
-    """A machine whose facts are folded later."""
+    """A machine whose events are folded later."""
 
     def mirror(self) -> None:
         """Not now."""
@@ -152,7 +152,7 @@ def batch(join: str | int, on_failure: str, m: Machine) -> None:
 
 
 def far(m: Machine) -> None:
-    """An agent elsewhere runs all that an attempt can be."""
+    """A worker elsewhere runs all that an attempt can be."""
     m.worker("far", "y", lease=60.0)
     m.submit("lost", requires=("y",))
     m.submit("held", idempotent=False, requires=("y",))
@@ -211,7 +211,7 @@ def forgotten(m: Machine) -> None:
 
 
 def breaker(how: AttemptOutcome, m: Machine, **also: bool) -> None:
-    """An agent trips, and then a probe ends."""
+    """A worker trips, and then a probe ends."""
     for name in "bc":
         m.worker(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
     timeout = SEC if also.get("slow") else None
@@ -280,7 +280,7 @@ def chosen(how: str, answer: Again | None, m: Machine, **also: bool) -> None:
 
 
 def unknown_end(answer: Again | None, m: Machine, *, broken: bool = False) -> None:
-    """We died while t ran; its agent tells later that it has failed."""
+    """We died while t ran; its worker tells later that it has failed."""
     m.worker("far", "y")
     m.submit("t", requires=("y",))
     surround(m)
@@ -557,7 +557,7 @@ LATER = Again(retry=True, delay_ns=SEC, reason="later")
 ASK = Again(retry=False, ask="what now?")
 OTHER = Again(retry=True, spec=Spec("call", timeout_ns=9 * SEC))
 ANSWERS = (None, ONCE, LATER, ASK, OTHER)
-#: What neither the stories of facts nor the dice come to.
+#: What neither the stories of events nor the dice come to.
 OWN: tuple[Story, ...] = (
     *(
         allowed,

@@ -77,7 +77,7 @@ def test_a_refused_least_says_what_to_do():
 
 
 def test_only_a_task_can_ask_like_that():
-    """Neither a pool nor an agent has some part of an amount."""
+    """Neither a pool nor a worker has some part of an amount."""
     with pytest.raises(InvalidTaskError, match="is a request of a task"):
         TaskOrchestrator(resources=FULL)
     for what in ("capacity", "request"):

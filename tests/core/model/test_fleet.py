@@ -1,4 +1,4 @@
-"""Capabilities with levels, breakers, and what else is said of agents."""
+"""Capabilities with levels, breakers, and what else is said of workers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The other values: tasks, states, agents, ids, answers to questions."""
+"""The other values: tasks, states, workers, ids, answers to questions."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -2,7 +2,7 @@
 Random worlds of budgets, beside a count of our own.
 
 Tasks are retried, suspended, cancelled, stopped, run again and forgotten, lives end and
-are read again from facts or a snapshot, budgets get more, less, or other resources. Of
+are read again from events or a snapshot, budgets get more, less, or other resources. Of
 each attempt it is known what it reserved, what it said, and how it ended.
 """
 
@@ -161,7 +161,7 @@ class World:
         self.machine.reopen()
 
     def restore(self):
-        """From a snapshot and the facts of the tasks that it names, the same comes."""
+        """From a snapshot and the events of the tasks that it names, the same comes."""
         snapshot = take_snapshot(self.kernel, self.machine.now)
         kernel = self.machine.folded(0)
         restoration = Restoration(kernel, snapshot)

@@ -1,4 +1,4 @@
-"""`taskorch agents` and the like, and the client: the agents of a service."""
+"""`taskorch agents` and the like, and the client: the workers of a service."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_a_journal_that_nobody_uses_can_be_held_and_released(tmp_path, capsys):
 
 
 def test_a_snapshot_keeps_what_is_held(tmp_path):
-    """The orderly end of a life takes one, and the facts before it are not read."""
+    """The orderly end of a life takes one, and the events before it are not read."""
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         orch.hold_starts("no disk", by="ben", most=2)

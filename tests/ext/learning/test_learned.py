@@ -182,7 +182,7 @@ def test_it_is_a_router_a_queue_or_an_allocator(part, arms, algorithm):
             call = Task.call(len, "ab", resources={"cpu": 1}, metadata={"size": number})
             assert orch.submit_task(call).result() == 2
         orch.wait()
-        if part != "router":  # there is one agent only
+        if part != "router":  # there is one worker only
             assert learned.learned()
     with pytest.raises(InvalidTaskError, match="another orchestrator"):
         TaskOrchestrator(**{part: learned})
@@ -277,7 +277,7 @@ def test_the_floor_holds_while_an_arm_is_no_better():
 
 
 def test_what_was_learnt_is_known_after_a_kill_with_an_attempt_under_way(tmp_path):
-    """Its retry is heard before the facts are: those are not taken for known."""
+    """Its retry is heard before the events are: those are not taken for known."""
     path = tmp_path / "jobs.db"
     program = textwrap.dedent(f"""
         import os, threading

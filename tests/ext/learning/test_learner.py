@@ -43,7 +43,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 class Journal:
-    """The facts of a life, as a journal gives them to who recalls."""
+    """The events of a life, as a journal gives them to who recalls."""
 
     def __init__(self):
         self.entries = []
@@ -56,7 +56,7 @@ class Journal:
 
 
 class Orchestrator:
-    """What a learner asks of one: it has the facts of *journal* taken, to the last."""
+    """What a learner asks of one: it has the events of *journal* taken, to the last."""
 
     def __init__(self, journal):
         self.journal, self.signals, self.following = journal, self, None
@@ -84,7 +84,7 @@ def again_with(learner, journal, kept=lambda name: {}):
 
 
 class Incarnation:
-    """Tasks that come, begin, end and are rewarded at random; all of it is facts."""
+    """Tasks that come, begin, end and are rewarded at random; all of it is events."""
 
     def __init__(self, learner, seed, journal=None):
         self.learner, self.random = learner, random.Random(seed)
@@ -162,7 +162,7 @@ def made(**options):
     return Learner(ARMS, **options)
 
 
-# -- facts and snapshots -----------------------------------------------------------
+# -- events and snapshots -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("reward", ["outcome", "given"])
@@ -206,7 +206,7 @@ def test_a_snapshot_and_the_events_after_it_are_what_was_learnt(
     [{"version": 0}, {"algorithm": "ucb1"}, {"context": []}, {"learnt": {"x": [1]}}],
 )
 def test_what_was_learnt_otherwise_is_left_out(change, caplog):
-    """And the facts that were learnt from before are not learnt from again."""
+    """And the events that were learnt from before are not learnt from again."""
     incarnation = Incarnation(made(), 1)
     for _ in range(100):
         incarnation.step()

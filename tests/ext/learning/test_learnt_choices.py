@@ -1,4 +1,4 @@
-"""What was chosen by what learns, and how good it was, stands in the facts."""
+"""What was chosen by what learns, and how good it was, stands in the events."""
 
 from __future__ import annotations
 

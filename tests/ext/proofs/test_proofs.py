@@ -126,7 +126,7 @@ class UndoneError(Exception):
 
 
 def find_double_changes(file, count):
-    """Two changes at once, of numbers or texts of facts and groups, many times."""
+    """Two changes at once, of numbers or texts of events and groups, many times."""
     fill(file)
     rng = random.Random(7)
     names, rows = {}, {}
@@ -565,7 +565,7 @@ def test_groups_of_very_many_are_proved_in_their_parts(backend, key, place):
         epoch = journal.claim()
         for gone in (["t3"], ["t4", "t5"], some):
             journal.prepare_to_forget(epoch)
-            # No group has very many facts any more.
+            # No group has very many events any more.
             assert len(backend.rows("groups")[1]) >= len(rows) // 1_000 or gone == some
             assert verify(backend.place, [place], trust=[f"{key}.pub"]).compared == 1
             assert journal.forget(epoch, gone)

@@ -14,7 +14,7 @@ TOKEN = "the-token-of-these-tests"
 
 
 def work(n):
-    """What agents do."""
+    """What workers do."""
     time.sleep(0.05)
     return n * n
 

@@ -54,7 +54,7 @@ def double(n):
 
 
 def running(service, name="far", *, url=None, **options):
-    """An agent of *service*, on threads of this process."""
+    """A worker of *service*, on threads of this process."""
     options.setdefault("abilities", Abilities(("sh",), {"double": double}))
     options.setdefault("token", service.token)
     return at_work(Agent(name, url or service.server.url, **options))
@@ -116,7 +116,7 @@ def test_it_renews_its_lease_while_it_works_and_its_request_waits():
     server.server_close()
     times = Counting.heard
     gaps = [later - before for before, later in itertools.pairwise(times)]
-    # The machine may be busy: the shortest is what the agent would do.
+    # The machine may be busy: the shortest is what the worker would do.
     assert min(gaps) < Counting.lease / 2
 
 
@@ -206,7 +206,7 @@ def test_what_it_cannot_do_fails_its_task(service):
 
 
 def test_what_a_strategy_has_mended_runs_again_on_its_worker(tmp_path):
-    """The attempt is the same, and its order another: an agent does nothing twice."""
+    """The attempt is the same, and its order another: a worker does nothing twice."""
     orch = TaskOrchestrator(
         unknown_capability="wait",
         retry_handler=RecoveryHandler(max_retries=0, escalate=False),
@@ -548,7 +548,7 @@ def test_a_service_that_will_never_take_it(service):
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """A service that refuses an agent for some reasons, one after another."""
+    """A service that refuses a worker for some reasons, one after another."""
 
     reasons: ClassVar = []
 

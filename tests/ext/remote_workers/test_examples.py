@@ -1,4 +1,4 @@
-"""An agent that was written from the wire alone."""
+"""A worker that was written from the wire alone."""
 
 from __future__ import annotations
 

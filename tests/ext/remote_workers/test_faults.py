@@ -1,4 +1,4 @@
-"""Agents are killed, stopped and cut off, and the orchestrator is: all ends once, and right."""
+"""Workers are killed, stopped, cut off, as is the orchestrator: all ends once, and right."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Process:
 
 
 class Play:
-    """A service, its agents, each behind a network that loses things, and their faults."""
+    """A service, its workers, each behind a network that loses things; their faults."""
 
     def __init__(self, folder, stack, *, workers, tasks, seed):
         self.dice = random.Random(seed)

@@ -1,4 +1,4 @@
-"""A network that fails when it is told to, and agents in processes of their own."""
+"""A network that fails when it is told to, and workers in processes of their own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def at_work(worker):
 
 class Proxy:
     """
-    What is between an agent and a service.
+    What is between a worker and a service.
 
     Args:
         port: Of the service.

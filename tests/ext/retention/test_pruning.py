@@ -133,7 +133,7 @@ def test_the_tasks_of_a_run_go_together_or_not(tmp_path):
 
 
 def test_what_is_run_again_or_waited_for_meanwhile_stays(tmp_path):
-    """A fact that comes after it was looked what may go keeps all that it names."""
+    """An event that comes after it was looked what may go keeps all that it names."""
     with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
         many(orch, 400)
         ended = Event()

@@ -190,7 +190,7 @@ def test_the_age_of_what_is_bound_together_is_that_of_the_latest(tmp_path):
 
 
 class Snapshots:
-    """A journal whose facts are those of another, with a snapshot of its own."""
+    """A journal whose events are those of another, with a snapshot of its own."""
 
     def __init__(self, events, saved, after):
         self._events, self.saved, self.after = events, saved, after

@@ -1,4 +1,4 @@
-"""Agents over HTTP, by the wire: what they are told, and what becomes of what they say."""
+"""Workers over HTTP, by the wire: what they are told, and what comes of what they say."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check(name, value):
 
 
 class Wire:
-    """An agent that says what it is told to say, and whose every word is checked."""
+    """A worker that says what it is told to say, and whose every word is checked."""
 
     def __init__(self, service, name="far", secret=SECRET):
         self.service, self.name, self.secret = service, name, secret
@@ -98,7 +98,7 @@ def done(order, value=None):
 
 @contextmanager
 def fleet(*capabilities, orch=None, **hello):
-    """A service with one agent."""
+    """A service with one worker."""
     orch = orchestrator() if orch is None else orch
     with served(orch, agents=True) as service:
         worker = Wire(service)
@@ -224,7 +224,7 @@ def test_what_was_cancelled_before_it_was_sent_is_never_sent():
 
 @contextmanager
 def lost():
-    """An agent that counts as lost while it runs a task, and that order."""
+    """A worker that counts as lost while it runs a task, and that order."""
     with fleet("x") as (service, worker):
         handle = service.orch.submit_task(Task("x", id="t"))
         order = worker.order()
@@ -287,7 +287,7 @@ def test_a_name_is_free_once_its_worker_is_lost():
 @pytest.mark.parametrize("idempotent", [True, False])
 @pytest.mark.parametrize("other", ["far", "near", None])
 def test_what_was_done_while_the_service_was_away_counts(tmp_path, idempotent, other):
-    """Also if it comes when its task is begun again, by this agent or another."""
+    """Also if it comes when its task is begun again, by this worker or another."""
 
     def incarnation():
         return orchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
@@ -692,7 +692,7 @@ def test_an_attempt_that_is_mended_is_another_order_for_its_worker(again):
 
 
 def test_what_is_mended_is_not_missed_meanwhile():
-    """It runs nowhere, and the agent that names it no more is no liar."""
+    """It runs nowhere, and the worker that names it no more is no liar."""
     orch, go_on = mending_later()
     with fleet("x", orch=orch, lease=2) as (service, worker):
         handle = service.orch.submit_task(Task("x", id="t"))

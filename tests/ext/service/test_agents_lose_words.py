@@ -1,4 +1,4 @@
-"""Words between the service and an agent are lost, late or doubled: no task stays."""
+"""Words between the service and a worker are lost, late or doubled: no task stays."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.ext.service.test_agents import Wire, done, fleet
 
 from taskorch import Task
 
-#: Attempts that the agent has at once.
+#: Attempts that the worker has at once.
 MOST = 3
 
 
 class Worker:
-    """Does as our agent does, a word at a time, as chance has it."""
+    """Does as our worker does, a word at a time, as chance has it."""
 
     def __init__(self, wire: Wire, random: Random) -> None:
         self.wire, self.random = wire, random

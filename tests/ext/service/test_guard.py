@@ -138,7 +138,7 @@ def direct(request, monkeypatch):
     orch, token = orchestrator(), new_token()
     app = {
         "orchestrator": lambda: create_app(orch, token=token, agents=True, page=True),
-        # What it runs is not asked for its paths, but for those of its agents.
+        # What it runs is not asked for its paths, but for those of its workers.
         "suite": lambda: suite_app(Mock(agents=Workers(orch, None)), token=token),
     }[request.param]()
     with orch:

@@ -77,7 +77,7 @@ def run_of(client, run_id):
     return client.workflow_status(run_id)["instance"]
 
 
-# -- agents ----------------------------------------------------------------------------
+# -- workers ---------------------------------------------------------------------------
 
 
 def test_a_worker_is_a_document_beside_our_names_wherever_it_is_told(

@@ -19,7 +19,7 @@ from tests.house.pids import is_alive
 from taskorch.ext.service import new_token
 
 SCRIPT = Path(__file__).with_name("data") / "orchestrator.sh"
-#: What the script starts: a service and its agents.
+#: What the script starts: a service and its workers.
 LINES = {
     "python3 -m orchestrator.main": "taskorch serve{options}",
     "python3 -m orchestrator.agent": "taskorch agent",
@@ -133,7 +133,7 @@ class Team:
         return status, out.read_text()
 
     def doers(self):
-        """Who has done the tasks, as the report says and the agents do themselves."""
+        """Who has done the tasks, as the report says and the workers do themselves."""
         folder = self.project / ".taskorch" / "orchestrator_config"
         tasks = json.loads((folder / "report.json").read_text())["tasks"]
         for task in tasks:

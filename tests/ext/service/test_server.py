@@ -137,7 +137,7 @@ def test_a_reader_that_stalls_has_its_time_and_no_more(monkeypatch):
 
 
 def test_limits_are_those_that_are_documented():
-    """In the pages about the service, and about agents."""
+    """In the pages about the service, and about workers."""
     limits = [_artifacts.MAX_BYTES, _artifacts.MAX_FILES, _bodies.MAX_BODY]
     assert limits == [64 << 20, 1_000, 1 << 20]
     assert (_feed.KEPT, _server._CONNECTIONS) == (10_000, 200)

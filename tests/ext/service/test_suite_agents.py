@@ -1,4 +1,4 @@
-"""A served suite, and agents of other processes that do its tasks."""
+"""A served suite, and workers of other processes that do its tasks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def here(tmp_path):
 
 @contextmanager
 def elsewhere(service, name, *can, **options):
-    """An agent, on threads of this process; the service knows it."""
+    """A worker, on threads of this process; the service knows it."""
     # A machine that is slow takes none for lost.
     options.setdefault("lease", 60.0)
     worker = Agent(
@@ -364,7 +364,7 @@ ENDED = {
     **dict.fromkeys(("seconds", "memory_mb", "cpu_seconds", "disk_mb"), 1),
     "exit_code": 0,
 }
-#: What an agent may say of the end of a task that it could not run, or says it did.
+#: What a worker may say of the end of a task that it could not run, or says it did.
 ENDS = {
     "no such file": {"program": {"exit_code": 2, "stderr_tail": "can't open file"}},
     "all is well": {"program": {"exit_code": 0, "stdout_tail": "{}"}},
@@ -401,7 +401,7 @@ def test_who_does_not_see_the_folder_is_not_believed(here, said):
 
 
 def test_tests_that_fail_on_a_worker_make_none_wait_for_another(here):
-    """What did not pass is a result; the agent has done its work."""
+    """What did not pass is a result; the worker has done its work."""
     tasks = ", ".join(f"{{id: T{n}, template: sh}}" for n in range(14))
     head = SUITE.partition("    unit_tests:")[0]
     (here / "suite.yaml").write_text(f"{head}    unit_tests: [{tasks}]\n")
@@ -521,7 +521,7 @@ def test_the_order_is_a_program_of_the_interpreter_that_the_template_names(here)
 
 
 def with_mark(order, exit_code=0):
-    """What an agent says that has read the request, and would be believed."""
+    """What a worker says that has read the request, and would be believed."""
     mark = json.loads(Path(order["program"][-1]).read_text())["mark"]
     return ended(order, {**ENDED, "mark": mark, "exit_code": exit_code})
 

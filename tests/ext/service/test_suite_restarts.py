@@ -1,4 +1,4 @@
-"""A served suite that is started anew while agents elsewhere do its tasks."""
+"""A served suite that is started anew while workers elsewhere do its tasks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ran(here):
 
 
 def done_meanwhile(order):
-    """What an agent says that has done *order* while nobody served."""
+    """What a worker says that has done *order* while nobody served."""
     ended = subprocess.run(order["program"], check=True, stdout=subprocess.PIPE)
     program = {"exit_code": 0, "stdout_tail": ended.stdout.decode()}
     return {"attempt": order["attempt"], "outcome": "completed", "program": program}
@@ -53,7 +53,7 @@ def done_meanwhile(order):
 
 @contextmanager
 def joined(here):
-    """The next life of the service, which the agent has joined again."""
+    """The next life of the service, which the worker has joined again."""
     with served(here) as service:
         worker = Wire(service)
         worker.hello(lease=60)
@@ -62,7 +62,7 @@ def joined(here):
 
 @contextmanager
 def given_out(here):
-    """An order of a life of the service that has died since; the agent has it."""
+    """An order of a life of the service that has died since; the worker has it."""
     with joined(here) as (service, worker):
         service.post(EXECUTE)
         order = worker.order()
@@ -237,7 +237,8 @@ def with_mark(said, mark):
     return forged(said, stdout_tail=json.dumps({**event, "mark": mark}))
 
 
-#: What an agent may say of the end of an attempt of an earlier life, and proves nothing.
+#: What a worker may say of the end of an attempt of an earlier life, and proves
+#: nothing.
 UNPROVEN = {
     "a result": lambda said: {**said, "program": None, "result": {"exit_code": 0}},
     "nothing": lambda said: {**said, "program": None},
@@ -343,7 +344,7 @@ TOKEN = "a-token-that-nobody-guesses"
 
 
 class Incarnations:
-    """A suite's service in processes of its own, and two agents."""
+    """A suite's service in processes of its own, and two workers."""
 
     def __init__(self, here, ids, stack):
         self.here, self.port = here, free_port()
@@ -361,7 +362,7 @@ class Incarnations:
             )
 
     def begin(self, *, waits=True):
-        """Start it; both agents are there, if that is to be waited for."""
+        """Start it; both workers are there, if that is to be waited for."""
         command = [sys.executable, "-m", "taskorch", "serve", "--config", "suite.yaml"]
         command += ["--port", str(self.port), "--metrics-port", "0", "--output", "out"]
         env = {**os.environ, "TASKORCH_TOKEN": TOKEN}
@@ -395,7 +396,7 @@ class Incarnations:
         return {file.name.partition("_")[0] for file in path.glob("*_results.json")}
 
     def has_come_to_rest(self):
-        """All that agents have begun has ended, and its end is kept or judged."""
+        """All that workers have begun has ended, and its end is kept or judged."""
         begun = re.findall(r"begins suite/(\w+),", self.log())
         ended = self.words("ended")
         kept = set(re.findall(r"the end of suite/(\w+) is kept", self.log()))
@@ -435,7 +436,8 @@ def test_killed_in_the_middle_the_service_takes_what_its_workers_have_done(here)
 @pytest.mark.parametrize("seed", [1])
 def test_killed_at_any_moment_no_work_that_was_done_is_done_twice(here, seed):
     dice = random.Random(seed)
-    # More than the agents can do before both kills: a run that is over would begin anew.
+    # More than the workers can do before both kills: a run that is over would begin
+    # anew.
     ids = [f"T{n}" for n in range(8)]
     for name in ids:
         (here / f"{name}.sh").write_text(f"sleep {1 + dice.random():.2f}")

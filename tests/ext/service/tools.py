@@ -136,7 +136,7 @@ def served(
 
 
 def orchestrator(**options) -> TaskOrchestrator:
-    """One with an agent that hands its payload back, or raises what it says."""
+    """One with a worker that hands its payload back, or raises what it says."""
     orch = TaskOrchestrator(**options)
 
     @orch.agent("echo", capabilities={"echo"}, max_concurrency=None)

@@ -1,4 +1,4 @@
-"""`orch.agents`: agents that are spawned from templates, and pools of them."""
+"""`orch.agents`: workers that are spawned from templates, and pools of them."""
 
 import sys
 import time
@@ -192,7 +192,7 @@ def test_an_answer_about_one_template_is_none_about_another(orch):
 
 
 def give_up(orch, start):
-    """Have a template of agents fail until it is asked about in this life."""
+    """Have a template of workers fail until it is asked about in this life."""
     orch.agents.template("bad", executor="service", capabilities=["z"], start=start)
     for _ in range(5):
         name = orch.agents.spawn("bad").id
@@ -490,7 +490,7 @@ for line in sys.stdin:
 
 
 def lines_of(orch, script, *arguments, start=None, **template):
-    """An agent that speaks lines, and does what requires "e"."""
+    """A worker that speaks lines, and does what requires "e"."""
     command = start or [sys.executable, "-c", "import json, sys\n" + script]
     orch.agents.template(
         *("odd",),
@@ -683,7 +683,7 @@ def test_nothing_is_left_when_the_orchestrator_has_stopped():
     assert not any(map(is_alive, pids))
 
 
-# -- what an agent does ----------------------------------------------------------------
+# -- what a worker does ----------------------------------------------------------------
 
 
 def test_the_workers_that_a_pool_had_in_an_earlier_incarnation_are_not_missed(tmp_path):

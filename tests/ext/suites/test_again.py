@@ -169,7 +169,7 @@ def test_the_file_says_whether_or_its_matrix_has_no_row(tmp_path, section, is_ag
 
 
 def test_a_retry_runs_the_test_that_ended_the_attempt_last(tmp_path):
-    """So those behind it have run, though it ends its agent each time."""
+    """So those behind it have run, though it ends its worker each time."""
     (tmp_path / "test_kills.py").write_text(
         "import os, time\n"
         "def test_a(): pass\n"

@@ -1,4 +1,4 @@
-"""The agents: what they find, what they leave behind, and how they end."""
+"""The workers: what they find, what they leave behind, and how they end."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The agents of a suite: as many as there is work for; and who is told of failures."""
+"""The workers of a suite: as many as there is work for; and who is told of failures."""
 
 import json
 

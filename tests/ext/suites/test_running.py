@@ -371,7 +371,7 @@ def test_when_the_time_of_a_phase_is_over_what_is_left_of_it_is_cancelled(here):
     assert done.phases == {"one": False, "two": False}
     assert {task.because for task in done.tasks} == {(), ("B",)}
     assert "phase one took longer than its timeout of 1 s" in done.tasks[0].error
-    # Its bar stands with those of its agent.
+    # Its bar stands with those of its worker.
     (bar,) = done.slices
     assert (bar.task, bar.agent, bar.outcome) == ("B", done.tasks[0].agent, "cancelled")
 

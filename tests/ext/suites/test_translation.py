@@ -104,7 +104,7 @@ def test_tasks_may_stand_in_any_order(write):
     assert [starts[n] for n in ("P", "A", "C")] == [0.0, 100.0, 200.0]
 
 
-# -- what an agent is told ---------------------------------------------------------
+# -- what a worker is told ---------------------------------------------------------
 
 
 def test_a_task_says_how_it_is_run(write):

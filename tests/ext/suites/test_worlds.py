@@ -1,7 +1,7 @@
 """
 Suites in virtual time, against a page of what the team lead must have been told.
 
-A world has tasks that pass, fail in one way or another, or hang; agents that are lost;
+A world has tasks that pass, fail in one way or another, or hang; workers that are lost;
 and steps at which the process of the suite is killed, and another goes on. The model
 knows nothing of how that is done: it says how often each task was tried, with how much
 memory and time, how it ended, and who had to hear of it.
@@ -203,7 +203,7 @@ KILLS = st.lists(
 
 
 def killed(tests, retries, seed, kills):
-    """A world whose process is killed at these facts, and one that goes on."""
+    """A world whose process is killed at these events, and one that goes on."""
     sim = world(tests, retries, seed)
     for event, stage in kills:
         sim.crash_at(event, stage)

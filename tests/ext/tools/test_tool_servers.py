@@ -1,4 +1,4 @@
-"""Agents that are servers of tools, which do as they should, or do not."""
+"""Workers that are servers of tools, which do as they should, or do not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SERVER = str(Path(__file__).parents[2] / "house/tool_server.py")
 
 
 class Shop:
-    """An orchestrator with the agent `shop`, and the folder of its server."""
+    """An orchestrator with the worker `shop`, and the folder of its server."""
 
     def __init__(self, folder, *words, agent=None, **options):
         self.folder = folder

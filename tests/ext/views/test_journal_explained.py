@@ -1,4 +1,4 @@
-"""What is said of a journal that nobody has open is true: it speaks of no agent or slot."""
+"""What is said of a journal that nobody has open is true: of no worker and no slot."""
 
 from __future__ import annotations
 

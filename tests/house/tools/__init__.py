@@ -4,8 +4,9 @@ What taskorch's own tests are made with, and users have no need of.
 Random worlds, and a search in them for seeds that break a promise of ours.
 
 - `explore`: a random world from a seed, and the few things that make it fail.
-- `workload`: random policies, agents and tasks, and what is done to them.
-- `rooms`, `book`: worlds with all above the kernel, and what is to hold of their facts.
+- `workload`: random policies, workers and tasks, and what is done to them.
+- `rooms`, `book`: worlds with all above the kernel, and what is to hold of their
+  events.
 - `programs`: what a program has around it in them: jobs, and who is told.
 - `workflow_runs`, `opinion`: random runs of workflows, and what must become of one.
 - `soak`: fresh seeds for as long as you like.

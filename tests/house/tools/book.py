@@ -1,8 +1,8 @@
 """
-What is to hold of the facts of a world of rooms, whatever has made them.
+What is to hold of the events of a world of rooms, whatever has made them.
 
-A page for each promise, read from the first fact to the last. It shares nothing with
-the code that it judges: no state, no helper, no order but that of the facts.
+A page for each promise, read from the first event to the last. It shares nothing with
+the code that it judges: no state, no helper, no order but that of the events.
 
 What it checks, by the names that a breach has:
 
@@ -19,7 +19,7 @@ What it checks, by the names that a breach has:
     held        nothing starts that is held back; whoever holds lets go
     alerts      an alert is raised once, holds what it says, and lets go when it is over;
                 in a new life none fires
-    pool        an agent that goes has nothing to do
+    pool        a worker that goes has nothing to do
     owed        what follows from an answer, an alert or a new life follows at once
     jobs        a unit that fails is run again once
     rewards     each source rewards each unit once, with what it has said
@@ -88,7 +88,7 @@ _GRAIN: Final = 1_000
 #: A breaker is open so many times as long as at first, at the most.
 _LONGEST: Final = 16
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
-#: Facts with which an attempt is over.
+#: Events with which an attempt is over.
 _OVER: Final = (*_ENDS, TaskRetrying, TaskBlocked)
 
 #: Failures that a person has decided, or that say another failure.
@@ -142,7 +142,7 @@ class HoldingAlert:
 
 @attrs.define
 class _Breaker:
-    """What is known of a breaker from its facts."""
+    """What is known of a breaker from its events."""
 
     state: str = "closed"
     since_ns: int = 0
@@ -154,15 +154,15 @@ class _Breaker:
 
 class Book:
     """
-    Reads facts in their order; `close` is called after the last.
+    Reads events in their order; `close` is called after the last.
 
     Args:
         questions: The questions, by the ids of their tasks.
         calls: The calls whose results are remembered, likewise.
-        breakers: Breakers, by the names of agents with one capability.
+        breakers: Breakers, by the names of workers with one capability.
         slots: The schedules.
         alerts: Alerts that hold starts back.
-        pool: Whether an agent is one of the pool that scales, by its name.
+        pool: Whether a worker is one of the pool that scales, by its name.
         most: How many of them there may be that get work.
         signals: Jobs, each with the reward that it says itself.
         messages: What people were told of troubles, in order; None: nobody was.
@@ -195,7 +195,7 @@ class Book:
         self.skipped: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self._breakers = {name: _Breaker() for name in self._terms}
-        #: Ends on agents with breakers: when, whether it failed, of which task.
+        #: Ends on workers with breakers: when, whether it failed, of which task.
         self._ends: dict[str, list[tuple[int, bool, str]]] = {}
         self._asked: dict[str, int] = {}
         self._votes: dict[str, list[tuple[str, str]]] = {}
@@ -205,7 +205,7 @@ class Book:
         self._keys: dict[str, str] = {}
         self._makers: dict[str, str] = {}
         self._results: dict[str, Any] = {}
-        #: Agents of the pool that get work.
+        #: Workers of the pool that get work.
         self._members: set[str] = set()
         #: Since when there are slots of each schedule.
         self._begun_ns: dict[str, int] = {}
@@ -214,7 +214,7 @@ class Book:
 
     def take_in(self, event: Event) -> None:
         """
-        Read the next fact.
+        Read the next event.
 
         Raises:
             Breach: Something that was promised is not so.
@@ -506,7 +506,7 @@ class Book:
     def _AgentLost(self, event: AgentLost) -> None:
         name = event.agent_id
         self._members.discard(name)
-        # That agents are away as a life begins is nobody's doing.
+        # That workers are away as a life begins is nobody's doing.
         if self._pool(name) and event.at_ns > self._began_ns:
             tasks = [
                 task for task, start in self.running.items() if start.agent_id == name
@@ -591,7 +591,7 @@ class Book:
 
     def close(self) -> None:
         """
-        The last fact was read.
+        The last event was read.
 
         Raises:
             Breach: Something that was promised is not so.

@@ -44,7 +44,7 @@ from taskorch.model.ids import first_of, has_segments, is_below, name_of, number
 from taskorch.testing import Breach
 
 _S: Final = TaskState
-#: Facts after which an attempt does not run any more.
+#: Events after which an attempt does not run any more.
 _OVER: Final = (
     TaskCompleted,
     TaskFailed,
@@ -215,7 +215,7 @@ class Hearing:
 
     def hear(self, log: Iterable[Any]) -> None:
         """
-        Read a log: facts, and texts that say what was paused and resumed.
+        Read a log: events, and texts that say what was paused and resumed.
 
         Raises:
             Breach: Something began that must not.
@@ -247,7 +247,7 @@ class Hearing:
             self._parts.clear()
 
     def _forget(self, number: int) -> None:
-        """A crash took the facts from *number* on."""
+        """A crash took the events from *number* on."""
         events = [event for event in self._events if event.seq < number]
         self._events, self._states, self._running = events, {}, set()
         self.verdicts, self._done = {}, set()

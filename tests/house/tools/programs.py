@@ -88,7 +88,7 @@ class _Orchestrator:
         return self._simulation.get_stats().resources
 
     def agent(self, name: str, **options: Any) -> Callable[[Any], Any]:
-        """An agent that is there in all lives; what does its work is the world's."""
+        """A worker that is there in all lives; what does its work is the world's."""
         if name not in self._simulation.world.agents:
             del options["executor"]
             self._simulation.agent(name, **options)

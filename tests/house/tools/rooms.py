@@ -3,7 +3,7 @@ A random world with all that is above the kernel in it at once: for `explore`.
 
 Schedules, questions, a pool that scales, breakers, alerts with actions, remembered
 results, recovery, holds, re-runs and cancels; and a process that dies at any step of
-it. What is to hold of its facts is said by `Book`, which knows nothing of how.
+it. What is to hold of its events is said by `Book`, which knows nothing of how.
 
 Decision: tests-and-checks.
 """
@@ -161,7 +161,7 @@ class Rooms:
     # -- who and what there is -----------------------------------------------------
 
     def _people(self) -> None:
-        """Agents, the pool, and alerts."""
+        """Workers, the pool, and alerts."""
         random, simulation, pace = self._random, self._simulation, self._pace
         simulation.agent("desk", capabilities=["job"], max_concurrency=3)
         simulation.agent(
@@ -269,7 +269,7 @@ class Rooms:
         return Outcome(dice.random(), error=ConnectionError("refused") if bad else None)
 
     def _load(self, name: str, rate: float) -> Callable[[Task, int, Random], Outcome]:
-        """What all work on an agent comes to: for a while it fails at a rate."""
+        """What all work on a worker comes to: for a while it fails at a rate."""
         spell = 15 * self._pace
 
         def work(_task: Task, _attempt: int, dice: Random) -> Outcome:

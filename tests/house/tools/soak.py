@@ -1,7 +1,7 @@
 """
 Simulate fresh seeds for as long as you like: `python -m tests.house.tools.soak`.
 
-Each seed is worlds with random policies, agents, work and faults: one with tasks on
+Each seed is worlds with random policies, workers, work and faults: one with tasks on
 their own, with `--workflows` one with a run of a workflow, and with `--rooms` one with
 all that is above the kernel. After every step all invariants are checked. It prints
 which seeds it ran, and of one that fails the error, the few commands and faults

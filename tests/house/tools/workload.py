@@ -209,7 +209,7 @@ def options(random: Random, whims: Whims) -> dict[str, Any]:
 
 def people(random: Random, simulation: Simulation, pace: float) -> None:
     """
-    Agents of both kinds, and what they make of their work.
+    Workers of both kinds, and what they make of their work.
 
     Args:
         random: Where it comes from.
@@ -380,10 +380,10 @@ class Workload:
 
     def _look_after(self, steps: int) -> None:
         """
-        Plan what those do who look after agents, and who are asked.
+        Plan what those do who look after workers, and who are asked.
 
-        Agents have breakers, are drained, get work again, and go; people answer, or are
-        silent. All of it is drawn beside the rest, which stays what it is.
+        Workers have breakers, are drained, get work again, and go; people answer, or
+        are silent. All of it is drawn beside the rest, which stays what it is.
         """
         random = Random(f"look after {self._simulation.seed}")
         if random.random() < 0.5:
@@ -428,7 +428,7 @@ class Workload:
         self.commands.sort(key=lambda command: command.at)
 
     def _drain_one(self, name: str, *, on: bool) -> None:
-        """An agent gets no new work, or does again, if it is there and stays."""
+        """A worker gets no new work, or does again, if it is there and stays."""
 
         def act() -> None:
             incarnation = self._simulation.world.incarnation

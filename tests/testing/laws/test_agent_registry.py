@@ -15,7 +15,7 @@ from taskorch.testing.laws._case import laws_of
 
 
 class Right:
-    """All agents that can do the task, by their names."""
+    """All workers that can do the task, by their names."""
 
     def matches(self, task, agents, context):
         return Match(tuple(a.name for a in agents if self.can(a, task)), "as it is")
@@ -128,7 +128,7 @@ def test_every_law_has_a_planted_mistake():
 
 
 def test_workers_and_tasks_of_the_users_are_asked_about():
-    """Only they are, and of the agents at least one."""
+    """Only they are, and of the workers at least one."""
     seen = set()
 
     class Watching(Right):

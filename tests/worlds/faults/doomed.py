@@ -15,7 +15,7 @@ def kept(path: Path) -> int:
 
 
 def two_groups(path: Path) -> None:
-    """Six facts in two groups; the next life goes on where the last one ended."""
+    """Six events in two groups; the next life goes on where the last one ended."""
     journal = SqliteJournal(path, durability="process")
     epoch = journal.claim()
     while journal.last < 6:

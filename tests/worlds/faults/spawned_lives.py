@@ -1,4 +1,4 @@
-"""What orchestrators do that spawn processes for agents, and are killed."""
+"""What orchestrators do that spawn processes for workers, and are killed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ DEAF = "trap '' TERM HUP; setsid sleep 6000 & read -r line; sleep 6000; sleep 60
 
 
 def agents(journal, port):
-    """Three agents in processes, of which two have work; their pids are said."""
+    """Three workers in processes, of which two have work; their pids are said."""
     os.environ["TASKORCH_TOKEN"] = TOKEN
     orch = TaskOrchestrator(journal=journal, unknown_capability="wait", grace=0.5)
     served = create_app(orch, token=TOKEN, agents=True)

@@ -18,7 +18,7 @@ LEASE = 1.0
 
 
 def far_away(orch: TaskOrchestrator, lease: float = LEASE) -> Any:
-    """An agent with a lease joins; its row."""
+    """A worker with a lease joins; its row."""
     info = Agent("far", capabilities={"x"}, lease=lease)
     orch._rt.add_worker(info, WorkerRunner("far", print, orch._rt.threads))
     return orch._rt.kernel.workers["far"]

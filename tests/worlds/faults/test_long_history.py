@@ -23,7 +23,7 @@ def live(path: Path, rounds: int) -> None:
         for _ in range(rounds):
             orch.map(len, ["x"] * 500)
             assert orch.wait(PATIENCE)
-    # A snapshot comes after so many facts, and then nothing does.
+    # A snapshot comes after so many events, and then nothing does.
     with TaskOrchestrator(journal=path, keep_finished=5) as orch:
         orch.submit_task(Task.call(len, "x", not_before=3_600))
         orch.stop(drain=False)

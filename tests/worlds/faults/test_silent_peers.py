@@ -39,7 +39,7 @@ def address(peer, postgres, partition=None):
 
 
 def submissions(count):
-    """A group of so many facts, each with a task."""
+    """A group of so many events, each with a task."""
     return [
         (TaskSubmitted(n, n, f"t{n}", "str", 0), Task.call(str, n, id=f"t{n}"))
         for n in range(1, count + 1)

@@ -1,4 +1,4 @@
-"""Processes of spawned agents, when their orchestrator is killed."""
+"""Processes of spawned workers, when their orchestrator is killed."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_no_process_of_a_worker_outlives_its_orchestrator(tmp_path):
-    """Nor does the next life, at the same port, find one of them among its agents."""
+    """Nor does the next life, at the same port, find one of them among its workers."""
     journal, port = tmp_path / "j.db", free_port()
     with Process(spawned_lives.agents, journal, port) as process:
         pids = json.loads(process.line())

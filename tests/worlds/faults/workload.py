@@ -146,7 +146,7 @@ def check_effects(journal, names):
 
 
 def run_with_snapshots(journal: Path) -> None:
-    """As `run`, with a snapshot after every few facts, and tasks that leave memory."""
+    """As `run`, with a snapshot after every few events, and tasks that leave memory."""
     _committer._SNAPSHOT_EVENTS = 5
     _committer._SNAPSHOT_SHARE = 0
     run(journal, keep_finished=1)

@@ -99,7 +99,7 @@ def at_most_one_lives(rivals: list[Rival]) -> bool:
 
 
 def check(path: Any, rivals: list[Rival]) -> None:
-    """The file holds what callers were told, and its facts are of one hand."""
+    """The file holds what callers were told, and its events are of one hand."""
     events = [event for event, _ in SqliteJournal(path).read()]
     assert [event[1] for event in events] == list(range(1, len(events) + 1))
     born = {event[3] for event in events if event[0] is TaskSubmitted}

@@ -1,4 +1,4 @@
-"""What the facts of a small world say, believed by nobody, and the laws over them."""
+"""What the events of a small world say, believed by nobody, and the laws over them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ENDS: Final[dict[Any, TaskState]] = {
 }
 #: What an attempt can lead to.
 OUTCOMES: Final = (*ENDS, TaskRetrying, TaskBlocked)
-#: The place of the id in a fact about a task.
+#: The place of the id in an event about a task.
 TASK: Final = 3
 
 
@@ -56,7 +56,7 @@ class LawBrokenError(AssertionError):
 
 class Audit:
     """
-    What the facts say, read one after the other and believed by nobody.
+    What the events say, read one after the other and believed by nobody.
 
     It knows of the kernel's rows nothing: where both have an opinion, they must agree.
     """
@@ -141,7 +141,7 @@ class Audit:
             self.charged[event.task_id] = self.charged.get(event.task_id, 0) + 1
 
     def holding(self) -> list[tuple[str, Units]]:
-        """Agent and resources of all attempts that hold any."""
+        """Worker and resources of all attempts that hold any."""
         return [
             *[(worker, alloc) for _, worker, alloc in self.current.values()],
             *self.leaked.values(),

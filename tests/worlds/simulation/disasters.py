@@ -6,7 +6,7 @@ from taskorch.testing import Faults, Outcome, Simulation
 
 def run_through_disasters(seed, queue, options):
     """
-    Let forty tasks run through crashes, agents that die and commits that fail.
+    Let forty tasks run through crashes, workers that die and commits that fail.
 
     The watch looks at every step. Some depend on others, some are cancelled, or
     suspended and resumed.

@@ -1,13 +1,13 @@
 """
 Every order of events: all that can happen in a small world, one step after another.
 
-A scope says what there is: a few tasks, two agents, a pool, and how often the world may
-misbehave. `search` visits every state that any order of steps can lead to, breadth
+A scope says what there is: a few tasks, two workers, a pool, and how often the world
+may misbehave. `search` visits every state that any order of steps can lead to, breadth
 first, and holds all laws after each step; if one is broken, it prints the shortest way
 there. Where a simulation with random faults looks far, this looks everywhere near.
 
 What the world can do at any time: a task is submitted, what was decided is committed,
-an attempt completes or fails, its report comes late, or twice, a worker dies, an agent
+an attempt completes or fails, its report comes late, or twice, a worker dies, a worker
 is cut off, goes down or returns, time passes until something is due, a task is called
 off, the orchestrator crashes and recovers from what was committed.
 
@@ -88,7 +88,7 @@ def _path(origins: Sequence[tuple[int, Action]], number: int) -> list[Action]:
 
 
 def _told(scope: Scope, path: Sequence[Action], error: Exception) -> str:
-    """What is broken, and the way there: each step with the facts that it made."""
+    """What is broken, and the way there: each step with the events that it made."""
     lines = [f"{type(error).__name__}: {error}", f"in {scope}", "after:"]
     world = World(scope)
     for number, action in enumerate(path, 1):

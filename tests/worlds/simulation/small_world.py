@@ -82,10 +82,10 @@ class Scope:
     grace_ns: int = 2
     timeout_ns: int | None = None
     max_age_ns: int | None = None
-    #: Crashes of the orchestrator. With one, facts are kept only by a commit.
+    #: Crashes of the orchestrator. With one, events are kept only by a commit.
     crashes: int = 0
     cancels: int = 0
-    #: How often a worker dies, or the agent elsewhere goes down or is cut off.
+    #: How often a worker dies, or the worker elsewhere goes down or is cut off.
     deaths: int = 0
     #: How often a report comes twice.
     doubles: int = 0
@@ -198,7 +198,7 @@ class World:
         self.now = 2
         self.facts: tuple[Event, ...] = ()
         self.audit = Audit(())
-        #: How many of the facts are committed, and what is left if the rest is lost.
+        #: How many of the events are committed, and what is left if the rest is lost.
         self.committed = 0
         self.kept: Durable = ()
         self.acknowledged: dict[str, None] = {}

@@ -75,7 +75,7 @@ def test_fewer_run_while_memory_is_short():
 
 
 def test_what_a_silent_worker_had_goes_to_others():
-    """Each agent has an alert of its own, which is over once it has gone."""
+    """Each worker has an alert of its own, which is over once it has gone."""
     sim = Simulation(seed=1)
     sim.agent("far", capabilities=("job",))
     view = _View(sim)

@@ -120,7 +120,7 @@ def through_kills(seconds, is_run, limit, again, kills):
         sim.run(until=sim.now + 6.0)
     sim.run(until=sim.now + 1.0)
     if not sim.is_up:
-        # The last kill has come late: after as many facts as were asked for.
+        # The last kill has come late: after as many events as were asked for.
         sim.run(until=sim.now + 2.0)
     asked += filled is None
     sim.schedules.backfill("h", *SPAN, limit=limit, again=again and filled is None)

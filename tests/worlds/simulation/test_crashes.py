@@ -1,4 +1,4 @@
-"""The orchestrator dies, at every fact and at every stage, and goes on."""
+"""The orchestrator dies, at every event and at every stage, and goes on."""
 
 import pytest
 
@@ -48,7 +48,7 @@ NUMBER = facts()
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_crash_at_any_event_loses_nothing_that_was_acknowledged(stage):
-    """And all of it comes to the same end, whichever fact it is."""
+    """And all of it comes to the same end, whichever event it is."""
     for event in range(1, NUMBER + 1):
         simulation = small()
         told = {}
@@ -176,7 +176,7 @@ def test_results_and_dependencies_survive():
 
 
 def test_a_submission_in_doubt_is_made_again():
-    """Its facts never reached the journal; the caller was not told, and asks again."""
+    """Its events never reached the journal; the caller was not told, and asks again."""
     simulation = Simulation()
     simulation.agent("a", capabilities={"x"})
     simulation.crash_at(simulation.events[-1].seq + 1)

@@ -1,4 +1,4 @@
-"""Crowds of agents: who gets the work, and what a router of the user's is shown."""
+"""Crowds of workers: who gets the work, and what a router of the user's is shown."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ BAD = Outcome(0.001, error=OSError("no disk"))
 
 
 def crowd(many=CROWD, bad=(), *, limit=1, breaker=None, seed=3, **options):
-    """A simulation of so many agents, of which the *bad* ones fail at once."""
+    """A simulation of so many workers, of which the *bad* ones fail at once."""
     simulation = Simulation(seed, check=False, concurrency=many * 9, **options)
     for number in range(many):
         simulation.agent(
@@ -33,7 +33,7 @@ def tasks(many, **options):
 
 
 def attempts(simulation):
-    """How many attempts each agent has begun."""
+    """How many attempts each worker has begun."""
     started = (event for event in simulation.events if isinstance(event, TaskStarted))
     return Counter(event.agent_id for event in started)
 

@@ -18,7 +18,7 @@ GRACE = 10.0
 
 
 class Scene:
-    """One agent, and all ends that its executor tells."""
+    """One worker, and all ends that its executor tells."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         self.simulation = Simulation(1, check=False)

@@ -96,7 +96,7 @@ def test_a_planted_mistake_is_found(monkeypatch, plant, scope, law):
 
 
 def test_the_shortest_way_to_a_bug_is_told(monkeypatch):
-    """The message is a story: each step, with the facts that it made."""
+    """The message is a story: each step, with the events that it made."""
     accepts_results_of_another_incarnation(monkeypatch)
     with pytest.raises(LawBrokenError) as caught:
         search(Scope(after=((),), crashes=1))

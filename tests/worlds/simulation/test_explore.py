@@ -33,7 +33,7 @@ class Fussy:
 
 @pytest.mark.parametrize("seed", seeds(5, 12))
 def test_random_worlds_keep_their_promises(seed):
-    """Commands, policies, agents and faults at random; all laws after every step."""
+    """Commands, policies, workers and faults at random; all laws after every step."""
     simulation = explore(seed)
 
     incarnation = simulation.world.incarnation

@@ -20,7 +20,7 @@ S = TaskState
 
 
 def workload(simulation):
-    """Twenty tasks on agents of both kinds, in two waves."""
+    """Twenty tasks on workers of both kinds, in two waves."""
     simulation.agent("near", capabilities={"x"}, max_concurrency=2)
     simulation.agent("far", capabilities={"x"}, max_concurrency=2, lease=2.0)
     simulation.work("x", lambda task, attempt, random: 2 * random.random())
@@ -64,7 +64,7 @@ def test_some_faults_are_about_half_of_them():
 
 
 def test_a_lost_order_is_given_again():
-    """The first message to the agent is lost; it says so by not naming the attempt."""
+    """The first message to the worker is lost; it says so by not naming the attempt."""
     simulation = Simulation(faults=Faults(lose=1.0))
     simulation.agent("far", capabilities={"x"}, lease=3.0)
     task_id = simulation.submit_task(Task("x"), 1.0)
@@ -108,7 +108,7 @@ def test_a_zombie_comes_back_with_a_result_that_nobody_wants():
 
 
 def test_a_late_result_does_not_replace_what_a_person_decided():
-    """The agent was given up, a person said what came of it, and then it returns."""
+    """The worker was given up, a person said what came of it, and then it returns."""
     simulation = Simulation()
     simulation.agent("far", capabilities={"x"}, lease=1.0)
     task_id = simulation.submit_task(
@@ -175,7 +175,7 @@ def test_while_nothing_can_be_kept_nothing_new_starts():
 
 
 def test_a_run_under_watch_finds_what_breaks_a_promise():
-    """An agent reports the end of an attempt that goes on."""
+    """A worker reports the end of an attempt that goes on."""
     simulation = Simulation()
     simulation.agent("a", capabilities={"x"})
     task_id = simulation.submit_task(Task("x"), 5.0)

@@ -15,7 +15,7 @@ from taskorch.testing import Breach, Faults, Outcome, Simulation
 
 
 def world(**options):
-    """A simulation with one agent, which does `x`."""
+    """A simulation with one worker, which does `x`."""
     simulation = Simulation(**options)
     simulation.agent("a", capabilities={"x"})
     return simulation

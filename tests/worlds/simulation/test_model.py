@@ -3,8 +3,8 @@ The kernel against a dictionary.
 
 The model knows nothing of buckets, timers, counters and links: a dictionary of tasks,
 and a few rules in the words of the documentation. After every command both must agree
-on every state, on every count and on what runs. Which agent a task goes to is read from
-the kernel, and the model says whether it could have.
+on every state, on every count and on what runs. Which worker a task goes to is read
+from the kernel, and the model says whether it could have.
 """
 
 from copy import deepcopy
@@ -54,7 +54,7 @@ from taskorch.events import CATALOGUE
 from taskorch.model import TERMINAL, Resources, TaskState
 
 S = TaskState
-#: Agents, and how many attempts each runs at once.
+#: Workers, and how many attempts each runs at once.
 LIMITS = {"near": 1, "far": 2}
 CPUS = 2
 CONCURRENCY = 3
@@ -83,7 +83,7 @@ class Model:
 
     now: int
     tasks: dict[str, dict[str, Any]] = attrs.field(factory=dict)
-    #: Agents that take work, and when each was last heard of.
+    #: Workers that take work, and when each was last heard of.
     workers: dict[str, int] = attrs.field(factory=dict)
     #: Where the attempts are that would not stop.
     leaks: dict[tuple[str, int], str] = attrs.field(factory=dict)
@@ -293,7 +293,7 @@ class Model:
                 self.enter(name, S.QUEUED)
 
     def recover(self) -> None:
-        """A new life: what ran is interrupted, and no agent is there."""
+        """A new life: what ran is interrupted, and no worker is there."""
         self.leaks.clear()
         self.workers.clear()
         self.draining = False
@@ -509,7 +509,7 @@ class Both(RuleBasedStateMachine):
         self.do()
 
     def beat(self) -> None:
-        """The agent elsewhere names all that it runs for us."""
+        """The worker elsewhere names all that it runs for us."""
         names = [
             (name, self.model.tasks[name]["attempt"])
             for name in self.model.are(S.RUNNING)
@@ -550,7 +550,7 @@ class Both(RuleBasedStateMachine):
         self.do()
 
     def start_anew(self, _: int) -> None:
-        """The agent elsewhere has lost all that it did."""
+        """The worker elsewhere has lost all that it did."""
         info = self.machine.kernel.workers["far"].info
         self.model.lose("far")
         self.machine.kernel.add_worker(info, self.machine.now)
@@ -582,7 +582,7 @@ class Both(RuleBasedStateMachine):
         self.commit()
 
     def folded(self, policies: Policies) -> Kernel:
-        """What the facts lead to."""
+        """What the events lead to."""
         live = self.machine.kernel
         pools = tuple((pool.name, pool.total) for pool in live.pools.values())
         kernel = Kernel(live.config, policies, Random(0), pools)
@@ -620,7 +620,7 @@ class Both(RuleBasedStateMachine):
         assert first is None or not any(map(self.model.has_room, LIMITS))
 
     def teardown(self) -> None:
-        """The facts alone lead to the same state."""
+        """The events alone lead to the same state."""
         assert differences(self.machine.kernel, self.folded(Rules())) == []
 
 

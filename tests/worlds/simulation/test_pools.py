@@ -1,4 +1,4 @@
-"""Pools of agents and breakers, in virtual time."""
+"""Pools of workers and breakers, in virtual time."""
 
 from collections import deque
 from copy import deepcopy
@@ -185,7 +185,7 @@ def under_chance(times, **numbers):
     """
     Tasks that come at these times; each takes a minute on average.
 
-    Returns the agent-hours over the ideal, the p95 of waiting, how many agents were
+    Returns the agent-hours over the ideal, the p95 of waiting, how many workers were
     started, and the most that there were.
     """
     random = Random(7)
@@ -293,7 +293,7 @@ def test_samples_of_a_clock_that_was_set_back_count_no_more():
 
 
 class Seen:
-    """What a pool sees: agents by name, each with the attempts that it runs."""
+    """What a pool sees: workers by name, each with the attempts that it runs."""
 
     latency = 1.0
 
@@ -325,7 +325,7 @@ class Seen:
 
 
 def looks(pool, view, *times):
-    """The agents that are let go at each of these times."""
+    """The workers that are let go at each of these times."""
     gone = []
     for now in times:
         commands, _ = pool.tick(view, float(now))

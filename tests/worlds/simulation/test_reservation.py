@@ -15,7 +15,7 @@ MOST = 9
 
 
 def job(exact):
-    """When it comes; cpu, gpu and on which agents it can run; what it takes."""
+    """When it comes; cpu, gpu and on which workers it can run; what it takes."""
     lengths = st.integers(1, MOST)
     expected = lengths if exact else st.one_of(st.none(), lengths)
     return st.tuples(

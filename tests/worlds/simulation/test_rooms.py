@@ -1,8 +1,9 @@
 """
 Worlds with all that is above the kernel in them, killed at any step.
 
-What is to hold of their facts is `tests.house.tools.book`: a page for each promise. That
-the book notices what is wrong is seen by changing a fact of a world that is right.
+What is to hold of their events is `tests.house.tools.book`: a page for each promise.
+That the book notices what is wrong is seen by changing an event of a world that is
+right.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ S = TaskState
 
 
 def world(**options):
-    """A simulation with one agent, which does `x` in two seconds, two at a time."""
+    """A simulation with one worker, which does `x` in two seconds, two at a time."""
     simulation = Simulation(**options)
     simulation.agent("a", capabilities={"x"}, max_concurrency=2)
     simulation.work("x", 2.0)
@@ -40,7 +40,7 @@ def state(simulation, task_id):
 
 
 def ran(simulation):
-    """What agents did: `(task id, agent, start, end, outcome)`."""
+    """What workers did: `(task id, agent, start, end, outcome)`."""
     return [
         (a.task_id, a.agent_id, a.start, a.end, a.outcome) for a in simulation.attempts
     ]
@@ -513,7 +513,7 @@ def test_a_name_of_a_worker_is_taken_once():
         simulation.agent("a")
 
 
-# -- remote agents ---------------------------------------------------------------------
+# -- remote workers --------------------------------------------------------------------
 
 
 def test_a_remote_worker_does_its_work_by_messages():

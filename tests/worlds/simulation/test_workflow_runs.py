@@ -50,7 +50,7 @@ def simulation() -> Simulation:
 @pytest.mark.slow("160 random runs")
 @pytest.mark.parametrize("block", range(8))
 def test_random_runs_become_what_their_plans_say(block):
-    """With pauses, decisions, restarts, tasks that are added, and crashes at any fact."""
+    """With pauses, decisions, restarts, added tasks, and crashes at any event."""
     for seed in range(20 * block, 20 * (block + 1)):
         explore(seed, 30, workflows=True)
 

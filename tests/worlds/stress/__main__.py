@@ -253,7 +253,7 @@ class Round:
                 self.faults.append(f"{words} was done and is not")
 
     def check_journal(self, events) -> None:
-        """Facts follow each other in order, and each task has one end."""
+        """Events follow each other in order, and each task has one end."""
         times = [event[2] for event in events]
         if times != sorted(times):
             self.faults.append("its clock went back")

@@ -53,7 +53,7 @@ def two_ends_at_once():
 @example(plan=two_ends_at_once(), slots=2, fifo=False)
 @given(plans(), st.integers(1, 4), st.booleans())
 def test_the_schedule_is_that_of_the_whole_orchestrator(plan, slots, fifo):
-    """Attempt by attempt: agents, starts, ends and outcomes."""
+    """Attempt by attempt: workers, starts, ends and outcomes."""
     tasks, lengths, flaky = plan
     queue = FifoQueue() if fifo else None
     options = {
