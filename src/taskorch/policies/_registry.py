@@ -259,6 +259,10 @@ class SourceRegistry:
             raise
         self._snapshot = _Snapshot(records, asked_at, asked_at)
 
+    def __deepcopy__(self, _memo: object) -> SourceRegistry:
+        """Return a copy that reads no source: in a simulation, hours pass at once."""
+        return SourceRegistry(self._snapshot.records)
+
     def __repr__(self) -> str:
         return f"SourceRegistry({show(self._source)}, max_age={self.max_age!r})"
 

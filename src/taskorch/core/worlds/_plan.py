@@ -52,7 +52,6 @@ from taskorch.model import (
     kind_of,
     to_units,
 )
-from taskorch.policies import SourceRegistry
 from taskorch.policies._kinds import POLICIES, Policies
 
 if TYPE_CHECKING:
@@ -198,10 +197,6 @@ class Means:
 
 
 def _copied(part: Any) -> Any:
-    if isinstance(part, SourceRegistry):
-        # A copy of the registry itself would read its source again, because hours pass
-        # here.
-        return SourceRegistry(part._snapshot.records)
     for _ in range(_TRIES):
         try:
             return deepcopy(part)
