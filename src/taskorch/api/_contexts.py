@@ -111,29 +111,6 @@ class TaskContext(AttemptContext):
         """
         self._rt.progress(self._work, self.attempt, value)
 
-    def spent(self, **amounts: float) -> None:
-        """
-        Say what the attempt has spent of its budget since it said so last.
-
-        In a durable orchestrator it is kept once this has returned, and waits for that.
-        What it has reserved is reduced by it; more than that counts, too. As it ends,
-        the rest of what it reserved comes back. An attempt that never says anything of
-        a resource has spent all that it reserved; so has one that is cut off.
-
-        It cannot be called in a process pool, Ray or Dask of your own. Amounts are kept
-        in whole millionths.
-
-        Args:
-            amounts: By resource, such as `tokens=1_840, eur=0.02`. Of a task without
-                a budget, there is the event only.
-
-        Raises:
-            InvalidTaskError: An amount is negative, or no number; or its budget, and
-                those above, have no resource of that name. Then nothing is counted.
-            NotRunningError: The attempt has ended, or was given up.
-        """
-        self._spend(amounts)
-
 
 class AsyncTaskContext:
     """`context.aio`: the methods of a TaskContext as awaitables."""

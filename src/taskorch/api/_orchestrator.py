@@ -1226,7 +1226,9 @@ class TaskOrchestrator:
 
             run, phase = self.workflows.get(asked[0]), asked[1]
             passed = choice == "approve"
-            return _approvals.decide(run, phase, by, note, changes, passed=passed)
+            return _approvals.decide(
+                self._rt, run, phase, by, note, changes, passed=passed
+            )
         return answer(self._rt, task_id, choice, by, note, changes)
 
     @verb(
@@ -1320,6 +1322,7 @@ class TaskOrchestrator:
             InvalidTaskError: *value* is no number from -1 to 1; *attempt* is none from
                 1; or *source* is no text.
         """
+        from taskorch.core.engine import row_of  # noqa: PLC0415 - when needed
         from taskorch.events import TaskRewarded  # noqa: PLC0415 - when needed
 
         check_reward(value, source)
@@ -1328,7 +1331,7 @@ class TaskOrchestrator:
         rt = self._rt
         # A task that has left memory is read from the journal, if there is one.
         work = self.handle(task_id)
-        row = work._row
+        row = row_of(work)
 
         def change(now: int) -> bool:
             number = row.attempt if attempt is None else attempt
@@ -1427,14 +1430,16 @@ class TaskOrchestrator:
         if not isinstance(downstream, bool | None):
             msg = f"downstream is True, False or None, not {show(downstream)}"
             raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
-        if self.workflows._reruns.rerun_as(task_id, definition, downstream=downstream):
+        from taskorch.core.runs import restarts_of  # noqa: PLC0415 - when needed
+
+        reruns = restarts_of(self.workflows)
+        if reruns.rerun_as(task_id, definition, downstream=downstream):
             if downstream:
                 self._rt.rerun_below(task_id)
             return self.handle(task_id)
         if downstream is False:
             again = self._rt.rerun(task_id)
         else:
-            reruns = self.workflows._reruns
             again = reruns.rerun(task_id, downstream=bool(downstream))
         return cast("TaskHandle[Any]", again)
 

@@ -157,6 +157,7 @@ from taskorch.model._task import (
     kind_of as kind_of,
     named as named,
     plain_but as plain_but,
+    submitted_as as submitted_as,
     task_of_call as task_of_call,
 )
 from taskorch.model.scopes import (

@@ -792,3 +792,8 @@ def _refuse_argument(fn: Callable[..., Any], name: str) -> None:
             f"goes to kwargs={{{name!r}: …}}"
         )
         raise TypeError(msg)
+
+
+def submitted_as(task: Task) -> str | None:
+    """Return the id under which *task* was last submitted; None: it was not."""
+    return task._submitted_as  # noqa: SLF001 - of this very class

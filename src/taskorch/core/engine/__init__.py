@@ -118,7 +118,6 @@ from taskorch.core.engine._stale import (
     named_above as named_above,
     runs_above as runs_above,
 )
-from taskorch.core.engine._submission import Submission as Submission
 from taskorch.core.engine._translation import (
     BUILT_IN as BUILT_IN,
     drawing as drawing,
@@ -144,7 +143,6 @@ from taskorch.core.engine._work import (
     LOOKS as LOOKS,
     NEVER as NEVER,
     NO_KWARGS as NO_KWARGS,
-    Emitted as Emitted,
     Work as Work,
     add_above as add_above,
     added_by as added_by,
@@ -165,7 +163,6 @@ from taskorch.core.engine._work import (
     names_above as names_above,
     note_given as note_given,
     question_in as question_in,
-    result_of_wait as result_of_wait,
     row_of as row_of,
     set_error as set_error,
     set_result as set_result,
@@ -174,14 +171,11 @@ from taskorch.core.engine._work import (
     task_of as task_of,
     told_row as told_row,
     unfinished as unfinished,
-    whom as whom,
     works_above as works_above,
 )
 from taskorch.kit import load_late as _load_late
 from taskorch.kit.interrupts import (
-    INTERRUPTS as INTERRUPTS,
     SLICE as SLICE,
-    defers_interrupts as defers_interrupts,
     restore_handlers as restore_handlers,
     takes_interrupts as takes_interrupts,
 )

@@ -70,6 +70,7 @@ from taskorch.model import (
     Task,
     TaskState,
     replaced,
+    submitted_as,
     units_spent,
 )
 from taskorch.model.ids import run_of, stem_of
@@ -652,8 +653,27 @@ class AttemptContext:
             raise ResultGoneError(msg, hint=hint, task_id=self.task_id)
         return state
 
-    def _spend(self, amounts: Mapping[str, float]) -> None:
-        """See `TaskContext.spent`."""
+    def spent(self, **amounts: float) -> None:
+        """
+        Say what the attempt has spent of its budget since it said so last.
+
+        In a durable orchestrator it is kept once this has returned, and waits for that.
+        What it has reserved is reduced by it; more than that counts, too. As it ends,
+        the rest of what it reserved comes back. An attempt that never says anything of
+        a resource has spent all that it reserved; so has one that is cut off.
+
+        It cannot be called in a process pool, Ray or Dask of your own. Amounts are kept
+        in whole millionths.
+
+        Args:
+            amounts: By resource, such as `tokens=1_840, eur=0.02`. Of a task without
+                a budget, there is the event only.
+
+        Raises:
+            InvalidTaskError: An amount is negative, or no number; or its budget, and
+                those above, have no resource of that name. Then nothing is counted.
+            NotRunningError: The attempt has ended, or was given up.
+        """
         self._spend_units(units_spent(amounts))
 
     def _spend_units(self, units: Units) -> None:
@@ -919,9 +939,7 @@ def _send_printed() -> list[RemoteContext]:
 
 def context_of(work: Work, attempt: int) -> AttemptContext:
     """Return the context of the running attempt of *work*."""
-    # Any: this module sees more of the runtime than the class of works declares.
-    rt: Any = work._rt
-    make: type[AttemptContext] = rt.context_class
+    make: type[AttemptContext] = runtime_of(work).context_class
     return make(work, attempt, control_of(work, attempt))
 
 
@@ -1012,7 +1030,7 @@ def _value(arg: Any, parents: Mapping[str, Work]) -> Any:
         # If the task was run again meanwhile, the parent is another run.
         return result_of(parent_named(arg._row.id, parents) or arg)
     if isinstance(arg, Task):
-        arg = Reference(arg._submitted_as or arg.id or "")
+        arg = Reference(submitted_as(arg) or arg.id or "")
     if isinstance(arg, Reference):
         # The reference was a handle in an earlier incarnation.
         parent = parent_named(arg.task_id, parents)

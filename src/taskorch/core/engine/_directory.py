@@ -91,6 +91,7 @@ from taskorch.model import (
     Task,
     TaskState,
     call_type,
+    submitted_as,
 )
 from taskorch.model.ids import number_of, numbered, run_by, run_of, stem_of
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
@@ -467,6 +468,15 @@ class Directory:
         is_known = run_id in self._rt.kernel.runs or self.recovered is not None
         return run_id if is_known else ""
 
+    def row(self, task_id: str) -> TaskRow:
+        """
+        Return the row of a run of a task, by the id of the run.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        return self.known(task_id)._row
+
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """
         Return the work of a run of a task, by the id of the run.
@@ -515,7 +525,7 @@ class Directory:
         if not isinstance(ref, Task):
             msg = f"{_name_of(by)} needs {show(ref)}, which is no id, handle or task"
             raise UnknownTaskError(msg, task_id=by.id)
-        name = ref._submitted_as or ref.id
+        name = submitted_as(ref) or ref.id
         if name is None:
             msg = f"{_name_of(by)} needs {_name_of(ref)}, which was not submitted"
             hint = "submit it first, or in the same list of tasks"

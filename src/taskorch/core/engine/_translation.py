@@ -42,6 +42,7 @@ from taskorch.model import (
     references,
     refuse_in,
     replaced,
+    submitted_as,
 )
 from taskorch.model.ids import stem_of
 from taskorch.model.scopes import prefixes_of
@@ -177,7 +178,7 @@ def id_of(ref: Any) -> str:
         return ref._row.id
     if isinstance(ref, str):
         return ref
-    return ref._submitted_as or ref.id or ""
+    return submitted_as(ref) or ref.id or ""
 
 
 def bare(task: Task, name_of: Callable[[Any], str] = id_of) -> Task:

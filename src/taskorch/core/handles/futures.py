@@ -142,7 +142,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         if error is not None:
             self.set_exception(error)
         else:
-            self.set_result(cast("T", result_of(self._handle)))
+            self.set_result(result_of(self._handle))
 
 
 def _give(

@@ -56,7 +56,6 @@ from taskorch.core.kernel._control import (
 )
 from taskorch.core.kernel._deciders import (
     Again as Again,
-    Deciders as Deciders,
     PolicyFault as PolicyFault,
     PolicyGone as PolicyGone,
     Ruling as Ruling,
@@ -143,7 +142,6 @@ from taskorch.core.kernel._state import (
     DecisionContext as DecisionContext,
     FaultPoints as FaultPoints,
     KernelConfig as KernelConfig,
-    KernelState as KernelState,
     ShareView as ShareView,
     diagram as diagram,
 )

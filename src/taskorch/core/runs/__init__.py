@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from taskorch.core.runs._manager import (
         WorkflowManager as WorkflowManager,
         manager_of as manager_of,
+        restarts_of as restarts_of,
         within as within,
     )
     from taskorch.core.runs._run import WorkflowRun as WorkflowRun
@@ -47,6 +48,7 @@ _LATE = {
     "WorkflowContext": "_inside",
     "WorkflowManager": "_manager",
     "manager_of": "_manager",
+    "restarts_of": "_manager",
     "within": "_manager",
     "WorkflowRun": "_run",
 }

@@ -272,7 +272,8 @@ def verdict_on_phase(orch: Any, run_id: str, gate: str) -> Foreseen:
     Raises:
         UnknownTaskError: There is no such run, or no such approval in it.
     """
-    work = orch.workflows._approval(run_id, gate)
+    approvals = built_in("questions._approvals", "a verdict on a phase")
+    work = approvals.approval(orch.workflows.get(run_id), gate)
     return answer_of_question(orch, work.task_id)
 
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from taskorch.core.engine import row_of
-from taskorch.core.handles.handles import TaskHandle
 from taskorch.core.runs._inside import WorkflowContext
 from taskorch.core.runs._known import KnownRuns
 from taskorch.core.runs._members import MAX_ADDED, WILD, in_parts, is_below
@@ -17,7 +16,7 @@ from taskorch.core.runs._run import WorkflowRun
 from taskorch.core.runs._starts import Starts, recipe_of
 from taskorch.core.workflows import Workflow, WorkflowFunction, WorkflowStatus
 from taskorch.core.workflows._functions import written
-from taskorch.core.workflows._parameters import as_json, by_names, kept
+from taskorch.core.workflows._parameters import by_names
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -184,21 +183,6 @@ class WorkflowManager:
             self.get(run_id)
             return definition == _versions.AS_DEPLOYED
         return False
-
-    def _start_noted(
-        self,
-        workflow: Workflow,
-        run_id: str,
-        note: Mapping[str, Any],
-        given: Mapping[str, Any] | None = None,
-    ) -> WorkflowRun:
-        """Start a run with *note* in the metadata of each task."""
-        self._rt.look_up()
-        more = {"given": as_json(kept(given))} if given else None
-        with self._starts.lock:
-            if self._starts.is_new(workflow, run_id):
-                return self._starts.begin(workflow, run_id, MAX_ADDED, note, more)
-            return self._reruns.start_again(workflow, run_id, MAX_ADDED, note)
 
     @verb(
         "A run of a workflow.",
@@ -481,12 +465,8 @@ class WorkflowManager:
         self, run_id: str, gate: str, by: str, note: str, *, passed: bool
     ) -> bool:
         approvals = built_in("questions._approvals", "a verdict on a phase")
-        return bool(approvals.decide(self.get(run_id), gate, by, note, passed=passed))
-
-    def _approval(self, run_id: str, gate: str) -> TaskHandle[Any]:
-        approvals = built_in("questions._approvals", "a verdict on a phase")
-        handle: TaskHandle[Any] = approvals.approval(self.get(run_id), gate)
-        return handle
+        run = self.get(run_id)
+        return bool(approvals.decide(self._rt, run, gate, by, note, passed=passed))
 
     @verb(
         "Reject a gate.",
@@ -580,3 +560,8 @@ def manager_of(runtime: Any) -> WorkflowManager:
 def within(runtime: Runtime, context: AttemptContext) -> WorkflowContext:
     """Return the run that a running task is part of, for its *context*."""
     return WorkflowContext(manager_of(runtime)._known, context)
+
+
+def restarts_of(manager: WorkflowManager) -> Restarts:
+    """Return the restarts of the runs of *manager*."""
+    return manager._reruns

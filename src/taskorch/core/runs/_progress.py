@@ -349,9 +349,7 @@ def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
     if not ids:
         return []
     rt.recall(ids)
-    return [
-        row_of(rt.directory.known(name)) for name in ids if rt.directory.is_known(name)
-    ]
+    return [rt.directory.row(name) for name in ids if rt.directory.is_known(name)]
 
 
 def _task(

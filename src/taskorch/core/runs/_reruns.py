@@ -24,7 +24,8 @@ from taskorch.core.engine import (
 from taskorch.core.kernel import hangs_on
 from taskorch.core.runs import _limits, _members
 from taskorch.core.runs._gates import is_gate
-from taskorch.core.runs._members import in_parts, slices
+from taskorch.core.runs._members import MAX_ADDED, in_parts, slices
+from taskorch.core.workflows._parameters import as_json, kept
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.fence import log_of
 from taskorch.kit.plain import GONE
@@ -104,6 +105,38 @@ class Restarts:
             with self.rt.patience():
                 self._restart(run, ended_earlier)
         return run
+
+    def start_noted(
+        self,
+        workflow: Workflow,
+        run_id: str,
+        note: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> WorkflowRun:
+        """Start a run with *note* in the metadata of each task."""
+        self.rt.look_up()
+        more = {"given": as_json(kept(given))} if given else None
+        submission = workflow, run_id, MAX_ADDED, note
+        with self.starts.lock:
+            if self.starts.is_new(workflow, run_id):
+                return self.starts.begin(*submission, more)
+            return self.start_again(*submission)
+
+    def repeat_as(self, made_id: str, deployed: Deployed, since_ns: int) -> bool:
+        """
+        Repeat a run by its *deployed* definition, without tasks run since *since_ns*.
+
+        Returns:
+            Whether the definition has changed; else nothing is done.
+        """
+        from taskorch.core.runs import _versions  # noqa: PLC0415 - when needed
+
+        move = _versions.Move(self, made_id, deployed)
+        if move:
+            move.carry_out(move.due(lambda work: row_of(work).submitted_ns < since_ns))
+        else:
+            self.note_kept(made_id, "" if deployed.task else made_id, move)
+        return bool(move)
 
     def restart(self, run_id: str, definition: str | None) -> WorkflowRun:
         """See `WorkflowManager.restart`."""

@@ -38,6 +38,7 @@ from taskorch.core.workflows import WorkflowReport, WorkflowStatus
 from taskorch.core.workflows._graph import Parents, order
 from taskorch.core.workflows._phases import (
     approval_of,
+    gate_of,
     is_gate_id,
     is_same_end,
     phase_of,
@@ -159,7 +160,7 @@ class WorkflowRun:
             return
         for name, work in list(self._works.items()):
             latest = rt.directory.reruns.latest(in_run(self.workflow_id, name))
-            if latest != row_of(work).id:
+            if latest != work.task_id:
                 self._works[name] = cast("TaskHandle[Any]", rt.directory.known(latest))
         with rt.lock:
             left_out = [
@@ -216,8 +217,6 @@ class WorkflowRun:
                     raise TimeoutError(msg)
             results = self._results()
             if results is not None:
-                self._rt.waiting.used(list(self._works.values()))
-                self._say_stale()
                 return results
 
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
@@ -227,8 +226,6 @@ class WorkflowRun:
                 yield from self._rt.waiting.wait_async(work).__await__()
             results = self._results()
             if results is not None:
-                self._rt.waiting.used(list(self._works.values()))
-                self._say_stale()
                 return results
 
     def status(self) -> WorkflowStatus:
@@ -455,7 +452,7 @@ class WorkflowRun:
                     return None
             # A task is the first cause if another than those that are listed blocks it:
             # one outside of the workflow, or one whose failure is allowed.
-            bad = {row_of(self._works[name]).id for name in (*failures, *blocked)}
+            bad = {self._works[name].task_id for name in (*failures, *blocked)}
             failures |= {
                 name: blockade(row)
                 for name, (row, held_by) in blocked.items()
@@ -467,7 +464,10 @@ class WorkflowRun:
             failures = {n: e for n, work in works if (e := error_of(work)) is not None}
         if not failures:
             # The lock is not held, as a result may be read from far away.
-            return results | {n: result_of(self._works[n]) for n in completed}
+            results |= {n: result_of(self._works[n]) for n in completed}
+            rt.waiting.used(list(self._works.values()))
+            self._say_stale()
+            return results
         for name, each in failures.items():
             note_given(self._works[name], each)
         error = self._failed(failures, blocked.keys())
@@ -538,3 +538,8 @@ def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
         return holders
     root = unresolvable_root(work)
     return () if root is None else (root.id,)
+
+
+def is_stopped_by(run: WorkflowRun, phase: str) -> bool:
+    """Return whether *run* does not go on if *phase* does not pass."""
+    return run._gates.get(gate_of(phase), (None, "stop"))[1] != "continue"

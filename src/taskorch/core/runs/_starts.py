@@ -16,6 +16,7 @@ from taskorch.core.runs._mapping import mapped
 from taskorch.core.runs._members import RunRecord
 from taskorch.core.workflows import Workflow, WorkflowFunction, _steps
 from taskorch.core.workflows._parameters import as_json, by_names, kept
+from taskorch.core.workflows._workflow import drafts_of
 from taskorch.errors import DuplicateTaskError
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Call, MadeFor, Task
@@ -87,7 +88,7 @@ class Starts:
             UsageError: A task was refused, and none was submitted.
         """
         rt, book = self._rt, self._known
-        drafts, parents, has_limits = workflow._drafts(run_id)
+        drafts, parents, has_limits = drafts_of(workflow, run_id)
         drafts = _noted(_all_real(drafts), note)
         if has_limits:
             self.limit(run_id, _limits.of_tasks(drafts.values()))
@@ -132,7 +133,7 @@ class Starts:
         """Note the code that a run begins with, and its recipe."""
         from taskorch.core.runs import _versions  # noqa: PLC0415 - when needed
 
-        tasks = workflow._drafts(run_id).tasks
+        tasks = drafts_of(workflow, run_id).tasks
         _versions.note(self._rt, run_id, tasks.values(), _versions.BEGUN, more=more)
 
     def submittable(
@@ -153,7 +154,8 @@ class Starts:
         """
         self._known.record(run_id)
         note = {MadeFor.PARAMETERS: values} if values else None
-        tasks = _noted({str(task.id): task for task in tasks}, note).values()
+        named = {str(task.id): task for task in map(real_task, tasks)}
+        tasks = _noted(named, note).values()
         works = self._rt.submit_tasks(tasks, run=run_id)
         return cast("list[TaskHandle[Any]]", works)
 

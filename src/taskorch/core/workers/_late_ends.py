@@ -137,7 +137,7 @@ class LateEnds:
             return False
         rt = self._rt
         with rt.lock:
-            return awaits_end(row_of(rt.directory.known(task_id)), fence[1])
+            return awaits_end(rt.directory.row(task_id), fence[1])
 
     def check(self, task_id: str, fence: tuple[int, int], worker: str) -> None:
         """Refuse an attempt that *worker* has not made in an earlier incarnation."""
@@ -148,7 +148,7 @@ class LateEnds:
             raise InvalidTaskError(msg, hint="Attempt.end() ends it", task_id=task_id)
         rt.look_up(task_id)
         with rt.lock:
-            row = row_of(rt.directory.known(task_id))
+            row = rt.directory.row(task_id)
             runs = [who for state, _, who in past_of(row) if state is TaskState.RUNNING]
             if worker not in runs or number > row.attempt:
                 msg = f"worker {worker!r} made no attempt {number} of task {task_id}"

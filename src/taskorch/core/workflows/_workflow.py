@@ -49,7 +49,16 @@ from taskorch.kit import located
 from taskorch.kit.building import workflow_in_building
 from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import guess, other_attribute, suggesting
-from taskorch.model import Call, Program, Reference, Task, Wait, references, refuse_in
+from taskorch.model import (
+    Call,
+    Program,
+    Reference,
+    Task,
+    Wait,
+    references,
+    refuse_in,
+    submitted_as,
+)
 from taskorch.model.ids import check_name, check_task_id, ids_in_run, in_run, joined
 
 
@@ -518,19 +527,6 @@ class Workflow(Builder[Node]):
             tasks.append(self._submitted(name, run_id, (*above, *task.after)))
         return tasks
 
-    def _drafts(self, run_id: str) -> Drafts:
-        """Return the workflow as it is submitted for a run."""
-        self._refuse_unknown()
-        parents = self._dependencies.shared()
-        special: dict[str, Task] = {}
-        for name, task in self._tasks.items():
-            if name in self._limits or task.after or refers(task) or is_approval(task):
-                waits = ids_in_run(run_id, parents[name])
-                special[name] = self._submitted(name, run_id, (*waits, *task.after))
-        # Mostly no parent is added, and then the same mapping need not be copied.
-        tasks = {**self._tasks, **special} if special else self._tasks
-        return Drafts(tasks, parents, bool(self._limits))
-
     def _submitted(self, name: str, run_id: str, waits: Sequence[Any]) -> Task:
         """Return a task as submitted for a run, where it is to wait for *waits*."""
         task = prefixed(self._tasks[name], in_run(run_id, name), run_id, waits)
@@ -872,7 +868,7 @@ class Workflow(Builder[Node]):
         if isinstance(ref, Task):
             if id(ref) in self._added:
                 return self._added[id(ref)][1]
-            if ref._submitted_as is None:
+            if submitted_as(ref) is None:
                 msg = f"{who} needs {show(ref)}, which was not added"
                 hint = "name the node that wf.add(task) returns"
                 raise InvalidTaskError(msg, hint=hint)
@@ -928,3 +924,17 @@ def _refuse_hidden(payload: object, who: str) -> None:
             msg = f"{who}: its payload has {item!r}, as it is"
             hint = "name it in after=, and read its result from context.results"
             raise InvalidTaskError(msg, hint=hint)
+
+
+def drafts_of(workflow: Workflow, run_id: str) -> Drafts:
+    """Return *workflow* as it is submitted for a run."""
+    workflow._refuse_unknown()
+    parents = workflow._dependencies.shared()
+    special: dict[str, Task] = {}
+    for name, task in workflow._tasks.items():
+        if name in workflow._limits or task.after or refers(task) or is_approval(task):
+            waits = ids_in_run(run_id, parents[name])
+            special[name] = workflow._submitted(name, run_id, (*waits, *task.after))
+    # Mostly no parent is added, and then the same mapping need not be copied.
+    tasks = {**workflow._tasks, **special} if special else workflow._tasks
+    return Drafts(tasks, parents, bool(workflow._limits))

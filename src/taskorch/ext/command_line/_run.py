@@ -15,7 +15,7 @@ from typing import Any, Final
 from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.api._settings.configuration import read_configuration
 from taskorch.core.inside import Inside
-from taskorch.core.runs._starts import real_task
+from taskorch.core.runs import restarts_of
 from taskorch.core.workflows._functions import written
 from taskorch.core.workflows._parameters import digest_of
 from taskorch.errors import InvalidTaskError, ProgramFailedError
@@ -183,9 +183,7 @@ def _submit(
             if without_run(task.id or "") in only
         ]
         # A part of a workflow is a run, too.
-        handles = orch.workflows._starts.begin_part(  # noqa: SLF001 - it is not all of it
-            run_id, map(real_task, tasks), values
-        )
+        handles = restarts_of(orch.workflows).starts.begin_part(run_id, tasks, values)
         names = {
             handle.task_id: without_run(task.id or "")
             for handle, task in zip(handles, tasks, strict=True)

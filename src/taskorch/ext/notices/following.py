@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from taskorch.core.engine import Latch, Work, asyncio, resolve_on
+from taskorch.core.engine import Latch, asyncio, resolve_on
+from taskorch.core.handles.handles import TaskHandle
 from taskorch.errors import InvalidTaskError, NotRunningError, WouldBlockError
 from taskorch.events import (
     KEPT,
@@ -157,8 +158,8 @@ class EventStream:
 
 
 def _task_of(task: object) -> str | None:
-    if isinstance(task, Work):
-        return task._row.id
+    if isinstance(task, TaskHandle):
+        return task.task_id
     if task is None or isinstance(task, str):
         return task
     msg = f"task is an id, a pattern such as 'night/*', or a handle, not {show(task)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskorch.core.engine import question_in
+from taskorch.core.runs._run import is_stopped_by
 from taskorch.core.workflows import _phases
 from taskorch.errors import (
     AnswerRefusedError,
@@ -16,6 +17,7 @@ from taskorch.model import TERMINAL
 from taskorch.model.ids import stem_of, tail_of
 
 if TYPE_CHECKING:
+    from taskorch.core.engine import Runtime
     from taskorch.core.handles.handles import TaskHandle
     from taskorch.core.runs._run import WorkflowRun
 
@@ -40,12 +42,13 @@ def approval(run: WorkflowRun, gate: str) -> TaskHandle[Any]:
         )
         raise UnknownTaskError(msg, hint=hint)
     if question_in(work) is None:
-        msg = f"{work._row.id} is no approval any more"
+        msg = f"{work.task_id} is no approval any more"
         raise UnknownTaskError(msg)
     return work
 
 
 def decide(
+    rt: Runtime,
     run: WorkflowRun,
     gate: str,
     by: str,
@@ -66,28 +69,29 @@ def decide(
     """
     check(by, note, changes)
     phase = _phases.phase_of(stem_of(str(gate)))
-    latest = approval(run, gate)._row
-    named = f"{stem_of(latest.id)}{tail_of(str(gate))}"
-    _, on_failure = run._gates.get(_phases.gate_of(phase), (None, "stop"))
+    latest = approval(run, gate).task_id
+    named = f"{stem_of(latest)}{tail_of(str(gate))}"
+    goes_on = passed or not is_stopped_by(run, phase)
     choice = "approve" if passed else "reject"
 
     def outcomes(who: tuple[str, ...]) -> tuple[str, Any, str]:
         name = " and ".join(who)
         sentence = f"{'approved' if passed else 'rejected'} by {name}"
-        if passed or on_failure == "continue":
+        if goes_on:
             verdict = _phases.verdict_of(phase, name, note, passed=passed)
             return "complete", verdict, sentence
         return "fail", None, f"{sentence}: {note}" if note else sentence
 
     def end(now: int) -> bool | AnswerRefusedError:
-        rt = run._rt
-        is_latest = rt.directory.reruns.latest(named) == latest.id
+        is_latest = rt.directory.reruns.latest(named) == latest
         is_meant = is_latest and not why_unsure(rt, named)
-        was_over = is_meant and (rt.is_left(latest) or latest.state in TERMINAL)
+        row = rt.kernel.tasks.get(latest)
+        # One that has left memory has ended.
+        is_open = row is not None and not (rt.is_left(row) or row.state in TERMINAL)
         decided = vote(rt, named, choice, by, note, changes, now, outcome=outcomes)
-        return False if was_over else decided
+        return False if is_meant and not is_open else decided
 
-    decided = run._rt.step(end, keep=True)
+    decided = rt.step(end, keep=True)
     if isinstance(decided, AnswerRefusedError):
         raise decided
     return bool(decided)

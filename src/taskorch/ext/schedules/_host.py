@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from taskorch.core.runs._versions import AS_IT_WAS, Deployed, Move
+from taskorch.core.runs import restarts_of
+from taskorch.core.runs._versions import AS_IT_WAS, Deployed
 from taskorch.core.workflows import Workflow
 from taskorch.errors import UnknownTaskError
 from taskorch.kit.clock import wall
@@ -97,7 +98,7 @@ class ScheduleHost(ABC):
         given: Mapping[str, Any],
     ) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
-        start = self.orch.workflows._start_noted
+        start = restarts_of(self.orch.workflows).start_noted
         self.act(lambda: start(workflow, run_id, note, given))
 
     @defers_interrupts
@@ -204,21 +205,14 @@ class ScheduleHost(ABC):
         Returns:
             Whether the definition has changed; else nothing is done.
         """
-        reruns = self.orch.workflows._reruns
-        move = Move(reruns, made_id, deployed)
-        if move:
-            move.carry_out(move.due(lambda work: work._row.submitted_ns < since_ns))
-        else:
-            reruns.note_kept(made_id, "" if deployed.task else made_id, move)
-        return bool(move)
+        return restarts_of(self.orch.workflows).repeat_as(made_id, deployed, since_ns)
 
     def run_again(self, run_id: str, since_ns: int) -> None:
         """Run all tasks of a run again that have not run since a time, in ns."""
         run = self.orch.workflows.get(run_id)
-        handles = run.handles
         since = _as_status_says(since_ns)
-        for name in handles:
-            if any(each in handles for each in run._needs(name)):
+        for name, above in run.dependencies.items():
+            if above:
                 continue
             status = self.orch.get_task_status(in_run(run_id, name))
             submitted = status.submitted
@@ -297,7 +291,7 @@ class RuntimeHost(ScheduleHost):
                 for task_id in others:
                     latest = directory.reruns.latest(task_id)
                     if directory.is_known(latest):
-                        states[task_id] = directory.known(latest)._row.state
+                        states[task_id] = directory.row(latest).state
         return states
 
     def again(self, task_id: str, *, downstream: bool) -> str:

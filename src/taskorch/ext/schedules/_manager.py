@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch.core.runs import restarts_of
 from taskorch.core.runs._versions import check_which
 from taskorch.core.workflows import Workflow, WorkflowFunction
 from taskorch.core.workflows._functions import declared_by
@@ -784,7 +785,7 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
     manager = ScheduleManager(host)
     if isinstance(host, RuntimeHost):
         host.add_check(manager.check)
-        host.orch.workflows._reruns.deployed.append(manager._ticks.deployed)
+        restarts_of(host.orch.workflows).deployed.append(manager._ticks.deployed)
     controller = ScheduleController(
         lambda: manager.rests,
         *(host, manager._book, manager._ticks, manager._backfills),
