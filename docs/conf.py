@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from taskorch import __version__ as release  # noqa: F401 - Sphinx reads it
+from taskorch.core.engine import AttemptContext
 from taskorch.events import Event
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ PACKAGES = {
     "taskorch.ext.client": "client of a service",
     "taskorch.ext.service": "server, HTTP",
     "taskorch.ext.people": "tokens, roles, identity",
+    "taskorch.ext.incoming": "for front ends: work that comes in as documents",
     "taskorch.ext.remote_workers": "worker of a service",
     "taskorch.ext.mcp": "tools for language models",
     "taskorch.ext.logs": "log records by task",
@@ -280,6 +282,10 @@ def _entry(package: str, name: str, value: object) -> list[str]:
     """Return the lines that show one name of a package."""
     if inspect.isclass(value):
         entry = [f".. autoclass:: {package}.{name}", "   :members:"]
+        if issubclass(value, AttemptContext):
+            # It has no page of its own; what is for worker processes is not for users.
+            entry += ["   :inherited-members:"]
+            return [*entry, "   :exclude-members: remote, remote_of_call"]
         # Nobody makes a protocol.
         is_protocol = getattr(value, "_is_protocol", False)
         return [*entry, "   :exclude-members: __init__"] if is_protocol else entry

@@ -35,7 +35,7 @@ It imports only the errors of the library; this file imports nothing of it.
 - `deadline`: the deadline of a wait for a peer.
 - `located`: values with their places in a file.
 - `yaml_text`: the part of YAML 1.2 that corresponds to JSON.
-- `forms`: forms of values in documents: reading, schema, reference page.
+- `forms`, `findings`: forms of values in documents; faults of values by a schema.
 - `extension`, `kept`: the base class of extensions; their documents.
 - `ticks`: the progress of the ticks of a schedule.
 - `patterns`: regular expressions of users, in bounded time.

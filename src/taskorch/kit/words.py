@@ -118,6 +118,11 @@ def in_a_line(text: str) -> str:
     return f"{line[: _LONG - _END]} … {line[-_END:]}"
 
 
+def first_line(text: str) -> str:
+    """Return the first line of *text* that says something."""
+    return (text.strip().splitlines() or [""])[0]
+
+
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Put *values* in the places of *text*; leave a place without a value as it is."""
     return PLACE.sub(lambda match: values.get(match[1], match[0]), text)

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("mcp")
 
 from mcp import MCPError
+from starlette.routing import Route
 from tests.api.tools import eventually
 from tests.ext.mcp.tools import (
     WireBeside,
@@ -25,12 +26,11 @@ from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
 from taskorch.ext import command_line as cli
 from taskorch.ext.client import Client
 from taskorch.ext.command_line._mcp import ServicePlace
-from taskorch.ext.mcp import TOOLS, OrchestratorPlace
-from taskorch.ext.mcp._http import McpPath
+from taskorch.ext.mcp import TOOLS, McpApp, OrchestratorPlace
 from taskorch.ext.mcp._server import MOST_BYTES, make_server
 from taskorch.ext.people import Tokens
 from taskorch.ext.service import create_app, serve
-from taskorch.ext.service._app import make_app
+from taskorch.ext.service._app import Tools, make_app
 from taskorch.ext.service._guard import Doors
 from taskorch.ext.views import JournalReader
 
@@ -391,15 +391,15 @@ def test_a_wait_is_over_once_nobody_waits_for_its_answer():
     with orchestrator() as orch:
         orch.submit_task(Task.wait_for("go", id="later"))
         place = Told(orch)
-        path = McpPath(make_server(place))
+        tools = McpApp(make_server(place))
         app = make_app(
             [],
             doors=Doors(TOKEN),
             orch=lambda: orch,
             hosts=["127.0.0.1"],
             close=int,
-            routes=[path.route],
-            life=path.life,
+            routes=[Route("/mcp", Tools(tools))],
+            life=tools.life,
         )
         with serve(app, port=0) as server:
             service = Service(orch, server, TOKEN)

@@ -18,11 +18,11 @@ from tests.ext.service.tools import orchestrator
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, current_context
 from taskorch.api.verbs.remedies import in_tools
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
-from taskorch.ext.incoming import findings_of
 from taskorch.ext.mcp import TOOLS, OrchestratorPlace, tools_of
 from taskorch.ext.mcp._calls import MOST_SHOWN, ToolUser
 from taskorch.ext.mcp._tools import Effect
 from taskorch.ext.views import JournalReader
+from taskorch.kit.findings import findings_of
 
 BY_NAME = {tool.name: tool for tool in TOOLS}
 CHANGING = [tool.name for tool in TOOLS if tool.effect is not Effect.NONE]

@@ -21,8 +21,7 @@ from mcp.client.extension import ClientExtension, ResultClaim
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import ConfigDict
 
-from taskorch.ext.mcp._server import make_server
-from taskorch.ext.mcp._stdio import serve_streams
+from taskorch.ext.mcp import make_server, serve_streams
 from taskorch.ext.mcp._waits import EXTENSION
 
 APP = """

@@ -13,15 +13,15 @@ from tests.ext.service.tools import Service, shown
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.api.verbs.table import VERBS
 from taskorch.api.workflows import document_schema
+from taskorch.ext.incoming._whose import ARGUMENTS, TASK, WORKFLOW, Keys
 from taskorch.ext.people import Tokens
-from taskorch.ext.people._whose import ARGUMENTS, TASK, WORKFLOW, Keys
 from taskorch.ext.service import create_app
 from taskorch.ext.service._submissions import work_schemas
 from taskorch.ext.service._tenants import is_for_bound
 from taskorch.protocols import RetryDecision
 
 SAY = (
-    "say in taskorch/ext/people/_whose.py whose {} is: what a token that is bound to "
+    "say in taskorch/ext/incoming/_whose.py whose {} is: what a token that is bound to "
     "tenants may say there, so that it reaches no other tenant"
 )
 

@@ -16,7 +16,6 @@ from taskorch.ext.suites._folder import (
     RunFolder,
     kept_in,
 )
-from taskorch.ext.suites._formats import headline
 from taskorch.ext.suites._results import TestRecord, class_of_tests
 
 pytestmark = pytest.mark.timeout(300)
@@ -369,7 +368,7 @@ def test_who_uses_more_memory_than_was_granted_is_told(tmp_path, hook):
     assert line in texts["md"]
     assert line in texts["html"]
     assert json.loads(texts["json"])["over_memory"] == report.over_memory
-    assert f"2 tasks used more memory than granted ({line})" in headline(report)
+    assert f"2 tasks used more memory than granted ({line})" in report.headline
     (told,) = said_by(hook)
     # One message for all of them, and no failure: they have passed.
     assert told["message_type"] == "over_memory"

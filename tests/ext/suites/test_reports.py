@@ -10,7 +10,7 @@ import pytest
 
 from taskorch.ext.suites import load
 from taskorch.ext.suites._folder import History, RunFolder
-from taskorch.ext.suites._formats import headline, junit, written
+from taskorch.ext.suites._formats import junit, written
 from taskorch.ext.suites._judging import Counts
 from taskorch.ext.suites._report import Slice, SuiteReport, TaskPart
 from taskorch.ext.suites._running import run
@@ -300,7 +300,7 @@ def test_coverage_that_was_asked_for_and_not_measured_is_said(tmp_path):
     (tmp_path / "test_b.py").write_text("def test_b(): pass\n")
     report = run(load(tmp_path / "suite.yaml"), tmp_path / "out")
     assert (report.passed, report.coverage) == (True, None)
-    assert "2 passed; no coverage was measured of A, B; " in headline(report)
+    assert "2 passed; no coverage was measured of A, B; " in report.headline
 
 
 def test_later_runs_know_how_long_things_took(flaky):
@@ -374,7 +374,7 @@ def test_a_task_with_subtasks_has_its_report_its_message_and_its_artifacts(
     assert [*tasks] == ["A", "P", "Q", "B", "C"]
     assert tasks["B"].status == status
     assert tasks["P"].part_of == tasks["Q"].part_of == "B"
-    assert headline(report).startswith(f"{said} tasks succeeded")
+    assert report.headline.startswith(f"{said} tasks succeeded")
     # The tests of a part are counted once.
     assert report.counts.passed == 2 * parts
     lines = (out / "logs/messages.jsonl").read_text().splitlines()

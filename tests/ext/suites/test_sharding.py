@@ -8,7 +8,6 @@ from hypothesis import given, strategies as st
 from taskorch import InvalidTaskError, ValidationFailedError
 from taskorch.ext.suites import _sharding, load, run
 from taskorch.ext.suites._folder import History, RunFolder
-from taskorch.ext.suites._formats import headline
 from taskorch.ext.suites._judging import CriteriaNotMetError
 from taskorch.ext.suites._sharding import dealt, sharded
 
@@ -222,7 +221,7 @@ def test_shards_are_judged_together(suite_of, tmp_path):
     assert said["totals"]["covered_lines"] == 4
     # The tests stand once in what other tools read, and the task once in the sentence.
     assert xml.count("<testcase") == 11
-    assert headline(report).startswith("2 of 2 tasks succeeded, in 3 of 3 parts: ")
+    assert report.headline.startswith("2 of 2 tasks succeeded, in 3 of 3 parts: ")
 
 
 @SLOW

@@ -140,7 +140,7 @@ def test_every_public_package_has_a_page_on_the_site():
     inner |= {
         f"ext.{name}"
         for name in (
-            *("budgets", "coding", "controllers", "hosts", "incoming", "json_schema"),
+            *("budgets", "coding", "controllers", "hosts", "json_schema"),
             *("memo", "notices", "postgres", "questions", "retention", "schedules"),
             *("simulation", "spawned", "tools"),
         )

@@ -158,24 +158,20 @@ def test_a_list_is_written_unless_it_grows(listed, monkeypatch, capsys, entries,
     assert ("would become longer" in capsys.readouterr().out) == bool(code)
 
 
+@pytest.mark.parametrize("code", [0, 1])
 @pytest.mark.parametrize(
-    ("line", "code"), [("x: 2 calls, 3 files", 0), ("x: 1 calls, 5 files", 1)]
+    ("name", "was", "lines"),
+    [
+        ("ways", "x: 2 calls, 4 files", ("x: 2 calls, 3 files", "x: 1 calls, 5 files")),
+        ("conditions", "a:b: 9 operands", ("a:b: 8 operands", "a:b: 10 operands")),
+    ],
 )
-def test_a_way_is_written_unless_it_costs_more(listed, monkeypatch, line, code):
-    ways = listed.with_name("ways.txt")
-    ways.write_text("x: 2 calls, 4 files\n")
+def test_a_number_is_written_unless_it_is_larger(
+    listed, monkeypatch, name, was, lines, code
+):
+    listed.with_name(f"{name}.txt").write_text(f"{was}\n")
+    line = lines[code]
     monkeypatch.setattr(fences, "ways", lambda: [line])
-    assert main(["--write", "ways"]) == code
-    assert (ways.read_text() == f"{line}\n") == (not code)
-    assert line in differences("ways", [line]) or not code
-
-
-@pytest.mark.parametrize(
-    ("entry", "code"), [("a:b: 8 operands", 0), ("a:b: 10 operands", 1)]
-)
-def test_a_condition_is_written_unless_it_asks_more(listed, monkeypatch, entry, code):
-    conditions = listed.with_name("conditions.txt")
-    conditions.write_text("a:b: 9 operands\n")
-    monkeypatch.setattr(fences, "lists_of", lambda: {"conditions": [entry]})
-    assert main(["--write", "conditions"]) == code
-    assert (conditions.read_text() == f"{entry}\n") == (not code)
+    monkeypatch.setattr(fences, "lists_of", lambda: {name: [line]})
+    assert main(["--write", name]) == code
+    assert fences.golden(name) == [was if code else line]

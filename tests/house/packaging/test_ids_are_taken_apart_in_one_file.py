@@ -23,7 +23,7 @@ OTHER_TEXTS = {
     "model/_program.py": "paths of files",
     "ext/planner/_texts.py": "names of time zones",
     "policies/_rhythm.py": "keys of documents",
-    "ext/incoming/__init__.py": "references of a JSON Schema",
+    "kit/findings.py": "references of a JSON Schema",
     "ext/mcp/_resources.py": "addresses",
     "ext/service/_submissions.py": "references of a JSON Schema",
     "ext/suites/_placeholders.py": "paths of files",

@@ -12,8 +12,7 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,18 +32,6 @@ from taskorch.kit.visible import show
 _UNDONE: Final = ".new-"
 _CHUNK: Final = 2**20
 _NAMES: Final = re.compile(r'\{"\$file":\["(?:[^"\\]|\\.)*","([^"/\\]+)"\]\}')
-#: Whether values in files are left out, since only events are asked for.
-_is_left_out: Final = ContextVar("_is_left_out", default=False)
-
-
-@contextlib.contextmanager
-def without_files() -> Iterator[None]:
-    """Load no values from files in the block."""
-    token = _is_left_out.set(True)
-    try:
-        yield
-    finally:
-        _is_left_out.reset(token)
 
 
 def keep(save: Callable[..., Any], value: Any, suffix: str) -> str:
@@ -102,8 +89,6 @@ def load(read: Callable[[str], Any], of: str, name: str) -> Any:
         GoneError: The file is gone or was changed, or cannot be read.
     """
     path = Path(f"{HERE.path}.values") / name
-    if _is_left_out.get():
-        raise GoneError(of, f"it is in {path}")
     try:
         is_as_kept = _digest(path) == name.partition(".")[0]
     except OSError as error:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskorch.api._settings.configuration import SETTINGS, TOKEN_VARIABLE
-from taskorch.core.engine import SLICE
 from taskorch.core.inside import Inside
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.ext.client import Client
@@ -31,6 +30,7 @@ from taskorch.ext.command_line._terminal import (
     tell_listening,
     token_of_environment,
 )
+from taskorch.kit.interrupts import SLICE
 from taskorch.kit.visible import counted
 
 if TYPE_CHECKING:

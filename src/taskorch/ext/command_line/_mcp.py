@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     # These modules belong to an extra.
-    from taskorch.ext.mcp._server import make_server  # noqa: PLC0415
-    from taskorch.ext.mcp._stdio import (  # noqa: PLC0415
+    from taskorch.ext.mcp import (  # noqa: PLC0415
+        make_server,
         serve_streams,
         taken_streams,
     )

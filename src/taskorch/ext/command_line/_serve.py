@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from taskorch.api._settings.configuration import TOKEN_VARIABLE
-from taskorch.core.engine import SLICE
 from taskorch.errors import InvalidTaskError
 from taskorch.ext.command_line import OK
 from taskorch.ext.command_line._suite import ACTING, folder_of, line
@@ -31,6 +30,7 @@ from taskorch.ext.command_line._terminal import (
 )
 from taskorch.kit.address import without_password
 from taskorch.kit.fence import log_of
+from taskorch.kit.interrupts import SLICE
 
 if TYPE_CHECKING:
     from taskorch.ext.service._suites import SuiteRuns

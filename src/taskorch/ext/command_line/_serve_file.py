@@ -17,7 +17,6 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from taskorch.api._orchestrator import TaskOrchestrator
-from taskorch.core.engine import SLICE
 from taskorch.core.inside import Inside
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.ext.command_line import FAILED, OK
@@ -31,7 +30,7 @@ from taskorch.ext.command_line._terminal import (
 )
 from taskorch.kit.described import declared
 from taskorch.kit.fence import log_of
-from taskorch.kit.interrupts import interrupt
+from taskorch.kit.interrupts import SLICE, interrupt
 from taskorch.kit.limits import SIGNAL_SECONDS
 
 _LOG: Final = log_of(__name__)

@@ -13,7 +13,6 @@ from textwrap import indent
 from time import sleep
 from typing import TYPE_CHECKING, Final
 
-from taskorch.core.engine import SLICE
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.ext.command_line import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.ext.command_line._target import settings_for
@@ -25,15 +24,16 @@ from taskorch.ext.command_line._terminal import (
     port,
     tell_listening,
 )
+from taskorch.ext.suites import read_report
 from taskorch.ext.suites._folder import RunFolder
-from taskorch.ext.suites._formats import first_line, headline, status
 from taskorch.ext.suites._planning import plan
 from taskorch.ext.suites._reading import line_of, load
 from taskorch.ext.suites._report import SuiteReport
-from taskorch.ext.suites._running import read_report, run
+from taskorch.ext.suites._running import run
 from taskorch.ext.suites._telling import Ended
 from taskorch.ext.views import JournalReader
-from taskorch.kit.words import duration
+from taskorch.kit.interrupts import SLICE
+from taskorch.kit.words import duration, first_line
 
 if TYPE_CHECKING:
     from taskorch.api._orchestrator import TaskOrchestrator
@@ -281,15 +281,15 @@ def _summary(report: SuiteReport) -> str:
             why = (
                 f"because of {', '.join(task.because)}" if task.because else task.error
             )
-            lines.append(f"  {task.id}: {first_line(why) or status(task)}")
+            lines.append(f"  {task.id}: {first_line(why) or task.in_words}")
     lost = [task for task in bad if task.attempts]
     if lost:
         lines.append("failed:")
         for task in lost:
-            text = f"{task.id}: {task.error or status(task)}"
+            text = f"{task.id}: {task.error or task.in_words}"
             lines.append(indent(text, "    ")[2:])
     word = "passed" if report.passed else "FAILED"
-    lines += ["", f"{report.title} {word}: {headline(report)}"]
+    lines += ["", f"{report.title} {word}: {report.headline}"]
     return "\n".join(lines)
 
 

@@ -1,30 +1,23 @@
 """
-Checks and reading of documents that come over HTTP or from a language model.
-
-What is wrong with a value, by the schema that describes it, is found at once, each
-fault with its path and the nearest right word. Of JSON Schema it knows what bodies of
-requests and arguments of tools are described by. Patterns are left to what the value is
-made into, and so are parts that have their own reader, such as tasks.
+Reading of work that comes over HTTP or from a language model, as documents.
 
 Of tasks and workflows, a key stands for the whole of what came in: under it, the same
 is meant when it comes again. What is refused here is refused in the words of the front
 end.
+
+- `_whose`: what a caller who is bound to tenants may say of whom.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
@@ -35,179 +28,20 @@ from taskorch.core.runs import WorkflowRun
 from taskorch.core.workflows import Workflow
 from taskorch.core.workflows._task_documents import tasks_of
 from taskorch.errors import DuplicateTaskError, UnknownTaskError
-from taskorch.ext.people._whose import TASK, WORKFLOW, Bound, Keys
+from taskorch.ext.incoming._whose import (
+    TASK,
+    WORKFLOW,
+    Bound,
+    Keys,
+    faults_of_arguments,
+)
 from taskorch.kit.people import Caller, caller
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import show
-from taskorch.kit.vocabulary import remedy_of_key
 from taskorch.model import MadeFor, Task
 from taskorch.model.ids import asked_form, has_segments, in_run, makers_of, run_of
 
-Schema: TypeAlias = Mapping[str, Any]
-#: A path such as `results[0].attempt`, and what is wrong there.
-Finding: TypeAlias = tuple[str, str]
-
-_SHOWN: Final = 60
-#: The most findings by which one of several schemas is told from the others.
-_MOST: Final = 100
-_IS: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "null": lambda value: value is None,
-    "boolean": lambda value: type(value) is bool,
-    "integer": lambda value: type(value) is int,
-    "number": lambda value: type(value) is int or type(value) is float,
-    "string": lambda value: type(value) is str,
-    "array": lambda value: type(value) is list,
-    "object": lambda value: type(value) is dict,
-}
-_WORDS: Final = {
-    "null": "null",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "a text",
-    "array": "a list",
-    "object": "an object",
-}
-
-
-def findings_of(
-    schema: Schema, value: Any, parts: Schema, path: str = ""
-) -> Iterator[Finding]:
-    """
-    Yield all faults of *value*, which stands at *path*.
-
-    Args:
-        schema: The schema that the value must fit.
-        value: The value, as JSON has it.
-        parts: The schemas that others refer to, by the name at the end of the
-            reference; a reference to another schema is not checked.
-        path: Where it stands.
-    """
-    if _is_endless(value):
-        yield path, f"JSON has no {value}"
-        return
-    if "$ref" in schema:
-        schema = parts.get(schema["$ref"].rpartition("/")[2], {})
-    if "anyOf" in schema:
-        # The one that is of its kind says best what is wrong with it.
-        fit = [one for one in schema["anyOf"] if "$ref" in one or _is_of(one, value)]
-        misfits = [
-            list(islice(findings_of(one, value, parts, path), _MOST)) for one in fit
-        ]
-        if misfits:
-            yield from min(misfits, key=len)
-            return
-    if not _fits(schema, value):
-        is_long = type(value) is str and _is_of(schema, value)
-        actual = f"one of {len(value):,}" if is_long else _shown(value)
-        yield path, f"{_needed(schema)}, not {actual}"
-    elif type(value) is dict:
-        yield from _members(schema, value, parts, path)
-    elif type(value) is list:
-        items = schema.get("items", {})
-        for index, one in enumerate(value):
-            yield from findings_of(items, one, parts, f"{path}[{index}]")
-
-
-def _is_endless(value: Any) -> bool:
-    """Whether *value* is a number that JSON has not: NaN, or an infinity."""
-    return type(value) is float and not math.isfinite(value)
-
-
-def _shown(value: Any) -> str:
-    return (
-        json.dumps(value)
-        if value is None or type(value) is bool
-        else show(value, _SHOWN)
-    )
-
-
-def _members(
-    schema: Schema, value: Mapping[str, Any], parts: Schema, path: str
-) -> Iterator[Finding]:
-    properties = schema.get("properties", {})
-    others = schema.get("additionalProperties", {})
-    within = f"{path}." if path else ""
-    for name in value:
-        if name not in properties and others is False:
-            text = f"it is not known here: {remedy_of_key(name, properties)}"
-            yield f"{within}{name}", text
-    for name in schema.get("required", ()):
-        if name not in value:
-            yield f"{within}{name}", "it is missing"
-    for name, one in value.items():
-        part = properties.get(name, others)
-        if part is not False:
-            yield from findings_of(part, one, parts, f"{within}{name}")
-
-
-def _is_of(schema: Schema, value: Any) -> bool:
-    """Whether *value* is of one of the types of *schema*, or a word of it."""
-    if "const" in schema or "enum" in schema:
-        words = schema.get("enum", [schema.get("const")])
-        return any(type(word) is type(value) and word == value for word in words)
-    if "anyOf" in schema:
-        return any(_is_of(one, value) for one in schema["anyOf"])
-    kinds = _types(schema)
-    return not kinds or any(_IS[kind](value) for kind in kinds)
-
-
-def _fits(schema: Schema, value: Any) -> bool:
-    """Whether *value* is of the type of *schema*, and within its bounds."""
-    if not _is_of(schema, value):
-        return False
-    if type(value) is int or type(value) is float:
-        least: float = schema.get("minimum", -math.inf)
-        above: float = schema.get("exclusiveMinimum", -math.inf)
-        most: float = schema.get("maximum", math.inf)
-        return least <= value <= most and above < value
-    if type(value) is str or type(value) is list:
-        shortest, longest = _lengths(schema)
-        return shortest <= len(value) <= longest
-    return True
-
-
-def _types(schema: Schema) -> list[str]:
-    kinds = schema.get("type", [])
-    return [kinds] if isinstance(kinds, str) else list(kinds)
-
-
-def _lengths(schema: Schema) -> tuple[int, float]:
-    least = schema.get("minLength", schema.get("minItems", 0))
-    return least, schema.get("maxLength", schema.get("maxItems", math.inf))
-
-
-def _needed(schema: Schema) -> str:
-    """Say in words which values *schema* needs."""
-    words = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    if words:
-        return f"{_or([str(word) for word in words])} is needed"
-    if "anyOf" in schema:
-        kinds = [_needed(one).partition(" is needed")[0] for one in schema["anyOf"]]
-        return f"{_or(kinds)} is needed"
-    wanted = _or([_WORDS[kind] for kind in _types(schema)])
-    bounds = _bounds(schema)
-    if schema.get("description", "").startswith("Seconds"):
-        return f"seconds are needed, {bounds.strip()}".rstrip(", ")
-    return f"{wanted}{bounds} is needed"
-
-
-def _bounds(schema: Schema) -> str:
-    if "exclusiveMinimum" in schema:
-        return f" above {schema['exclusiveMinimum']:,}"
-    if "minimum" in schema:
-        end = f" to {schema['maximum']:,}" if "maximum" in schema else ""
-        return f" from {schema['minimum']:,}{end}"
-    least, most = _lengths(schema)
-    of = " characters" if "string" in _types(schema) else ""
-    if most < math.inf:
-        return f" of {least or 'at most'}{' to' if least else ''} {most:,}{of}"
-    return f" of at least {least}{of}" if least else ""
-
-
-def _or(words: list[str]) -> str:
-    return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
-
+__all__ = ("Incoming", "faults_of_arguments", "refuse_files", "refuse_our_run")
 
 #: Refuses what stands at a path, by saying what is wrong with it.
 Refuse: TypeAlias = Callable[[str, str], NoReturn]
@@ -416,28 +250,30 @@ class Incoming:
             own[name] = self._checked(f"workflow.tasks.{name}.", task, own)
 
     def submit(
-        self, documents: Sequence[object], keys: Sequence[str] | None = None
+        self,
+        documents: Sequence[object],
+        key: str | None = None,
+        *,
+        is_batch: bool = True,
     ) -> list[str]:
         """
         Submit tasks, all or none; their ids.
 
         Args:
             documents: The documents of the tasks.
-            keys: The key of each document; None: they have none.
+            key: The key of the request; None: it has none.
+            is_batch: Whether the key is that of several: each has it with its place.
 
         Raises:
             UsageError: One was refused.
         """
         tasks = self.tasks(documents)
-        if keys is not None:
-            for place, (task, key) in enumerate(zip(tasks, keys, strict=True)):
-                if task.idempotency_key not in (None, key):
-                    path = f"tasks[{place}].idempotency_key"
-                    self.refuse(path, "the key of the whole call is another")
-            tasks = [
-                attrs.evolve(task, idempotency_key=key)
-                for task, key in zip(tasks, keys, strict=True)
-            ]
+        for place, task in enumerate(() if key is None else [*tasks]):
+            own = f"{key}/{place}" if is_batch else key
+            if task.idempotency_key not in (None, own):
+                path = f"tasks[{place}].idempotency_key"
+                self.refuse(path, "the key of the whole call is another")
+            tasks[place] = attrs.evolve(task, idempotency_key=own)
         who = _bound_caller()
         for place, (task, document) in enumerate(zip(tasks, documents, strict=True)):
             if who is not None:
@@ -510,13 +346,6 @@ class Incoming:
                 # The caller must not learn from the error about tasks of others.
                 self.refuse("id", "it is taken")
             raise
-
-
-def keys_of(key: str | None, documents: Sequence[object]) -> list[str] | None:
-    """The keys of tasks that come in together, by that of the whole."""
-    if key is None:
-        return None
-    return [f"{key}/{place}" for place in range(len(documents))]
 
 
 def refuse_files(document: Any, refuse: Refuse) -> None:

@@ -16,12 +16,42 @@ library: `pip install 'taskorch[mcp]'`.
 - `_server`: the server of the protocol.
 - `_resources`: data that a client may show, by addresses.
 - `_waits`: waits that last, as tasks of the protocol.
-- `_stdio`, `_http`: it on the standard streams; it as a path of a service.
+- `_stdio`, `_http`: it on the standard streams; it as an application of HTTP.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from taskorch.ext.mcp._places import OrchestratorPlace
 from taskorch.ext.mcp._tools import TOOLS, Tool, ToolArgument, tools_of
+from taskorch.kit import load_late as _load_late
 
-__all__ = ("TOOLS", "OrchestratorPlace", "Tool", "ToolArgument", "tools_of")
+if TYPE_CHECKING:
+    from taskorch.ext.mcp._http import McpApp
+    from taskorch.ext.mcp._server import make_server
+    from taskorch.ext.mcp._stdio import serve_streams, taken_streams
+
+__all__ = (
+    "TOOLS",
+    "McpApp",
+    "OrchestratorPlace",
+    "Tool",
+    "ToolArgument",
+    "make_server",
+    "serve_streams",
+    "taken_streams",
+    "tools_of",
+)
+
+if not TYPE_CHECKING:
+    # Only what speaks the protocol needs its library.
+    __getattr__, __dir__ = _load_late(
+        __name__,
+        {
+            "McpApp": "_http",
+            "make_server": "_server",
+            "serve_streams": "_stdio",
+            "taken_streams": "_stdio",
+        },
+    )

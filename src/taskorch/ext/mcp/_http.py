@@ -1,51 +1,43 @@
 """
-The server as a path of a service.
+The server as an application of HTTP.
 
-Who may ask, by which name, and how much comes in a body, the service says before. There
-are no sessions: each request stands for itself, so a client goes on with a service that
-was started again.
+Who may ask, by which name, and how much comes in a body, is asked before. There are no
+sessions: each request stands for itself, so a client goes on with a service that was
+started again.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from starlette.routing import Route
 
 from taskorch.ext.mcp._server import MOST_BYTES
-from taskorch.ext.service._bodies import WHO, HttpProblem
-from taskorch.kit.people import asking
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.types import Receive, Scope, Send
 
-PATH: Final = "/mcp"
 
-
-class McpPath:
+class McpApp:
     """
-    The path `/mcp` of an app, which answers while the app lives.
+    An application of ASGI that answers while it lives.
+
+    A body has at most 1 MiB; a longer one is refused with 413.
 
     Args:
-        server: The server that answers there.
+        server: The server that answers there, of `make_server`.
     """
 
     def __init__(self, server: Server[Any]) -> None:
         self._server = server
         self._manager: StreamableHTTPSessionManager | None = None
 
-    @property
-    def route(self) -> Route:
-        """The route for the app."""
-        return Route(PATH, self)
-
     @asynccontextmanager
     async def life(self) -> AsyncIterator[None]:
-        """Run the server while the app runs."""
+        """Answer requests within the block; it may be entered again after its end."""
         # A session manager can be run once only.
         self._manager = StreamableHTTPSessionManager(
             self._server,
@@ -60,12 +52,5 @@ class McpPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        who = scope[WHO]
-        if who.tenants is not None:
-            # Tools show data of all tenants.
-            problem = HttpProblem(403, "not_for_tenants", "tools are of all tenants")
-            await problem.response(scope)(scope, receive, send)
-            return
         assert self._manager is not None  # noqa: S101 - the app lives
-        with asking(who):
-            await self._manager.handle_request(scope, receive, send)
+        await self._manager.handle_request(scope, receive, send)

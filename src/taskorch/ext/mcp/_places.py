@@ -16,7 +16,7 @@ from taskorch.api.verbs.table import VERBS, foreseen
 from taskorch.core.handles.handles import TaskHandle
 from taskorch.errors import ValidationFailedError
 from taskorch.events import Event, without_result
-from taskorch.ext.incoming import Incoming, keys_of
+from taskorch.ext.incoming import Incoming
 from taskorch.ext.notices.following import FOLLOWED
 from taskorch.kit.verbs import Verb
 from taskorch.model import TaskFilter, TaskStatus
@@ -100,7 +100,7 @@ class OrchestratorPlace:
         self, documents: Sequence[object], *, key: str | None = None
     ) -> list[str]:
         """See `Client.submit_documents`."""
-        return self._incoming.submit(documents, keys_of(key, documents))
+        return self._incoming.submit(documents, key)
 
     def start_workflow(
         self,

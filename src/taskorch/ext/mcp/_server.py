@@ -82,7 +82,7 @@ def make_server(
     secret: bytes | None = None,
 ) -> Server[Any]:
     """
-    The server of a place.
+    Return the server of the protocol with the tools of a place; the caller serves it.
 
     Args:
         place: The place for its tools: a `JournalReader`, an `OrchestratorPlace`, or
@@ -95,6 +95,7 @@ def make_server(
             waits again. None: it is not.
 
     Raises:
+        ImportError: The library of the protocol is not installed.
         InvalidTaskError: See `tools_of`.
     """
     tools = {tool.name: tool for tool in tools_of(place, allow)}

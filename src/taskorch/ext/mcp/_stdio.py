@@ -34,7 +34,11 @@ _MOST_BYTES: Final = 64 << 20
 
 @contextmanager
 def taken_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Yield the bytes of standard input and output, and keep others off them."""
+    """
+    Yield the bytes of standard input and output, and keep others off them.
+
+    What prints within the block comes out on standard error.
+    """
     sys.stdout.flush()
     wires = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -54,7 +58,14 @@ def taken_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 def serve_streams(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
-    """Answer until there is nothing more to read, or a signal says to end."""
+    """
+    Answer until there is nothing more to read, or a signal says to end.
+
+    Args:
+        server: The server, of `make_server`.
+        incoming: The messages, a line each: at most 64 MiB.
+        outgoing: What gets the answers.
+    """
     asyncio.run(_serve(server, incoming, outgoing))
 
 

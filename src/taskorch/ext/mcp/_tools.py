@@ -29,9 +29,9 @@ from taskorch.errors import (
     UnknownTaskError,
     UsageError,
 )
-from taskorch.ext.incoming import findings_of
 from taskorch.ext.mcp import _calls
 from taskorch.ext.mcp._calls import Form, ToolUser
+from taskorch.kit.findings import findings_of
 from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible

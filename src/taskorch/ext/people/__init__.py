@@ -9,8 +9,6 @@ A role is a word for verbs. Four stand for many, and anybody may make others. Wh
 route of the service needs stands here, too, in one table: a route that has no line is
 for nobody.
 
-- `_whose`: what a caller who is bound to tenants may say of whom.
-
 Decision: tokens-and-roles.
 """
 

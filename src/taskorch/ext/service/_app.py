@@ -75,10 +75,10 @@ from taskorch.kit.people import asking
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from taskorch.ext.jobs import JobSystem
-    from taskorch.ext.mcp._http import McpPath
+    from taskorch.ext.mcp import McpApp
     from taskorch.kit.verbs import Verb
 
 
@@ -166,9 +166,9 @@ def create_app(
             board.follow(orch.signals, journal=journal)
         shown = PageOperations(lambda: orch, lambda: board, tenancy)
 
-    path = None
+    tools = None
     if mcp is not None:
-        path = _path_of_tools(orch, functions or {}, mcp, token)
+        tools = _served_tools(orch, functions or {}, mcp, token)
 
     def close() -> None:
         if board is not None and shown is not None:
@@ -198,30 +198,54 @@ def create_app(
             **work_schemas(functions or {}, programs=programs),
             **(schemas() if agents else {}),
         },
-        routes=() if path is None else [path.route],
-        life=nullcontext if path is None else path.life,
+        routes=() if tools is None else [Route("/mcp", Tools(tools))],
+        life=nullcontext if tools is None else tools.life,
     )
     app.state.served_at = served_at
     return app
 
 
-def _path_of_tools(
+def _served_tools(
     orch: TaskOrchestrator,
     functions: Mapping[str, Callable[..., Any]],
     allow: Collection[str],
     token: str | None,
-) -> McpPath:
+) -> McpApp:
     # These modules belong to an extra.
-    from taskorch.ext.mcp import OrchestratorPlace  # noqa: PLC0415
-    from taskorch.ext.mcp._http import McpPath  # noqa: PLC0415
-    from taskorch.ext.mcp._server import make_server  # noqa: PLC0415
+    from taskorch.ext.mcp import (  # noqa: PLC0415
+        McpApp,
+        OrchestratorPlace,
+        make_server,
+    )
 
     if isinstance(allow, str):
         msg = f"mcp is a collection of names, not {allow!r}"
         raise InvalidTaskError(msg, hint=f"mcp=[{allow!r}]")
     secret = None if token is None else token.encode()
     place = OrchestratorPlace(orch, functions)
-    return McpPath(make_server(place, allow=allow, secret=secret))
+    return McpApp(make_server(place, allow=allow, secret=secret))
+
+
+class Tools:
+    """
+    The tools for language models, for who is bound to no tenants: they show all data.
+
+    Args:
+        answers: What answers requests.
+    """
+
+    def __init__(self, answers: McpApp) -> None:
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        who = scope[WHO]
+        if who.tenants is not None:
+            problem = HttpProblem(403, "not_for_tenants", "tools are of all tenants")
+            await problem.response(scope)(scope, receive, send)
+            return
+        with asking(who):
+            await self._answers(scope, receive, send)
 
 
 def existing(

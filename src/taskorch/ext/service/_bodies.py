@@ -30,7 +30,7 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.ext.channel import FrameError, Wire
-from taskorch.ext.incoming import findings_of
+from taskorch.kit.findings import findings_of
 from taskorch.kit.limits import RECEIPT_SECONDS
 from taskorch.kit.people import asking
 from taskorch.kit.plain import object_of, plain, refuse_constant, taken_apart

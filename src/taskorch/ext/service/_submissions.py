@@ -19,7 +19,7 @@ from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.core.workflows import document_schema
 from taskorch.core.workflows._task_documents import OF_RUNS
 from taskorch.errors import UnknownTaskError
-from taskorch.ext.incoming import Incoming, keys_of
+from taskorch.ext.incoming import Incoming
 from taskorch.ext.service._bodies import (
     HttpProblem,
     answer,
@@ -271,22 +271,24 @@ class Submissions:
         ]
 
     async def _submit_one(self, request: Request) -> Response:
-        document = await read(request)
-        key = _key_of(request)
-        keys = None if key is None else [key]
-        ids = await for_one_task(self._orch, self._submit, [document], keys)
+        ids = await for_one_task(
+            self._orch, self._submit, [await read(request)], _key_of(request)
+        )
         place = f"/api/v1/tasks/{ids[0].replace('/', '%2F')}"
         return answer({"task_id": ids[0]}, 202, Location=place)
 
     async def _submit_many(self, request: Request) -> Response:
         documents = (await read_object(request, _BATCH))["tasks"]
-        keys = keys_of(_key_of(request), documents)
-        ids = await run_in_threadpool(self._submit, documents, keys)
+        ids = await run_in_threadpool(
+            self._submit, documents, _key_of(request), is_batch=True
+        )
         return answer({"task_ids": ids}, 202)
 
-    def _submit(self, documents: list[Any], keys: list[str] | None) -> list[str]:
+    def _submit(
+        self, documents: list[Any], key: str | None, *, is_batch: bool = False
+    ) -> list[str]:
         try:
-            return self._incoming.submit(documents, keys)
+            return self._incoming.submit(documents, key, is_batch=is_batch)
         except UnknownTaskError as error:
             # The missing task is a parent, not the task that was asked for.
             raise problem_of(error, 422) from None
@@ -298,8 +300,11 @@ class Submissions:
             self._incoming.start,
             *(body["workflow"], body.get("id"), key, body.get("parameters")),
         )
-        place = f"/api/v1/workflows/{run.workflow_id}"
-        return answer({"workflow_id": run.workflow_id}, 202, Location=place)
+        return answer(
+            {"workflow_id": run.workflow_id},
+            202,
+            Location=f"/api/v1/workflows/{run.workflow_id}",
+        )
 
     async def _simulate(self, request: Request) -> Response:
         body = await read_object(request, _SIMULATE)

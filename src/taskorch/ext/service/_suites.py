@@ -39,12 +39,12 @@ from taskorch.ext.service._operations import PROBLEM, Operation, asked
 from taskorch.ext.service._page import PageOperations
 from taskorch.ext.service._tenants import Tenancy
 from taskorch.ext.service._workers import Workers, schemas
+from taskorch.ext.suites import read_report
 from taskorch.ext.suites._elsewhere import OWN, EndsKept, admit, join
 from taskorch.ext.suites._folder import RunFolder
-from taskorch.ext.suites._formats import headline
 from taskorch.ext.suites._model import RUN, Suite, parts_of
 from taskorch.ext.suites._report import SuiteReport
-from taskorch.ext.suites._running import check_complete, read_report, run
+from taskorch.ext.suites._running import check_complete, run
 from taskorch.ext.suites._telling import Ended
 from taskorch.ext.suites._words import STATUS
 from taskorch.ext.telemetry.prometheus import exposition
@@ -275,7 +275,7 @@ class SuiteRuns:
                 **self._settings,
             )
             status = "completed" if report.passed else "failed"
-            _LOG.info("the run has ended: %s. %s", status, headline(report))
+            _LOG.info("the run has ended: %s. %s", status, report.headline)
             _LOG.info("its report: %s", RunFolder(self.folder).report("html"))
             if late and not report.passed:
                 hint = "ask for more timeout_seconds"

@@ -19,8 +19,7 @@ from urllib.parse import unquote
 from starlette.concurrency import run_in_threadpool
 
 from taskorch.api.verbs.table import VERBS, as_json, bound
-from taskorch.ext.incoming import findings_of
-from taskorch.ext.people._whose import ARGUMENTS, Bound
+from taskorch.ext.incoming import faults_of_arguments
 from taskorch.ext.service._bodies import (
     WHO,
     HttpProblem,
@@ -45,6 +44,7 @@ from taskorch.ext.service._operations import (
 )
 from taskorch.ext.service._tenants import LEFT, Tenancy
 from taskorch.kit.fence import log_of
+from taskorch.kit.findings import findings_of
 from taskorch.kit.people import may_speak_as, person
 from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import visible
@@ -174,7 +174,7 @@ async def _carry_out(
         keys = {each.name: each.key for each in verb.fields}
         body = {keys[name]: value for name, value in values.items()}
     if who.tenants is not None:
-        for path, text in ARGUMENTS.faults(Bound(who, orch()), body, ""):
+        for path, text in faults_of_arguments(who, orch(), body):
             refuse(path, text)
     fields = {each.name: body[each.key] for each in verb.fields if each.key in body}
     fields = {**verb.remote, **fields}

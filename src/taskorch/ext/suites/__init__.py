@@ -50,7 +50,7 @@ from taskorch.ext.suites._process import AgentDiedError
 from taskorch.ext.suites._reading import load
 from taskorch.ext.suites._report import Slice, SuiteReport, TaskPart
 from taskorch.ext.suites._results import ResultsError
-from taskorch.ext.suites._running import run
+from taskorch.ext.suites._running import read_report, run
 from taskorch.ext.suites._telling import Ended
 
 __all__ = (
@@ -75,5 +75,6 @@ __all__ = (
     "load",
     "message_schema",
     "plan",
+    "read_report",
     "run",
 )

@@ -14,7 +14,7 @@ from taskorch.core.workflows._report import cell
 from taskorch.ext.suites._report import Slice, SuiteReport, TaskPart
 from taskorch.ext.suites._results import BAD
 from taskorch.kit.visible import counted, visible
-from taskorch.kit.words import amounts_in_words, duration, moment
+from taskorch.kit.words import duration, first_line, moment
 
 #: The most failures that Markdown shows at length, and lines of each.
 _SHOWN: Final = 20
@@ -87,42 +87,6 @@ def written(report: SuiteReport) -> dict[str, str]:
 # -- what people read in any of them -----------------------------------------------
 
 
-def headline(report: SuiteReport) -> str:
-    """The report in a sentence."""
-    good = sum(task.has_passed for task in report.whole)
-    text = f"{good} of {counted(len(report.whole), 'task')} succeeded"
-    split = {task.part_of for task in report.tasks}
-    parts = [task for task in report.tasks if task.id not in split]
-    if len(parts) != len(report.whole):
-        done = sum(task.has_passed for task in parts)
-        text += f", in {done} of {counted(len(parts), 'part')}"
-    if report.counts.total:
-        text += f": {report.counts}"
-    if report.coverage is not None:
-        text += f"; {report.coverage:.1%} of the lines are covered"
-    if report.unmeasured:
-        text += f"; no coverage was measured of {', '.join(report.unmeasured)}"
-    if report.over_memory:
-        many = counted(len(report.over_memory), "task")
-        text += f"; {many} used more memory than granted ({report.over_memory[0]})"
-    if report.spent:
-        text += f"; spent {amounts_in_words(report.spent)}"
-    return f"{text}; {duration(report.seconds)} ({duration(report.work)} of work)."
-
-
-def status(task: TaskPart) -> str:
-    """Return the status of a task, in words."""
-    if task.because:
-        return f"never began, because of {', '.join(task.because)}"
-    words = {"completed_success": "passed", "completed_failure": "failed"}
-    return words.get(task.status, task.status)
-
-
-def first_line(text: str) -> str:
-    """The first line of *text* that says something."""
-    return (text.strip().splitlines() or [""])[0]
-
-
 def _figures(task: TaskPart) -> tuple[str, str, str]:
     """The tests, the coverage and the time of a task."""
     return (
@@ -152,13 +116,13 @@ def markdown(report: SuiteReport) -> str:
 
 def _markdown_lines(report: SuiteReport) -> Iterator[str]:
     yield f"# {_plain(report.title)}: {'passed' if report.passed else 'failed'}"
-    yield from ("", headline(report), "")
+    yield from ("", report.headline, "")
     yield "| phase | task | status | tests | coverage | attempts | time |"
     yield "|---|---|---|---|---|---|---|"
     for task in report.tasks:
         name = task.id if task.name == task.id else f"{task.id} {task.name}"
         tests, coverage, time = _figures(task)
-        cells = task.phase, name, status(task), tests, coverage, task.attempts, time
+        cells = task.phase, name, task.in_words, tests, coverage, task.attempts, time
         yield f"| {' | '.join(_plain(str(each)) for each in cells)} |"
     for phase in report.over_time:
         yield from ("", f"Phase {_plain(phase)} took longer than it may.")
@@ -225,7 +189,7 @@ def page(report: SuiteReport) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{name}: {word}</title><style>{_STYLE}</style></head><body><main>",
         f'<h1>{name}: <span class="{kind}">{word}</span></h1>',
-        f"<p>{_text(headline(report))}</p>",
+        f"<p>{_text(report.headline)}</p>",
         f'<p class="dim">{began}</p>',
         *(
             f'<p class="bad">Phase {_text(phase)} took longer than it may.</p>'
@@ -288,7 +252,7 @@ def _tasks(report: SuiteReport) -> Iterator[str]:
         name = "" if task.name == task.id else _text(task.name)
         yield f"<td><strong>{_text(task.id)}</strong> {name}</td>"
         kind = "good" if task.has_passed else "dim" if task.because else "bad"
-        yield f'<td class="{kind}">{_text(status(task))}</td>'
+        yield f'<td class="{kind}">{_text(task.in_words)}</td>'
         yield f"<td>{_text(tests)}</td>"
         yield f"<td>{coverage}</td><td>{_text(task.agent) or '-'}</td>"
         yield f'<td class="n">{task.attempts}</td><td class="n">{time}</td></tr>'

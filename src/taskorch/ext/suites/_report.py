@@ -16,7 +16,8 @@ from taskorch.ext.suites._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.ext.suites._results import BAD
 from taskorch.ext.suites._whole import combined, cover, put_together
 from taskorch.kit.plain import fields_of
-from taskorch.kit.words import amounts_in_words, sum_of
+from taskorch.kit.visible import counted
+from taskorch.kit.words import amounts_in_words, duration, sum_of
 from taskorch.model import TaskState
 from taskorch.model.ids import stem_of
 
@@ -105,6 +106,14 @@ class TaskPart:
         return f"{used:,.0f} of {granted:,.0f} MB"
 
     @property
+    def in_words(self) -> str:
+        """The status of the task, in words."""
+        if self.because:
+            return f"never began, because of {', '.join(self.because)}"
+        words = {"completed_success": "passed", "completed_failure": "failed"}
+        return words.get(self.status, self.status)
+
+    @property
     def has_passed(self) -> bool:
         """True if the task has succeeded."""
         return self.status == _words.STATUS[TaskState.COMPLETED]
@@ -153,6 +162,29 @@ class SuiteReport:
     def title(self) -> str:
         """The name and the version of the suite."""
         return f"{self.suite} {self.version}".rstrip()
+
+    @property
+    def headline(self) -> str:
+        """The report in a sentence."""
+        good = sum(task.has_passed for task in self.whole)
+        text = f"{good} of {counted(len(self.whole), 'task')} succeeded"
+        split = {task.part_of for task in self.tasks}
+        parts = [task for task in self.tasks if task.id not in split]
+        if len(parts) != len(self.whole):
+            done = sum(task.has_passed for task in parts)
+            text += f", in {done} of {counted(len(parts), 'part')}"
+        if self.counts.total:
+            text += f": {self.counts}"
+        if self.coverage is not None:
+            text += f"; {self.coverage:.1%} of the lines are covered"
+        if self.unmeasured:
+            text += f"; no coverage was measured of {', '.join(self.unmeasured)}"
+        if self.over_memory:
+            many = counted(len(self.over_memory), "task")
+            text += f"; {many} used more memory than granted ({self.over_memory[0]})"
+        if self.spent:
+            text += f"; spent {amounts_in_words(self.spent)}"
+        return f"{text}; {duration(self.seconds)} ({duration(self.work)} of work)."
 
     @property
     def whole(self) -> list[TaskPart]:

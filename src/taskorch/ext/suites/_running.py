@@ -346,7 +346,11 @@ def _put_aside(place: RunFolder, but: Collection[Path]) -> None:
 
 def read_report(folder: Path, suffix: str) -> str:
     """
-    The final report of the run in *folder*, in the format of *suffix*.
+    Return the final report of the run in *folder*, as a text.
+
+    Args:
+        folder: Where the run keeps its files.
+        suffix: The format: `html`, `md`, `xml` (JUnit's) or `json`.
 
     Raises:
         InvalidTaskError: No run has ended there.

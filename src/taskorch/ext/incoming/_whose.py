@@ -225,3 +225,17 @@ ARGUMENTS: Final = Keys(
         "changes": _changes,
     }
 )
+
+
+def faults_of_arguments(
+    who: Caller, orch: TaskOrchestrator, arguments: Mapping[str, Any]
+) -> Iterator[_Fault]:
+    """
+    Yield the arguments of a verb that a caller may not give, each with the reason.
+
+    Args:
+        who: The caller, who is bound to tenants.
+        orch: The orchestrator that is asked.
+        arguments: By name.
+    """
+    return ARGUMENTS.faults(Bound(who, orch), arguments, "")
