@@ -189,8 +189,8 @@ def _agent(world, _):
             if task.payload:
                 raise Permanent(task.payload)
 
-        while "breakers are open" not in str(orch.health()):
-            orch.submit_task(Task("other", "no", requires=["w"])).exception(PATIENCE)
+        orch.submit_task(Task("other", "no", requires=["w"])).exception(PATIENCE)
+        eventually(lambda: "breakers are open" in str(orch.health()))
         orch.submit_task(Task("w", "", id="x", requires=["w"], expected=TAKES))
         world.end = lambda: pass_time(orch, LASTS)
         yield orch

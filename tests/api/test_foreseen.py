@@ -117,8 +117,8 @@ def test_an_open_breaker_holds_for_tasks_like_one_that_still_runs(world):
 
         orch.submit_task(Task("w", "stay", requires=["w"], expected=TAKES))
         assert world.began.wait(PATIENCE)
-        while "breakers are open" not in str(orch.health()):
-            orch.submit_task(Task("other", "no", requires=["w"])).exception(PATIENCE)
+        orch.submit_task(Task("other", "no", requires=["w"])).exception(PATIENCE)
+        eventually(lambda: "breakers are open" in str(orch.health()))
         orch.submit_task(Task("w", "", id="x", requires=["w"], expected=TAKES))
         answer = orch.when("x")
         assert answer.p50 - answer.at > timedelta(seconds=LASTS / 3)

@@ -1544,8 +1544,7 @@ class TaskOrchestrator:
                 rt.refuse_submission()
             return rt.kernel.expire(ns, now)
 
-        rows = rt.step(change, keep=True)
-        return [row.id for row in rows]
+        return [row.id for row in rt.step(change, keep=True)]
 
     # -- questions -----------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch.core.engine import (
     ENDS_LOOPS,
+    gone_result,
     is_settled,
     note_given,
     result_of,
@@ -139,6 +140,7 @@ class TaskFuture(concurrent.futures.Future[T]):
             super().cancel()
         if not self.set_running_or_notify_cancel():
             return
+        error = error or gone_result(self._handle)
         if error is not None:
             self.set_exception(error)
         else:

@@ -54,7 +54,7 @@ class Starts:
     def __init__(self, known: KnownRuns) -> None:
         self._known = known
         self._rt: Runtime = known.rt
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         #: Runs that have pools of their own.
         self._limited: dict[str, None] = {}
 

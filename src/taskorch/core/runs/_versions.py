@@ -333,7 +333,9 @@ class Move:
         made_id: str,
         deployed: Deployed,
     ) -> None:
-        self._reruns, self.made_id, self.deployed = reruns, made_id, deployed
+        self._reruns = reruns
+        self.made_id: str = made_id
+        self.deployed: Deployed = deployed
         self._rt: Any = reruns.rt
         workflow, task = deployed.workflow, deployed.task
         #: The tasks by their ids in the run, as they would be submitted.

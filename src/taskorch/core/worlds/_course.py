@@ -133,21 +133,21 @@ class PlanRun(Clockwork):
     def __init__(self, means: Means, plan: SimulatedPlan, chance: PlanChance) -> None:
         self.plan = plan
         self.chance = chance
-        self.begins = means.begins_ns
-        self.timeline = Agenda(self.begins)
+        self.begins: int = means.begins_ns
+        self.timeline: Agenda = Agenda(self.begins)
         deciders = self.deciders(means)
         config = attrs.evolve(means.config, keep_finished=len(plan))
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
-        self.kernel = Kernel(config, deciders, random, means.pools, means.named)
+        self.kernel: Kernel = Kernel(config, deciders, random, means.pools, means.named)
         deciders.bind(self.kernel)
-        self.is_standard = deciders.is_standard
+        self.is_standard: bool = deciders.is_standard
         self.kernel.change_quotas(means.quotas, self.begins)
         for info in means.agents:
             worker = self.kernel.add_worker(info, self.begins)
             for kind, numbers in means.records.get(info.name, {}).items():
                 record = worker.records[kind] = Record()
                 record.completed, record.failed, record.latency_ns = numbers
-        self.course = Course()
+        self.course: Course = Course()
         #: Since when tasks wait for something outside; None: they have ended.
         self.waits: dict[TaskRow, int | None] = {}
 

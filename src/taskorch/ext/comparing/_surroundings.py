@@ -105,8 +105,7 @@ class Surroundings:
         self._joined = {}
         for at, event in self._events:
             if isinstance(event, AgentJoined):
-                joined = self._joined.setdefault(event.agent.name, [])
-                joined.append((at, event.agent))
+                self._joined.setdefault(event.agent.name, []).append((at, event.agent))
         many = Counter(type(event) for event in events)
         first = {type(event): event.seq for event in reversed(events)}
         least = max((first[each] for each in many if many[each] >= _MOST), default=0)

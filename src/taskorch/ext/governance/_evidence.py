@@ -114,8 +114,7 @@ def evidence_of(
         words = "; ".join(text for text, _ in values)
         return words, all(is_whole for _, is_whole in values)
     if isinstance(rule, Rule):
-        steps = steps_of(rule.condition)
-        return _said(steps, lambda: actual, masked, rule.secret)
+        return _said(steps_of(rule.condition), lambda: actual, masked, rule.secret)
     values = _values(paths_in(rule), operation, masked)
     words = "; ".join(text for text, _ in values[:_MOST_VALUES])
     are_whole = len(values) <= _MOST_VALUES and all(whole for _, whole in values)

@@ -198,8 +198,7 @@ class DaskEngine(Engine):
         everywhere = {scheduler, *workers}
         if everywhere <= {"127.0.0.1", "::1", "localhost", ""}:
             return ("127.0.0.1",)
-        utils = import_module("distributed.utils")
-        return (str(utils.get_ip(scheduler)),)
+        return (str(import_module("distributed.utils").get_ip(scheduler)),)
 
     def _workers(self) -> dict[str, Any]:
         """

@@ -219,5 +219,4 @@ def _described(
 def _key(kind: str, parts: list[tuple[str, bytes]]) -> Key:
     pairs = (packed(b"", name.encode(), part) for name, part in parts)
     whole = packed(b"call", kind.encode(), *pairs)
-    text = blake2b(whole, digest_size=_KEY_BYTES).hexdigest()
-    return Key(kind, text, tuple(parts))
+    return Key(kind, blake2b(whole, digest_size=_KEY_BYTES).hexdigest(), tuple(parts))

@@ -203,8 +203,7 @@ class Chooser(Projection):
     def reward(self, mark: Mapping[str, Any], value: float) -> None:
         """Reward the choices of a plan with this mark by *value*, from -1 to 1."""
         for subject, arm in self.learner.choices_in(mark["choice"]):
-            chosen = Chosen(subject, arm, mark["chance"])
-            self.learner.learn(chosen, (value + 1) / 2)
+            self.learner.learn(Chosen(subject, arm, mark["chance"]), (value + 1) / 2)
 
     @property
     def learns(self) -> bool:

@@ -322,8 +322,7 @@ class Agent:
         sent = monotonic()
         # The service counts them, so that there are never more than it accepts.
         message = {"running": running, "most": self._at_once, "wait": wait}
-        answer = line.say("claim", message, wait + _PATIENCE)
-        self._hear(answer, sent)
+        self._hear(line.say("claim", message, wait + _PATIENCE), sent)
 
     def _names(self) -> list[str]:
         """Return the attempts that the service may know of, under the lock."""

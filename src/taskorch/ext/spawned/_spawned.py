@@ -128,8 +128,7 @@ class SpawnedWorkers:
         """Return whether only an earlier run of the program has spawned the worker."""
         if agent_id in self.spawned or agent_id in self.fallen:
             return False
-        pools = self.pooled().values()
-        return any(pool.template.has_named(agent_id) for pool in pools)
+        return any(pool.template.has_named(agent_id) for pool in self.pooled().values())
 
     def connect(
         self,

@@ -75,8 +75,7 @@ def cover(task: SuiteTask, template: Template | None, folder: RunFolder) -> None
     files = [folder.coverage_data(part.id) for part in task.subtasks]
     files = [path for path in files if path.exists()]
     if template is not None and template.coverage and files:
-        target = folder.coverage(task.id)
-        combine(files, target, template.python, template.cwd)
+        combine(files, folder.coverage(task.id), template.python, template.cwd)
 
 
 # -- coverage, combined by coverage.py ---------------------------------------------
@@ -102,8 +101,7 @@ def combined(suite: Suite, folder: RunFolder) -> tuple[int, int] | None:
         return None
     template = measured[0][0]
     files = [data for _, data in measured]
-    target = folder.path / "coverage.json"
-    return combine(files, target, template.python, template.cwd)
+    return combine(files, folder.path / "coverage.json", template.python, template.cwd)
 
 
 def combine(

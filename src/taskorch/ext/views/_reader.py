@@ -438,8 +438,7 @@ class JournalReader:
         """Yield at most *most* tasks, first or last; only those behind *after*."""
         with self._mutex:
             runtime = self._current().runtime
-            statuses = listed(runtime, which, most, after=after, newest=newest)
-            return self._pages(statuses)
+            return self._pages(listed(runtime, which, most, after=after, newest=newest))
 
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:
@@ -798,8 +797,7 @@ def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
     for event, _ in entries:
         if type(event) is TaskStarted and event.agent_id not in runtime.kernel.workers:
             # The rest of its state does not matter here.
-            joined = AgentJoined(0, event.at_ns, Agent(event.agent_id))
-            fold(runtime.kernel, joined)
+            fold(runtime.kernel, AgentJoined(0, event.at_ns, Agent(event.agent_id)))
     apply_in_order(Folding(runtime), restoration, entries)
     runtime.committed = sys.maxsize
     return runtime

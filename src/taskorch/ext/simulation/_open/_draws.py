@@ -187,7 +187,7 @@ class OpenChance(Chance):
                 self.first.append(max(0, rest))
                 expected.append(measured[len(measured) // 2])
             self._attempts.append(attempts)
-        self.expected = expected
+        self.expected: Sequence[int] = expected
         self.may_fail = usual > 0 or bool(self._late)
 
     def _drawn(
