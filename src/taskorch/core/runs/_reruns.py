@@ -25,7 +25,7 @@ from taskorch.core.kernel import hangs_on
 from taskorch.core.runs import _limits, _members
 from taskorch.core.runs._gates import is_gate
 from taskorch.core.runs._members import MAX_ADDED, in_parts, slices
-from taskorch.core.workflows._parameters import as_json, kept
+from taskorch.core.workflows import _parameters
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.fence import log_of
 from taskorch.kit.plain import GONE
@@ -115,7 +115,9 @@ class Restarts:
     ) -> WorkflowRun:
         """Start a run with *note* in the metadata of each task."""
         self.rt.look_up()
-        more = {"given": as_json(kept(given))} if given else None
+        more = (
+            {"given": _parameters.as_json(_parameters.kept(given))} if given else None
+        )
         submission = workflow, run_id, MAX_ADDED, note
         with self.starts.lock:
             if self.starts.is_new(workflow, run_id):
