@@ -166,9 +166,7 @@ def planted(mistake: Mistake) -> Iterator[Path]:
     """Plant *mistake* in a copy of the sources, and give the copy."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "src")
-        shutil.copytree(
-            SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
-        )
+        shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("*.egg-info"))
         path, at = mistake.place(copy)
         text = path.read_text(encoding="utf-8")
         changed = text[:at] + mistake.new + text[at + len(mistake.old) :]
