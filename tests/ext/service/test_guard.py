@@ -139,7 +139,7 @@ def direct(request, monkeypatch):
     app = {
         "orchestrator": lambda: create_app(orch, token=token, agents=True, page=True),
         # What it runs is not asked for its paths, but for those of its workers.
-        "suite": lambda: suite_app(Mock(agents=Workers(orch, None)), token=token),
+        "suite": lambda: suite_app(Mock(workers=Workers(orch, None)), token=token),
     }[request.param]()
     with orch:
         yield Direct(app, token)
