@@ -123,7 +123,7 @@ def test_fields():
 
 
 def test_views():
-    """Some events contain another event, which shares their number."""
+    """Some events have another one within, which shares their number."""
     assert view_of(TaskStarted, STARTED) is STARTED
     assert view_of(TaskRouted, STARTED) == TaskRouted(
         7, 1_500_000_000, "t", 2, "a", "the only one"

@@ -19,8 +19,8 @@ from taskorch.model import TaskState
 VERBS: Final = MappingProxyType(
     {name: verb for name, verb in vars(Kernel).items() if not name.startswith("_")}
 )
-#: The state of a task before an event, the event, whether the task waits for the one
-#: that it is about, and the state after it.
+#: The state of a task before an event, the class of that, whether the task waits for the
+#: one that it is about, and the state after it.
 Move: TypeAlias = tuple[TaskState | None, type[Event], bool, TaskState | None]
 
 

@@ -74,7 +74,7 @@ class Planner:
     _own: int = 0
 """,
     "ext/planner/_d.py": "from taskorch.ext.planner import _d\nother = _c._own",
-    "testing/_e.py": "from taskorch.core.kernel._a import Hidden\nHidden._secret",
+    "testing/_e.py": "from taskorch.core.kernel._a import Hidden\nHidden._secret, a._own",
     "kit/limits.py": "NS = 1",
     "ext/budgets/_declared.py": "BUDGET = 1",
     "model/__init__.py": "",
@@ -111,7 +111,7 @@ FAULTS = {
     ],
     "asked": ["planner:Planner", "telemetry:Spans"],
     "circles": ["core.kernel._b", "ext.planner._c"],
-    "private": ["ext.planner._c uses _secret"],
+    "private": ["ext.planner._c uses _secret", "testing._e uses _own"],
     "classes": [
         "ext.views._large:Large has over 40 attributes",
         "ext.views._large:Long has over 700 lines",

@@ -85,7 +85,7 @@ class Scope:
     #: Crashes of the orchestrator. With one, events are kept only by a commit.
     crashes: int = 0
     cancels: int = 0
-    #: How often a worker dies, or the worker elsewhere goes down or is cut off.
+    #: How often a local worker dies, or a remote one goes down or is cut off.
     deaths: int = 0
     #: How often a report comes twice.
     doubles: int = 0

@@ -750,7 +750,7 @@ def test_a_program_that_adds_a_paused_schedule_again_does_not_resume_it(when):
 
 @pytest.mark.parametrize("overlap", ["skip", "queue", "cancel"])
 def test_a_tick_keeps_how_far_it_came_and_not_what_the_schedule_is(overlap):
-    """One event more than the event that tells of it, at the most, and a short one."""
+    """A tick keeps one event beside the one that tells of it, at most, and a short one."""
     sim = simulation(1.5 * HOUR)
     flow = Workflow("flow")
     flow.add(Task("job", id="a"))

@@ -300,7 +300,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
             self.run_rest(run)
 
     def _kill(self, fate: tuple[str, int | None]) -> None:
-        """Kill the workers of a worker; others take their place."""
+        """Kill the processes of a worker; other ones take their place."""
         for run in list(self.runs.values()):
             if run.agent == fate[0]:
                 msg = f"task {run.task_id}: its worker was killed"

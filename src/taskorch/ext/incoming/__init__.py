@@ -268,12 +268,13 @@ class Incoming:
             UsageError: One was refused.
         """
         tasks = self.tasks(documents)
-        for place, task in enumerate(() if key is None else [*tasks]):
-            own = f"{key}/{place}" if is_batch else key
-            if task.idempotency_key not in (None, own):
-                path = f"tasks[{place}].idempotency_key"
-                self.refuse(path, "the key of the whole call is another")
-            tasks[place] = attrs.evolve(task, idempotency_key=own)
+        if key is not None:
+            for place, task in enumerate(tasks):
+                own = f"{key}/{place}" if is_batch else key
+                if task.idempotency_key not in (None, own):
+                    path = f"tasks[{place}].idempotency_key"
+                    self.refuse(path, "the key of the whole call is another")
+                tasks[place] = attrs.evolve(task, idempotency_key=own)
         who = _bound_caller()
         for place, (task, document) in enumerate(zip(tasks, documents, strict=True)):
             if who is not None:

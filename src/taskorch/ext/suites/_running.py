@@ -358,5 +358,5 @@ def read_report(folder: Path, suffix: str) -> str:
     try:
         return RunFolder(folder).report(suffix).read_text(encoding="utf-8")
     except OSError as error:
-        msg = f"there is no run in {folder} that has ended"
+        msg = f"there is no run in {folder} that has ended with a report.{suffix}"
         raise InvalidTaskError(msg, hint="run the suite first") from error
