@@ -56,7 +56,7 @@ from taskorch.errors import (
 )
 from taskorch.ext.views import JournalReader
 from taskorch.policies import PerformanceRouter
-from taskorch.protocols import Match, Permit, RetryDecision
+from taskorch.protocols import Entry, Match, Permit, RetryDecision
 
 # -- what the tasks call: a journal keeps the import path ------------------------------
 
@@ -2523,3 +2523,26 @@ def test_ids_of_the_second_incarnations_of_two_journals_differ(tmp_path: Path) -
                 handle.result(PATIENCE)
                 ids.add(handle.task_id.partition("-")[0])
     assert len(ids) == 4
+
+
+class Doomed(SqliteJournal):
+    """It notes how much a start reads, and may keep no snapshot, as when killed."""
+
+    is_killed, read_at_start = False, 0
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        entries = [*super().read(after)]
+        self.read_at_start = max(self.read_at_start, len(entries))
+        return iter(entries)
+
+    def save(self, *snapshot: Any) -> None:
+        if not self.is_killed:
+            super().save(*snapshot)
+
+
+def test_short_lives_cost_later_ones_no_more(path: Path) -> None:
+    for _ in range(4):
+        with TaskOrchestrator(journal=(journal := Doomed(path))) as orch:
+            list(orch.map(abs, range(800)))
+            journal.is_killed = True
+    assert 0 < journal.read_at_start < 2_500

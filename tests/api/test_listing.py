@@ -11,8 +11,6 @@ import pytest
 
 from taskorch import (
     InvalidTaskError,
-    RetryPolicy,
-    SqliteJournal,
     Task,
     TaskOrchestrator,
     TaskState,
@@ -122,44 +120,6 @@ def test_what_none_has_takes_no_hold_of_the_lock_for_each_page(which, monkeypatc
         monkeypatch.setattr(_listing._Listing, "_statuses", statuses)
         assert list(orch.tasks(**which)) == []
         assert not looked
-
-
-def test_history_of_what_was_tried_again_and_moved(tmp_path):
-    """Retries and priorities are told after the task has left memory, too."""
-    calls = []
-
-    def shaky():
-        calls.append(1)
-        if len(calls) < 3:
-            raise OSError(len(calls))
-
-    orch = TaskOrchestrator(journal=SqliteJournal(tmp_path / "j.db"), keep_finished=0)
-
-    @orch.agent("a", capabilities={"x"})
-    def do(task, context):
-        shaky()
-
-    # Before it can begin.
-    orch.submit_task(Task("x", id="x", retry=RetryPolicy(3, base=0)))
-    assert orch.set_priority("x", 7)
-    with orch:
-        orch.submit_task(Task.wait_for("never", id="w"))
-        orch.wait(PATIENCE)
-        orch.cancel_task("w")
-        orch.wait(PATIENCE)
-        orch.submit(int).result(PATIENCE)
-        orch.wait(PATIENCE)
-        status = orch.get_task_status("x")
-        assert (status.attempts, status.priority) == (3, 7)
-        states = [entry.state.value for entry in status.history]
-        assert states == [
-            *("queued", "running", "retrying", "running", "retrying", "running"),
-            "completed",
-        ]
-        assert "OSError" in status.history[2].detail
-        gone = orch.get_task_status("w")
-        assert (gone.state, gone.attempts, gone.duration) == ("cancelled", 0, None)
-        assert gone.ended > gone.submitted
 
 
 @pytest.mark.parametrize(

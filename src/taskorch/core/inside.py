@@ -6,7 +6,7 @@ Decisions: extensions, verbs-and-front-ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from taskorch.kit.fence import is_values as _is_values, log_of as _log_of
 if TYPE_CHECKING:
     from taskorch.api._orchestrator import TaskOrchestrator
     from taskorch.core.engine._committer import Committer
-    from taskorch.model import HealthCheck
+    from taskorch.core.handles.handles import TaskHandle
+    from taskorch.model import HealthCheck, TaskStatus
     from taskorch.protocols import DurableJournal
 
 _LOG = _log_of(__name__)
@@ -41,6 +42,12 @@ class Inside:
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
         """Make *check* a part of `health()`, which says so if it raises."""
         self._runtime.health_checks.append(check)
+
+    def statuses_of(self, handles: Iterable[TaskHandle[Any]]) -> list[TaskStatus]:
+        """Return the status of each of many tasks, as read at once."""
+        from taskorch.core.engine import statuses_of  # noqa: PLC0415 - for pages
+
+        return statuses_of(self._runtime, handles)
 
     def latest_seq(self) -> int:
         """The number of the latest event, which may not have been told yet."""

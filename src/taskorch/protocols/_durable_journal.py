@@ -29,6 +29,7 @@ from taskorch.events import (
 from taskorch.model import Call, Retention, Task
 
 if TYPE_CHECKING:
+    from taskorch.kit.noted import NotedRuns
     from taskorch.model import TaskFilter
 
 #: An event, and its document: the task of a submission, the result of a completion;
@@ -267,6 +268,18 @@ class DurableJournal(Journal, Protocol):
         """
         ends = (event for event in self.facts() if event[CLS].__name__ == kind)
         return takewhile(lambda event: event[SEQ] <= until, ends)
+
+    def noted_runs(self, most: int) -> NotedRuns | None:  # noqa: ARG002 - nothing is noted
+        """
+        Return what is noted of runs, so that not all events of theirs are read.
+
+        Args:
+            most: The most runs of which notes are returned, the latest.
+
+        Returns:
+            The notes; None: there are none, which every journal may say.
+        """
+        return None
 
     def ids(self, prefix: str) -> Sequence[str]:
         """Return the ids of tasks with *prefix*, in the order of their events."""

@@ -81,7 +81,7 @@ def of_all(path):
 def of_notes(path):
     """What notes and the events after them say; and how many lines are noted."""
     reader, index, last, many = JournalReader(path), RunIndex(), 0, 0
-    if (noted := reader._noted_runs(RUNS)) is not None:
+    if (noted := reader._journal.noted_runs(RUNS)) is not None:
         index.restore(noted)
         last, many = noted.last, len(noted.lines)
     for event in reader.happened(last):
@@ -187,7 +187,7 @@ def test_nothing_is_folded_that_is_noted(tmp_path, monkeypatch):
         epoch = journal.claim()
         journal.append(epoch, [(event, None) for event in events])
         journal.save(epoch, journal.last, {"tasks": []})
-        noted = JournalReader(path)._noted_runs(RUNS)
+        noted = JournalReader(path)._journal.noted_runs(RUNS)
     assert noted is not None
     settled = sum(line.total for line in noted.lines)
     assert noted.last == len(events)

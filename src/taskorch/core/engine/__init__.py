@@ -102,12 +102,11 @@ from taskorch.core.engine._notices import (
 from taskorch.core.engine._opening import (
     Folding as Folding,
     Rereading as Rereading,
-    apply_in_order as apply_in_order,
+    folded as folded,
 )
 from taskorch.core.engine._runtime import Runtime as Runtime, TaskEngine as TaskEngine
 from taskorch.core.engine._stale import (
     Cause as Cause,
-    Kept as Kept,
     Staleness as Staleness,
     goes_with as goes_with,
     is_due as is_due,
@@ -193,6 +192,7 @@ if TYPE_CHECKING:
         since_when as since_when,
         spent_by as spent_by,
         status_of as status_of,
+        statuses_of as statuses_of,
         totals as totals,
     )
 
@@ -208,6 +208,7 @@ _LATE = {
     "recoveries_of": "_reports",
     "spent_by": "_reports",
     "status_of": "_reports",
+    "statuses_of": "_reports",
     "totals": "_reports",
 }
 

@@ -21,22 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.core.engine._attempts import GONE
-from taskorch.core.engine._documents import (
-    error_of_document,
-    recall_earlier,
-    recall_late,
-)
-from taskorch.core.engine._identity import changed_task
 from taskorch.core.engine._reruns import Reruns, refuse_itself
 from taskorch.core.engine._translation import executor_for
 from taskorch.core.engine._work import (
     NO_VARIABLES,
     Work,
-    extra_of,
-    note_bonds,
     note_cache,
-    set_result,
-    task_of,
     why_unresolvable,
 )
 from taskorch.core.kernel import (
@@ -47,10 +37,7 @@ from taskorch.core.kernel import (
     TaskRow,
     TypeRow,
     WorkerRow,
-    budgeting,
     is_unresolvable,
-    remember,
-    row_extra,
 )
 from taskorch.errors import (
     InvalidTaskError,
@@ -62,29 +49,13 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     TASK_ID,
-    BudgetSpent,
     Event,
-    LateResultIgnored,
     OrchestratorStarted,
-    ResultsUsed,
-    TaskBlocked,
-    TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
-    TaskOptionsChanged,
-    TaskParentsAdded,
-    TaskRenewed,
-    TaskReprioritised,
-    TaskRetrying,
-    TaskStarted,
-    TaskSubmitted,
-    TaskSuspended,
 )
 from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import show
 from taskorch.model import (
     TERMINAL,
-    Agent,
     Call,
     Missing,
     Program,
@@ -93,7 +64,7 @@ from taskorch.model import (
     call_type,
     submitted_as,
 )
-from taskorch.model.ids import number_of, numbered, run_by, run_of, stem_of
+from taskorch.model.ids import next_id, run_of, stem_of
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
 
 if TYPE_CHECKING:
@@ -181,27 +152,22 @@ _ENDED: Final = {
 }
 
 
-#: Events of the beginning, the spending and the end of an attempt.
-_SPENDING: Final = frozenset(
-    {
-        BudgetSpent,
-        TaskBlocked,
-        TaskCancelled,
-        TaskCompleted,
-        TaskFailed,
-        TaskRetrying,
-        TaskStarted,
-        TaskSuspended,
-    }
-)
-
-
 class Recollection:
-    """Reads tasks that have left memory in the journal."""
+    """
+    Reads tasks that have left memory in the journal.
 
-    def __init__(self, rt: Runtime, journal: DurableJournal) -> None:
+    Args:
+        rt: The runtime.
+        journal: The journal.
+        fold: Makes tasks of their entries: see `folded`.
+    """
+
+    def __init__(self, rt: Runtime, journal: DurableJournal, fold: Any) -> None:
         self._rt = rt
+        self._fold = fold
         self.journal = journal
+        #: The kernel of the tasks that were read last; before, that of all others.
+        self.apart: Kernel = rt.kernel
 
     def ends(self, ids: Collection[str]) -> dict[str, TaskState]:
         """Return the final states of those of *ids* that have ended."""
@@ -212,10 +178,6 @@ class Recollection:
         """Return the ids that begin with *prefix*, in order."""
         return self.journal.ids(prefix)
 
-    def entries(self, task_id: str) -> list[Entry]:
-        """Return the events about a run of a task, with their documents, in order."""
-        return list(self.journal.about((task_id,), self._rt.committed))
-
     def entries_of(self, ids: Collection[str]) -> dict[str, list[Entry]]:
         """Return the events about many runs, by their ids."""
         entries: dict[str, list[Entry]] = {task_id: [] for task_id in ids}
@@ -223,11 +185,17 @@ class Recollection:
             entries[entry[0][TASK_ID]].append(entry)
         return entries
 
-    def latest(self, stem: str) -> str:
-        """Return the latest run of a task, by the id that all its runs have."""
-        begin = numbered(stem)
-        runs = [name for name in self.ids(begin) if name.startswith(begin)]
-        return max(runs, key=number_of, default=stem)
+    def latest_of(self, stems: Collection[str]) -> dict[str, str]:
+        """Return the latest run of each task, by the id that all its runs have."""
+        latest: dict[str, str] = {}
+        found = {stem: stem for stem in stems}
+        while found:
+            latest |= found
+            later = {stem: next_id(name) for stem, name in found.items()}
+            # All runs of a task leave the journal together, so that none is missing.
+            began = self.journal.began(later.values())
+            found = {stem: name for stem, name in later.items() if name in began}
+        return latest
 
     def of_classes(
         self, classes: Collection[type[Event]], until_ns: int, most: int
@@ -282,16 +250,23 @@ class Recollection:
                 break
         return None
 
-    def recollect(self, task_id: str, state: TaskState) -> Work:
+    def recollect(
+        self, task_id: str, state: TaskState, read: Mapping[str, Work] | None = None
+    ) -> Work:
         """
         Return a handle for a task that has ended, with its result or its error.
+
+        Args:
+            task_id: Its id.
+            state: How it has ended.
+            read: What was read already, of this task or of others.
 
         Raises:
             JournalUnavailableError: Its end is still on its way into the journal.
             ResultGoneError: The journal does not know it.
         """
         rt = self._rt
-        work = self.recollect_all((task_id,)).get(task_id)
+        work = (read or {}).get(task_id) or self.recollect_all((task_id,)).get(task_id)
         ended = work is not None and work._row.state in TERMINAL
         commits = None if rt.committer is None else rt.committer.commits
         on_its_way = commits is not None and bool(commits.pending or commits.in_hand)
@@ -306,44 +281,20 @@ class Recollection:
         return work
 
     def recollect_all(self, ids: Collection[str]) -> dict[str, Work]:
-        """Return the tasks of *ids* in the journal, with rows of no kernel."""
+        """Return the tasks of *ids* in the journal, with rows of another kernel."""
         return self.works_of(self.journal.select(ids, self._rt.committed))
 
     def rows_of(self, ids: Collection[str]) -> list[TaskRow]:
-        """Return the tasks of *ids* in the journal, as rows of no kernel."""
+        """Return the tasks of *ids* in the journal, as rows of another kernel."""
         return [work._row for work in self.recollect_all(ids).values()]
 
     def works_of(self, entries: Iterable[Entry]) -> dict[str, Work]:
         """Return the tasks that *entries* are about, each with its entries in order."""
-        rt = self._rt
-        works: dict[str, Work] = {}
-        for kept, document in entries:
-            if type(kept) is TaskSubmitted:
-                event = kept
-                work = works[event.task_id] = work_of(rt, document)
-                work._after = event.after
-                if event.trace is not None:
-                    extra_of(work).trace = event.trace
-                bucket = Bucket(
-                    Spec(
-                        event.type,
-                        owner=event.owner,
-                        budget=event.budget,
-                        spends=event.spends,
-                        allow_failure=event.allow_failure,
-                    ),
-                    TypeRow(),
-                )
-                row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
-                row.run = run_by(event.task_id, event.run)
-                work._row = row
-                extra = row_extra(row)
-                extra.priority = event.priority
-                extra.past = [(TaskState.QUEUED, event.at_ns, "")]
-            elif (known := works.get(kept[TASK_ID])) is not None:
-                if known._row.bucket.spec.budget and type(kept) in _SPENDING:
-                    budgeting().recall_spent(known._row, kept)
-                _recollect(known, kept, document)
+        until = self._rt.committed
+        works: dict[str, Work]
+        works, self.apart = self._fold(
+            self._rt, entries, lambda ids: self.journal.about(ids, until)
+        )
         self.add_roots(works)
         return works
 
@@ -362,61 +313,6 @@ class Recollection:
         for name, root in roots.items():
             if root in gone and root in above:
                 works[name]._above = (*works[name]._above, above[root])
-
-
-def _recollect(work: Work, event: Any, document: Any) -> None:
-    """Note what *event*, a later one, says of *work*, which is in no kernel."""
-    cls, row = type(event), work._row
-    now = event.at_ns
-    state = _ENDED.get(cls.__name__)
-    if cls is TaskStarted:
-        row.started_ns, row.attempt = now, event.attempt
-        row.worker = WorkerRow(Agent(event.agent_id))
-        remember(row, TaskState.RUNNING, now, event.agent_id)
-    elif cls is TaskRetrying:
-        remember(row, TaskState.RETRYING, now, f"{event.error_type}: {event.message}")
-        recall_earlier(work, event, document)
-    elif cls is TaskReprioritised:
-        row_extra(row).priority = event.priority
-    elif cls in (TaskParentsAdded, TaskRenewed, ResultsUsed):
-        note_bonds(work, event)
-    elif cls is TaskOptionsChanged:
-        work._task = changed_task(task_of(row), event, document)
-        row_extra(row).priority = event.priority
-        spec = attrs.evolve(
-            row.bucket.spec,
-            requires=event.requires,
-            resources=event.resources,
-            timeout_ns=event.timeout_ns,
-            idempotent=event.idempotent,
-            owner=event.owner,
-            elastic=event.elastic,
-            avoid=event.avoid,
-            spends=event.spends,
-        )
-        row.bucket = Bucket(spec, TypeRow())
-        remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
-    elif cls is LateResultIgnored:
-        recall_late(work, event, document)
-    elif state is not None:
-        row.state, row.ended_ns, work._visible_after = state, now, event.seq
-        detail = ""
-        if cls is TaskCompleted:
-            set_result(work, document)
-        elif cls is TaskFailed:
-            work._error = error_of_document(event, document)
-            _fail(row, event)
-            detail = f"{event.error_type}: {event.message}"
-        else:
-            detail = row_extra(row).stop_reason = event.reason
-        remember(row, state, now, detail)
-
-
-def _fail(row: TaskRow, event: TaskFailed) -> None:
-    """Note in *row*, which is in no kernel, how it failed."""
-    extra = row_extra(row)
-    extra.error = (event.error_type, event.message, event.cause)
-    extra.first_roots = event.root_causes
 
 
 # -- the tasks of one orchestrator by their ids: in memory, or in its journal ----------
@@ -477,7 +373,12 @@ class Directory:
         """
         return self.known(task_id)._row
 
-    def known(self, task_id: str, by: Task | None = None) -> Work:
+    def known(
+        self,
+        task_id: str,
+        by: Task | None = None,
+        read: Mapping[str, Work] | None = None,
+    ) -> Work:
         """
         Return the work of a run of a task, by the id of the run.
 
@@ -492,11 +393,19 @@ class Directory:
         state = kernel.evicted.get(task_id)
         if state is not None:
             if self.recovered is not None:
-                return self.recovered.recollect(task_id, state)
+                return self.recovered.recollect(task_id, state, read)
             return _gone(self._rt, task_id, state)
         who = "" if by is None else f"{_name_of(by)} needs {task_id!r}, but "
         msg = f"{who}no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
+
+    def known_all(self, ids: Iterable[str]) -> dict[str, Work]:
+        """Return the works of those runs of tasks that exist or did, read at once."""
+        kernel, past = self._rt.kernel, self.recovered
+        names = [each for each in ids if self.is_known(each)]
+        gone = [each for each in names if each not in kernel.tasks]
+        read = past.recollect_all(gone) if past is not None and gone else {}
+        return {each: self.known(each, read=read) for each in names}
 
     def latest(self, task_id: str) -> Work:
         """

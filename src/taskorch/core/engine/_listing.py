@@ -36,7 +36,7 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
 )
-from taskorch.model.ids import earlier_ids, has_number, next_id, numbered, stem_of
+from taskorch.model.ids import earlier_ids, has_number, numbered
 
 if TYPE_CHECKING:
     from taskorch.core.engine._directory import Recollection
@@ -419,17 +419,16 @@ class _Listing:
         gone = [name for name in ids if name not in works and self._which.may_be(name)]
         if self._which.state in _RARE:
             gone = self._unless_mended(gone)
-        entries = recovered.entries_of(gone)
-        past = recovered.works_of(chain.from_iterable(entries.values()))
+        staleness = Staleness(runtime)
+        kept = staleness.recovered
+        assert kept is not None  # noqa: S101 - it reads what is recovered
+        kept.look(gone)
+        past = recovered.works_of(chain.from_iterable(kept.entries_of(gone).values()))
         ended = {n: work for n, work in past.items() if work._row.state in TERMINAL}
-        later = recovered.journal.began([next_id(name) for name in past])
         # A later run that has left memory may not be known.
-        again = [name for name in ended if next_id(name) in later]
+        again = [name for name in ended if not kept.is_latest(name)]
         runtime.directory.recall_later(again, runtime.lock)
-        alone = {stem_of(name): name for name in past if next_id(name) not in later}
         with runtime.lock:
-            staleness = Staleness(runtime)
-            staleness.learn({name: entries[name] for name in past}, alone)
             statuses = self._made(ids, works | ended, staleness, room)
         for work in past.values():
             # No other code has it after this: see `recollect`.

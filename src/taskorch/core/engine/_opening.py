@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from taskorch.core.engine._committer import Committer
-from taskorch.core.engine._directory import (
-    Recollection,
-    no_worker,
-    work_of,
-)
+from taskorch.core.engine._directory import Recollection, no_worker, work_of
 from taskorch.core.engine._documents import (
     error_of_document,
     recall_earlier,
@@ -30,11 +30,22 @@ from taskorch.core.engine._work import (
     turn,
     why_unresolvable,
 )
-from taskorch.core.kernel import LOCAL, Restoration, TaskRow, fold, recover
+from taskorch.core.kernel import (
+    LOCAL,
+    Kernel,
+    Restoration,
+    TaskRow,
+    budgeting,
+    fold,
+    recover,
+    take_snapshot,
+)
 from taskorch.errors import InternalError, InvalidTaskError, JournalError
 from taskorch.events import (
     CATALOGUE,
     TASK_ID,
+    AgentJoined,
+    BudgetSpent,
     Event,
     EventEmitted,
     LateResultIgnored,
@@ -49,6 +60,7 @@ from taskorch.events import (
     TaskRenewed,
     TaskRepointed,
     TaskRetrying,
+    TaskStarted,
     TaskSubmitted,
 )
 from taskorch.kit.checks import built_in
@@ -70,7 +82,8 @@ if TYPE_CHECKING:
 # -- folding: what the events of earlier incarnations lead to --------------------------
 
 # It gives the kernel the events, and tasks their work. The simulation folds its
-# journals by it, too.
+# journals by it, too; and tasks that have left memory come back by it, in a kernel of
+# their own.
 
 
 #: Events that change only data which is kept beside a task.
@@ -90,12 +103,13 @@ class Folding:
     """
     Applies the events of earlier incarnations, and gives the tasks their work again.
 
-    The runtime, or a simulated one, has a kernel that is new.
+    The runtime, or a simulated one, has a kernel that is new; or there is one *apart*.
     """
 
-    def __init__(self, rt: TaskEngine) -> None:
+    def __init__(self, rt: TaskEngine, apart: Kernel | None = None) -> None:
         self._rt = rt
-        self._kernel = rt.kernel
+        self._apart = apart
+        self._kernel = apart or rt.kernel
         #: Works of tasks that the user named.
         self._named: list[Work] = []
 
@@ -166,6 +180,8 @@ class Folding:
         work._after = event.after
         if event.trace is not None:
             extra_of(work).trace = event.trace
+        if self._apart is not None:
+            return work
         self._rt.directory.reruns.note(event.task_id)
         if adder := added_by(work):
             self._rt.directory.reruns.adders.add(stem_of(adder))
@@ -191,6 +207,65 @@ class Folding:
                 row.cargo._above = tuple(
                     [self._rt.directory.known(p.id) for p in parents]
                 )
+
+
+def apply_in_order(
+    folding: Folding, restoration: Restoration, entries: list[Entry]
+) -> None:
+    """Apply the events before a snapshot about its tasks, and those they need."""
+    entries.sort(key=lambda entry: entry[0].seq)
+    for entry in entries:
+        if restoration.is_kept(entry[0][TASK_ID]):
+            folding.fold(entry, restoration.fold)
+        else:
+            folding.note_turned(entry[0])
+            restoration.fold(entry[0])
+
+
+def folded(
+    rt: TaskEngine,
+    asked: Iterable[Entry],
+    more: Callable[[Collection[str]], Iterable[Entry]],
+) -> tuple[dict[str, Work], Kernel]:
+    """
+    Return the tasks that *asked* are about, and the kernel of theirs with their rows.
+
+    Args:
+        rt: The runtime, whose own kernel stays as it is.
+        asked: All events of these tasks, with their documents.
+        more: Gives those of the tasks that they depend on.
+    """
+    from taskorch.events.ends import ENDS  # noqa: PLC0415 - of what is over
+
+    told = [*asked]
+    ids = [event.task_id for event, _ in told if type(event) is TaskSubmitted]
+    config = attrs.evolve(rt.kernel.config, keep_finished=len(ids))
+    kernel = Kernel(config, rt.kernel.deciders, Random(0))  # noqa: S311 - it is not asked
+    state = take_snapshot(kernel, 0) | {"tasks": ids, "places": [*range(len(ids))]}
+    state["counters"]["seq"] = sys.maxsize
+    restoration = Restoration(kernel, state)
+    entries = [*told]
+    missing = restoration.missing(event for event, _ in entries)
+    while missing:
+        above = list(more(missing))
+        entries += above
+        missing = restoration.missing(event for event, _ in above)
+    for event, _ in entries:
+        if type(event) is TaskStarted and event.agent_id not in kernel.workers:
+            # The rest of its state does not matter here.
+            fold(kernel, AgentJoined(0, event.at_ns, Agent(event.agent_id)))
+    apply_in_order(Folding(rt, kernel), restoration, entries)
+    works = {name: kernel.tasks[name].cargo for name in ids}
+    for event, _ in told:
+        work, kind = works.get(event[TASK_ID]), type(event)
+        if work is None:
+            continue
+        if ENDS.get(kind) in TERMINAL:
+            work._visible_after = event.seq
+        if work._row.bucket.spec.budget and kind in (BudgetSpent, TaskStarted, *ENDS):
+            # The events of the task do not say which budgets there were.
+            budgeting().recall_spent(work._row, event)
+    return works, kernel
 
 
 # -- rereading: from a journal to the state that its events lead to --------------------
@@ -353,23 +428,12 @@ class Rereading:
                 self.folding.fold(entry, restoration.fold)
 
 
-def apply_in_order(
-    folding: Folding, restoration: Restoration, entries: list[Entry]
-) -> None:
-    """Apply the events before a snapshot about its tasks, and those they need."""
-    entries.sort(key=lambda entry: entry[0].seq)
-    for entry in entries:
-        if restoration.is_kept(entry[0][TASK_ID]):
-            folding.fold(entry, restoration.fold)
-        else:
-            folding.note_turned(entry[0])
-            restoration.fold(entry[0])
-
-
 # -- recovery: a new incarnation opens the journal, and takes up what is there ---------
 
 
 _ALL: Final = frozenset(CATALOGUE)
+#: The number of replayed events after which an incarnation begins with a snapshot.
+_REPLAYED: Final = 2_000
 #: States in which callers that wait are woken.
 _SETTLED: Final = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
@@ -397,7 +461,7 @@ class Recovery:
         rt.name_incarnation()
         self._prune()
         if self._committer.can_be_asked:
-            rt.directory.recovered = Recollection(rt, journal)
+            rt.directory.recovered = Recollection(rt, journal, folded)
         past = Rereading(rt, journal)
         past.run()
         kernel = rt.kernel
@@ -407,6 +471,8 @@ class Recovery:
         committer = self._committer
         snapshots = committer.snapshots
         snapshots.at = past.snapshot_at or snapshots.at
+        # An incarnation may not live until one is due, and the next replays all anew.
+        snapshots.is_asked_for = past.last - past.snapshot_at > _REPLAYED
         committer.commits.committed = committer.last = rt.committed = past.last
         past.folding.reconnect()
         if rt.directory.recovered is not None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -197,6 +198,8 @@ def _is_wanted(kernel: Kernel, name: str) -> bool:
 
 #: The states of a component, from the best.
 _ORDER: Final = ("ok", "degraded", "failed")
+#: The most statuses that are made under the lock at once.
+_SLICE: Final = 500
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
 
@@ -232,6 +235,9 @@ def status_of(
 ) -> TaskStatus:
     """Return the status of the task of *row*; hold the lock."""
     label = runtime.deciders.label
+    kernel, read = runtime.kernel, runtime.directory.recovered
+    if read and row.id not in kernel.tasks:
+        kernel = read.apart
     extra, state = row.extra, row.state
     past = past_of(row)
     error = give_error(work)
@@ -251,7 +257,8 @@ def status_of(
             error = blockade(row)
             note_given(work, error)
     metadata = None if work._task is None else work._task.metadata
-    rerun, mended_by = later_of(runtime, row.id, work)
+    staleness = staleness or Staleness(runtime)
+    rerun, mended_by = later_of(runtime, row.id, work, staleness)
     return TaskStatus(
         task_id=row.id,
         type=row.bucket.spec.type,
@@ -276,13 +283,25 @@ def status_of(
         earlier_errors=earlier_of(work),
         recovery_attempts=recoveries_of(work),
         stopping=extra.stop_reason if extra is not None and extra.stop else "",
-        stale=(staleness or Staleness(runtime)).cause(work) is not None,
+        stale=staleness.cause(work) is not None,
         rerun=rerun,
         mended_by=mended_by,
-        units=ReadOnly(dict(names_of(runtime.kernel, row.alloc))),
+        units=ReadOnly(dict(names_of(kernel, row.alloc))),
         spent=spent_by([row]),
         allowed=state is TaskState.FAILED and allowed_error(work) is not None,
     )
+
+
+def statuses_of(runtime: Runtime, works: Iterable[Work]) -> list[TaskStatus]:
+    """Return the status of each of many tasks; what is in the journal is read once."""
+    rest = iter(works)
+    statuses: list[TaskStatus] = []
+    while part := [*islice(rest, _SLICE)]:
+        staleness = Staleness(runtime)
+        staleness.look(part)
+        with runtime.lock:
+            statuses += [status_of(runtime, w._row, w, staleness) for w in part]
+    return statuses
 
 
 def recoveries_of(work: Work) -> tuple[RecoveryAttempt, ...]:
@@ -307,7 +326,10 @@ def spent_by(rows: Iterable[TaskRow]) -> Mapping[str, float] | None:
 
 
 def later_of(
-    runtime: Runtime, task_id: str, work: Work | None = None
+    runtime: Runtime,
+    task_id: str,
+    work: Work | None = None,
+    staleness: Staleness | None = None,
 ) -> tuple[str, str]:
     """
     Return the latest run after this one, and the first completed; hold the lock.
@@ -321,7 +343,7 @@ def later_of(
         row = runtime.kernel.tasks.get(task_id)
         work = row.cargo if row is not None else work
         adder = "" if reruns.is_empty or work is None else added_by(work)
-        if work is None or not adder or not is_left_out(runtime, work):
+        if work is None or not adder or not is_left_out(staleness or runtime, work):
             return "", ""
         latest = reruns.latest(stem_of(adder))
         return latest, latest
@@ -740,9 +762,10 @@ def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
     Explain why a task does not run, or how it ended.
 
     Raises:
-        UnknownTaskError: No task has this id in memory.
+        UnknownTaskError: No task has this id.
         ComponentError: A policy failed that was asked.
     """
+    runtime.recall((task_id,))
 
     def ask(now: int) -> Explanation:
         return explanation(
@@ -760,12 +783,10 @@ def explanation(
     Do as `explain`, under the lock; *paused* says why nothing starts, if so.
 
     Raises:
-        UnknownTaskError: No task has this id in memory.
+        UnknownTaskError: No task has this id.
     """
-    row = runtime.kernel.tasks.get(runtime.directory.reruns.latest(task_id))
-    if row is None:
-        msg = f"no task in memory has the id {task_id!r}"
-        raise UnknownTaskError(msg, task_id=str(task_id))
+    work = runtime.directory.known(runtime.directory.reruns.latest(task_id))
+    row = work._row
     waits = runtime.waiting.waits_of(row)
     inside: dict[str, None] = {}
     meetings = []
@@ -783,14 +804,14 @@ def explanation(
         paused=paused,
         inside=tuple(inside),
     )
-    work = row.cargo
     errors = (
         (work._error, *reversed(list(earlier_of(work).values()))) if found.error else ()
     )
     where = next(filter(None, map(place_of, errors)), "")
-    cause = Staleness(runtime).cause(work)
+    staleness = Staleness(runtime)
+    cause = staleness.cause(work)
     if cause is not None:
-        latest = runtime.directory.reruns.latest(stem_of(cause.had))
+        latest = (staleness.recovered or staleness.reruns).latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
     if runtime.fleet is not None:
         why = runtime.fleet.why_none(row.bucket)

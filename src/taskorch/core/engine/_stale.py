@@ -59,16 +59,16 @@ _MOST: Final = 1_000
 class Recalled(Protocol):
     """Protocol: reads tasks that have left memory in a journal."""
 
-    def entries(self, task_id: str) -> list[Entry]:
-        """Return the events about a task."""
+    def entries_of(self, ids: Collection[str]) -> dict[str, list[Entry]]:
+        """Return the events about many runs of tasks, by their ids."""
         ...
 
     def rows_of(self, ids: Collection[str]) -> list[TaskRow]:
         """Return tasks in the journal, as rows of no kernel."""
         ...
 
-    def latest(self, stem: str) -> str:
-        """Return the latest run of a task, by the id that all its runs have."""
+    def latest_of(self, stems: Collection[str]) -> dict[str, str]:
+        """Return the latest run of each task, by the id that all its runs have."""
         ...
 
 
@@ -112,28 +112,41 @@ _Node: TypeAlias = tuple[TaskRow, bool]
 
 class Staleness:
     """
-    Finds out whether tasks are stale, at one moment.
+    A runtime at one moment: finds out whether tasks are stale.
 
-    The caller has the lock, and asks one instance about many tasks, since findings
-    about one serve for those that depend on it.
+    The caller has the lock, and asks one instance about many tasks: findings about one
+    serve for those that depend on it, and the journal is asked once for each.
+
+    Attributes:
+        kernel: The tasks in memory.
+        reruns: The runs of each task.
+        recovered: What has been read in the journal; None if it cannot be asked.
     """
 
     def __init__(self, rt: Known) -> None:
-        self._rt = rt
+        self.kernel: Kernel = rt.kernel
+        self.reruns: Reruns = rt.directory.reruns
+        self.recovered: Kept | None = _kept(rt)
         self._found: dict[_Node, Cause | None] = {}
-        self._kept: Kept | None = _kept(rt)
 
-    def learn(
-        self, entries: Mapping[str, list[Entry]], latest: Mapping[str, str]
-    ) -> None:
-        """Take entries of the journal, so that it need not be read for each task."""
-        if self._kept is not None:
-            self._kept.learn(entries, latest)
+    @property
+    def directory(self) -> Staleness:
+        """The runs of each task, too."""
+        return self
+
+    def look(self, works: Iterable[Work]) -> None:
+        """Read at once about those of *works* that have left memory."""
+        rows = (work._row for work in works)
+        gone = [row.id for row in rows if row.id not in self.kernel.tasks]
+        if self.recovered:
+            self.recovered.look(gone)
 
     def among(self, works: Mapping[str, Work]) -> tuple[str, ...]:
         """Return the names of those of *works* that are stale."""
         # Where no task was run again, few can be stale.
-        is_each = not self._rt.directory.reruns.is_empty
+        is_each = not self.reruns.is_empty
+        if is_each:
+            self.look(works.values())
         return tuple(
             name
             for name, work in works.items()
@@ -142,12 +155,14 @@ class Staleness:
 
     def cause(self, work: Work) -> Cause | None:
         """Return why *work* is stale; None if it is not, or has a later run."""
-        rt, found = self._rt, self._found
-        if work._row.id not in rt.kernel.tasks:
-            return None if self._kept is None else self._kept.cause(work._row.id)
-        reruns = rt.directory.reruns
+        found = self._found
+        if work._row.id not in self.kernel.tasks:
+            return (
+                None if self.recovered is None else self.recovered.cause(work._row.id)
+            )
+        reruns = self.reruns
         if reruns.is_empty:
-            late = _late(rt, work)
+            late = _late(self, work)
             return Cause(work._row.id, late) if late else None
         if not reruns.is_latest(work._row.id):
             return None
@@ -175,32 +190,32 @@ class Staleness:
         return found.get(first)
 
     def _own_cause(self, row: TaskRow, with_used: bool) -> Cause | None:
-        had = replaced(self._rt, row.cargo, with_used=with_used)
+        had = replaced(self, row.cargo, with_used=with_used)
         if had:
             return Cause(row.id, had)
-        if is_outdated(self._rt, row.cargo):
+        if is_outdated(self, row.cargo):
             return Cause(row.id, added_by(row.cargo), by_adder=True)
         return None
 
     def _above(self, row: TaskRow, with_used: bool) -> list[_Node]:
         """Return the tasks in memory that a task depends on, or was added by."""
-        tasks = self._rt.kernel.tasks
+        tasks = self.kernel.tasks
         runs = self._runs_above(row, with_used)
         return [(tasks[name], used) for name, used in runs if name in tasks]
 
     def _runs_above(self, row: TaskRow, with_used: bool) -> list[tuple[str, bool]]:
         """Return the ids of tasks that a task depends on, or was added by."""
-        names = runs_above(self._rt, row.cargo, with_used=with_used)
+        names = runs_above(self, row.cargo, with_used=with_used)
         runs = [(name, True) for name in names]
         adder = added_by(row.cargo)
         if adder:
-            latest = self._rt.directory.reruns.latest(stem_of(adder))
+            latest = self.reruns.latest(stem_of(adder))
             runs.append((latest, False))
         return runs
 
     def _cause_gone(self, row: TaskRow, with_used: bool) -> Cause | None:
         """Return why a task is stale because of one out of memory; or None."""
-        kept, tasks = self._kept, self._rt.kernel.tasks
+        kept, tasks = self.recovered, self.kernel.tasks
         if kept is None:
             return None
         causes = (
@@ -329,7 +344,7 @@ def is_outdated(rt: Known, work: Work) -> bool:
     if row is not None:
         since = since_of(row.cargo)
     elif rt.directory.recovered is not None:
-        since = _since(rt.directory.recovered.entries(latest))
+        since = _since(_entries(rt.directory.recovered, latest))
     else:
         return False
     return bool(since) and number_of(adder) < number_of(since)
@@ -422,14 +437,13 @@ def is_earlier(rt: Known, work: Work, other_id: str) -> bool:
 def _kept(rt: Known) -> Kept | None:
     """Return a finder that reads the journal, if there is one."""
     recovered, reruns = rt.directory.recovered, rt.directory.reruns
-    if recovered is None:
-        return None
+    if recovered is None or isinstance(recovered, Kept):
+        return recovered
+    return Kept(recovered, reruns.latest)
 
-    def latest(stem: str) -> str:
-        # A submission of a moment ago is not in the journal yet.
-        return max(reruns.latest(stem), recovered.latest(stem), key=number_of)
 
-    return Kept(recovered.entries, latest)
+def _entries(recovered: Recalled, task_id: str) -> list[Entry]:
+    return recovered.entries_of((task_id,))[task_id]
 
 
 def used_by(work: Work) -> Collection[str]:
@@ -462,36 +476,66 @@ def _since(entries: Iterable[Entry]) -> str:
 
 class Kept:
     """
-    Finds stale tasks from the events in a journal.
+    Finds stale tasks from the events in a journal, of which it reads each once.
 
     Args:
-        entries_of: Gives the events about a run of a task, with their documents,
-            in order.
-        latest: Gives the latest run of a task, by the id that all its runs have.
+        recovered: Reads the journal.
+        known: Gives the latest run of a task that memory knows, by the id that all
+            its runs have: one of a moment ago is not in the journal yet.
     """
 
-    def __init__(
-        self,
-        entries_of: Callable[[str], Iterable[Entry]],
-        latest: Callable[[str], str],
-    ) -> None:
-        self._entries_of = entries_of
-        self._latest: Callable[[str], str] = cache(latest)
-        self._known: dict[str, list[Entry]] = {}
+    def __init__(self, recovered: Recalled, known: Callable[[str], str]) -> None:
+        self._recovered = recovered
+        self._known = known
+        self._entries: dict[str, list[Entry]] = {}
+        self._latest: dict[str, str] = {}
+        self._rows_of = cache(lambda name: recovered.rows_of((name,)))
+        #: The runs that were looked at, with all that they depend on.
+        self._seen: set[str] = set()
         #: Runs that are known not to be stale.
         self._fresh: set[tuple[str, bool]] = set()
 
-    def learn(
-        self, entries: Mapping[str, list[Entry]], latest: Mapping[str, str]
-    ) -> None:
-        """Take all entries of the journal about tasks, and their latest runs."""
-        self._known |= entries
-        find = self._latest
-        self._latest = lambda stem: latest.get(stem) or find(stem)
+    def look(self, ids: Collection[str]) -> None:
+        """Read at once about many runs, and about all that they depend on."""
+        if not self._seen.issuperset(ids):
+            self._seen.update(ids)
+            self._read(ids)
+            parents = [name for each in ids for name in self.named_above(each)]
+            self._read([*parents, *filter(None, map(self._added_by, ids))])
+
+    def _read(self, ids: Collection[str]) -> None:
+        """Read about many runs, and about the latest of the same tasks."""
+        latest = self.latest_of({stem_of(each) for each in ids})
+        self.entries_of({*ids, *latest.values()})
+
+    def entries_of(self, ids: Collection[str]) -> dict[str, list[Entry]]:
+        """Return the events about runs of tasks, with their documents, in order."""
+        unread = [each for each in ids if each not in self._entries]
+        if unread:
+            self._entries |= self._recovered.entries_of(unread)
+        return {each: self._entries[each] for each in ids}
+
+    def latest_of(self, stems: Collection[str]) -> dict[str, str]:
+        """Return the latest run of each task, by the id that all its runs have."""
+        unread = [each for each in stems if each not in self._latest]
+        if unread:
+            self._latest |= self._recovered.latest_of(unread)
+        return {
+            each: max(self._known(each), self._latest[each], key=number_of)
+            for each in stems
+        }
+
+    def rows_of(self, ids: Collection[str]) -> list[TaskRow]:
+        """Return tasks in the journal, as rows of no kernel."""
+        return [row for each in ids for row in self._rows_of(each)]
+
+    def latest(self, stem: str) -> str:
+        """Return the latest run of a task, by the id that all its runs have."""
+        return self.latest_of((stem,))[stem]
 
     def is_latest(self, task_id: str) -> bool:
         """Return whether a run of a task is the latest."""
-        return self._latest(stem_of(task_id)) == task_id
+        return self.latest(stem_of(task_id)) == task_id
 
     def cause(self, task_id: str, *, with_used: bool = True) -> Cause | None:
         """
@@ -502,32 +546,39 @@ class Kept:
         if not self.is_latest(task_id):
             return None
         seen = {(task_id, with_used): None}
-        todo = [(task_id, with_used)]
-        while todo and len(seen) < _MOST:
-            name, with_used = todo.pop()
-            had = self.replaced(name, with_used=with_used)
-            if had:
-                return Cause(name, had)
-            adder = self._added_by(name)
-            if adder and self._is_outdated(adder):
-                return Cause(name, adder, by_adder=True)
-            above = [(run, True) for run in self.runs_above(name, with_used=with_used)]
-            if adder:
-                above.append((self._latest(stem_of(adder)), False))
-            for node in above:
-                if node not in seen and node not in self._fresh:
-                    seen[node] = None
-                    todo.append(node)
+        level = [*seen]
+        while level and len(seen) < _MOST:
+            self.look([name for name, _ in level])
+            above: list[tuple[str, bool]] = []
+            for name, used in level:
+                had = self.replaced(name, with_used=used)
+                if had:
+                    return Cause(name, had)
+                adder = self._added_by(name)
+                if adder and self._is_outdated(adder):
+                    return Cause(name, adder, by_adder=True)
+                above += ((run, True) for run in self.runs_above(name, with_used=used))
+                if adder:
+                    above.append((self.latest(stem_of(adder)), False))
+            level = [
+                node
+                for node in dict.fromkeys(above)
+                if node not in seen and node not in self._fresh
+            ]
+            seen |= dict.fromkeys(level)
         self._fresh.update(seen)
         return None
 
     def replaced(self, task_id: str, *, with_used: bool = True) -> str:
         """Return a run that *task_id* used and that was replaced: see `replaced`."""
         for name in self.runs_above(task_id, with_used=with_used):
-            latest = self._latest(stem_of(name))
+            stem = stem_of(name)
+            latest = self.latest(stem)
+            if latest == name:
+                continue
             # A submission that is not kept yet has come a moment ago.
-            began = self.began(latest)
-            if latest != name and (not began or began > self.began(task_id)):
+            began = 0 if latest != self._latest[stem] else self.began(latest)
+            if not began or began > self.began(task_id):
                 return name
         return self.late(task_id)
 
@@ -574,28 +625,22 @@ class Kept:
 
     def _added_by(self, task_id: str) -> str:
         """Return the id of the task that has added it: see `added_by`."""
-        for event, task in self._entries(task_id):
+        for event, task in _entries(self, task_id):
             if type(event) is TaskSubmitted and isinstance(task, Task):
                 adder = (task.metadata or {}).get(ADDED)
                 return adder if isinstance(adder, str) else ""
         return ""
 
     def _is_outdated(self, adder: str) -> bool:
-        since = _since(self._entries(self._latest(stem_of(adder))))
+        since = _since(_entries(self, self.latest(stem_of(adder))))
         return bool(since) and number_of(adder) < number_of(since)
 
-    def _entries(self, task_id: str) -> list[Entry]:
-        found = self._known.get(task_id)
-        if found is None:
-            found = self._known[task_id] = list(self._entries_of(task_id))
-        return found
-
     def _events(self, task_id: str) -> list[Event]:
-        return [event for event, _ in self._entries(task_id)]
+        return [event for event, _ in _entries(self, task_id)]
 
     def began(self, task_id: str) -> int:
         """Return the number of the submission; 0 if none is known."""
-        entries = self._entries(task_id)
+        entries = _entries(self, task_id)
         return entries[0][0].seq if entries else 0
 
     def runs_above(self, task_id: str, *, with_used: bool = True) -> list[str]:

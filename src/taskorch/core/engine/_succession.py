@@ -16,6 +16,7 @@ import attrs
 from taskorch.core.engine._stale import (
     Known,
     KnowsRuns,
+    Staleness,
     added_below,
     is_due,
     is_outdated,
@@ -282,7 +283,9 @@ class Succession:
                     )
             kernel.repoint(row, new._row, now)
 
-    def rerun_stale(self, old: Work, now: int) -> Work | None:
+    def rerun_stale(
+        self, old: Work, now: int, staleness: Staleness | None = None
+    ) -> Work | None:
         """
         Run *old* again if a task that it depends on has a later run; hold the lock.
 
@@ -294,7 +297,7 @@ class Succession:
         Raises:
             UsageError: As `rerun`.
         """
-        if not is_due(self._rt, old):
+        if not is_due(staleness or self._rt, old):
             return None
         new = self.rerun(old._row.id, now, live=True)
         self.give_up(old, new, now)

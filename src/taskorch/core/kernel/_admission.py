@@ -80,34 +80,18 @@ def submit(
     cargo: Any,
     now: int,
     *,
-    priority: int = 0,
-    parents: Sequence[TaskRow] = (),
-    not_before_ns: int | None = None,
-    deadline_ns: int | None = None,
-    rerun_of: TaskRow | None = None,
-    terms: Terms | None = None,
     run: str = "",
+    **terms: Any,
 ) -> TaskRow:
     """
-    Accept a task of any kind.
+    Accept a task of any kind, with *terms* as `consider` takes them.
 
     Raises:
         UsageError: The task is refused; nothing has changed.
     """
     row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
     row.run = run
-    admitted = consider(
-        kernel,
-        row,
-        now,
-        priority=priority,
-        parents=parents,
-        not_before_ns=not_before_ns,
-        deadline_ns=deadline_ns,
-        rerun_of=rerun_of,
-        terms=terms,
-    )
-    accept(kernel, admitted, now)
+    accept(kernel, consider(kernel, row, now, **terms), now)
     return row
 
 

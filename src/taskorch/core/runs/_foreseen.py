@@ -88,8 +88,9 @@ def restarted(manager: WorkflowManager, run_id: str) -> list[str]:
         UnknownTaskError: There is no such run.
     """
     run = manager.get(run_id)
-    rt = run._rt
-    again = to_run_again(run, lambda work: is_restarted(rt, work) or is_due(rt, work))
+    again = to_run_again(
+        run, lambda at, work: is_restarted(at, work) or is_due(at, work)
+    )
     return [*again.values()]
 
 
@@ -545,7 +546,7 @@ def rerun(orch: Any, task_id: str) -> list[str]:
         return [work.task_id]
     stem = stem_of(work.task_id)
     run = orch.workflows.get(row_of(work).run)
-    again = to_run_again(run, lambda each: stem_of(row_of(each).id) == stem)
+    again = to_run_again(run, lambda _, each: stem_of(row_of(each).id) == stem)
     return [*again.values()]
 
 

@@ -9,7 +9,7 @@ Decision: workflows.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from taskorch.core.runs._run import WorkflowRun
 from taskorch.errors import UnknownTaskError
 from taskorch.kit.visible import as_text, show
 from taskorch.model import TERMINAL, TaskState
-from taskorch.model.ids import names_in_run, stem_of
+from taskorch.model.ids import names_in_run
 
 if TYPE_CHECKING:
     from taskorch.core.engine import AttemptContext, Runtime
@@ -92,7 +92,6 @@ class KnownRuns:
             name: tuple(names_in_run(run_id, names_above(work)))
             for name, work in works.items()
         }
-        self.recall_reruns(works)
         return self.made(run_id, works, parents)
 
     def matching(self, pattern: str, *, only_live: bool) -> list[WorkflowRun]:
@@ -109,10 +108,6 @@ class KnownRuns:
                 with suppress(UnknownTaskError):
                     runs.append(self.runs.get(run_id) or self._found(run_id))
         return runs
-
-    def recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
-        """Look for ended re-runs of an earlier incarnation: the journal has them."""
-        self.rt.recall(stem_of(work.task_id) for work in works.values())
 
     def made(
         self, run_id: str, works: dict[str, TaskHandle[Any]], parents: Parents

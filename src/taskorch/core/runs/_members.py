@@ -133,12 +133,13 @@ def find(runtime: Runtime, run_id: str) -> dict[str, TaskHandle[Any]]:
     while names:
         runtime.recall(ids_in_run(run_id, names))
         above: list[str] = []
-        for name in names:
-            latest = runtime.directory.reruns.latest(in_run(run_id, name))
-            if runtime.directory.is_known(latest):
-                work = runtime.directory.known(latest)
-                handles[name] = cast("TaskHandle[Any]", work)
-                above += names_above(work)
+        latest = {
+            runtime.directory.reruns.latest(in_run(run_id, name)): name
+            for name in names
+        }
+        for task_id, work in runtime.directory.known_all(latest).items():
+            handles[latest[task_id]] = cast("TaskHandle[Any]", work)
+            above += names_above(work)
         # This journal cannot be asked for ids, so the waiting tasks are asked for
         # theirs.
         names = [name for name in names_in_run(run_id, above) if name not in seen]

@@ -281,7 +281,7 @@ def report(run: Run) -> WorkflowReport:
     handles = run.handles
     phases = _phases(run, handles)
     phase_of = {name: phase for phase, names in phases.items() for name in names}
-    before = {name: _rows_before(run, work) for name, work in handles.items()}
+    before = _rows_before(run, handles)
     all_rows = [*map(row_of, handles.values()), *chain(*before.values())]
     ends = known_ends(run._rt, all_rows)
     with run._rt.lock:
@@ -342,14 +342,18 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
-    """Return the rows of earlier runs of a task, as far as they are known."""
-    rt = run._rt
-    ids = earlier_ids(work.task_id)
-    if not ids:
-        return []
-    rt.recall(ids)
-    return [rt.directory.row(name) for name in ids if rt.directory.is_known(name)]
+def _rows_before(
+    run: Run, handles: Mapping[str, TaskHandle[Any]]
+) -> dict[str, list[TaskRow]]:
+    """Return the rows of earlier runs of tasks, as far as they are known."""
+    earlier = {name: earlier_ids(work.task_id) for name, work in handles.items()}
+    ids = [*chain(*earlier.values())]
+    run._rt.recall(ids)
+    works = run._rt.directory.known_all(ids)
+    return {
+        name: [row_of(works[each]) for each in ids if each in works]
+        for name, ids in earlier.items()
+    }
 
 
 def _task(

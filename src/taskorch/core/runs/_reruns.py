@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch.core.engine import (
+    Staleness,
     added_by,
     ended_earlier,
     failed_earlier,
@@ -34,6 +35,7 @@ from taskorch.model.ids import name_of, names_in_run, stem_of
 
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime, Work
+    from taskorch.core.engine._stale import Known
     from taskorch.core.engine._submission import Renewing
     from taskorch.core.engine._succession import Succession
     from taskorch.core.handles.handles import TaskHandle
@@ -94,7 +96,7 @@ class Restarts:
         renewing = None
         before = self.known.get(run_id)
         if self.rt.rerun_failed and any(map(failed_earlier, before.handles.values())):
-            again = to_run_again(before, partial(self._is_first, ended_earlier))
+            again = to_run_again(before, partial(_is_first, ended_earlier))
             renewing = _Again({*again.values()})
         run = self.starts.submit(
             workflow, run_id, max_added, is_new=False, note=note, renewing=renewing
@@ -287,7 +289,7 @@ class Restarts:
         self.rerun_stale(run)
 
     def to_run_again(
-        self, run_id: str, is_first: Callable[[Work], bool]
+        self, run_id: str, is_first: Callable[[Staleness, Work], bool]
     ) -> dict[str, str]:
         """Return tasks of a run: see the function `to_run_again`."""
         return to_run_again(self.known.get(run_id), is_first)
@@ -300,7 +302,7 @@ class Restarts:
         would begin with an earlier result, and then once more.
         """
         rt, run_id = self.rt, run.workflow_id
-        chosen = to_run_again(run, partial(self._is_first, is_meant))
+        chosen = to_run_again(run, partial(_is_first, is_meant))
         works: dict[str, Work] = {
             task_id: run._works[name] for name, task_id in chosen.items()
         }
@@ -346,11 +348,6 @@ class Restarts:
             run._works[name] = cast("TaskHandle[Any]", new)
             succession.give_up(old, new, now)
 
-    def _is_first(self, is_meant: Callable[[Any], bool], work: Work) -> bool:
-        """Return whether a restart of what *is_meant* begins with a task."""
-        is_chosen = not is_undone(work) or is_meant(work)
-        return (is_chosen and is_restarted(self.rt, work)) or is_due(self.rt, work)
-
     def rerun(self, task_id: str, *, downstream: bool) -> Work:
         """
         Run a task again, and in its run those that had its result.
@@ -369,7 +366,7 @@ class Restarts:
         run: WorkflowRun | None = None
         if old is not None and row_of(old).run and added_by(old):
             run = self.known.get(row_of(old).run)
-            again = to_run_again(run, lambda each: row_of(each).id == latest)
+            again = to_run_again(run, lambda _, each: row_of(each).id == latest)
             for name, each in again.items():
                 if each == latest:
                     break
@@ -404,12 +401,14 @@ class Restarts:
             part: Sequence[tuple[str, TaskHandle[Any]]], now: int, *, every: bool
         ) -> bool:
             rt.refuse_submission()
+            staleness = Staleness(rt)
+            staleness.look(work for _, work in part)
             is_more = False
             for name, work in part:
-                above = named_above(rt, cast("Work", work))
+                above = named_above(staleness, cast("Work", work))
                 if not (every or any(stem_of(each) in below for each in above)):
                     continue
-                new = succession.rerun_stale(work, now)
+                new = succession.rerun_stale(work, now, staleness)
                 if new is not None:
                     run._works[name] = cast("TaskHandle[Any]", new)
                 elif every:
@@ -430,7 +429,9 @@ class Restarts:
             every = False
 
 
-def to_run_again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> dict[str, str]:
+def to_run_again(
+    run: WorkflowRun, is_first: Callable[[Staleness, Work], bool]
+) -> dict[str, str]:
     """
     Return the first tasks, and those that have used a result of one of these.
 
@@ -449,32 +450,36 @@ def to_run_again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> dict[str
         size = len(again) + len(freed)
         for part in slices(ordered):
             with run._rt.lock:
-                for name, work in part:
+                # What the journal has about these is read at once.
+                staleness = Staleness(run._rt)
+                staleness.look(work for _, work in part)
+                for name, _ in part:
                     if name not in again:
-                        _foresee(run, name, work, is_first, again, renewed, freed)
+                        _foresee(run, name, staleness, is_first, again, renewed, freed)
     return {name: again[name] for name, _ in ordered if name in again}
 
 
 def _foresee(
     run: WorkflowRun,
     name: str,
-    work: Work,
-    is_first: Callable[[Work], bool],
+    staleness: Staleness,
+    is_first: Callable[[Staleness, Work], bool],
     again: dict[str, str],
     renewed: set[str],
     freed: set[str],
 ) -> None:
     """Enter the future of a task, from that of others; hold the lock."""
+    work = cast("Work", run._works[name])
     if name_of(added_by(work)) in renewed:
         # The task that has added it makes all its tasks anew.
         renewed.add(name)
         return
     row = row_of(work)
-    had = {name_of(each) for each in runs_above(run._rt, work)}
+    had = {name_of(each) for each in runs_above(staleness, work)}
     above = again.keys() & had
     lacked = bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had)
     if (
-        is_first(work)
+        is_first(staleness, work)
         or any(goes_with(cast("Work", run._works[each]), work) for each in above)
         or (lacked and not hangs_on(row))
     ):
@@ -491,7 +496,15 @@ def is_undone(work: Work) -> bool:
     return row_of(work).state in (TaskState.FAILED, TaskState.CANCELLED)
 
 
-def is_restarted(rt: Runtime, work: Work) -> bool:
+def _is_first(
+    is_meant: Callable[[Any], bool], staleness: Staleness, work: Work
+) -> bool:
+    """Return whether a restart of what *is_meant* begins with a task."""
+    is_chosen = not is_undone(work) or is_meant(work)
+    return (is_chosen and is_restarted(staleness, work)) or is_due(staleness, work)
+
+
+def is_restarted(rt: Known, work: Work) -> bool:
     """Return whether a restart of its run begins with *work*; hold the lock."""
     # Its adder may make all its tasks anew, and then adds another run of it.
     is_to_be = is_undone(work) or asks_too_early(work)

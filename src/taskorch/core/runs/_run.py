@@ -163,8 +163,11 @@ class WorkflowRun:
             if latest != work.task_id:
                 self._works[name] = cast("TaskHandle[Any]", rt.directory.known(latest))
         with rt.lock:
+            staleness = Staleness(rt)
             left_out = [
-                name for name, work in self._works.items() if is_left_out(rt, work)
+                name
+                for name, work in self._works.items()
+                if is_left_out(staleness, work)
             ]
         for name in left_out:
             self._works.pop(name, None)

@@ -118,8 +118,6 @@ class Starts:
         run = book.runs.get(run_id)
         by_name = cast("dict[str, TaskHandle[Any]]", works)
         if run is None:
-            if not is_new:
-                book.recall_reruns(by_name)
             run = book.made(run_id, by_name, parents)
         else:
             with rt.lock:

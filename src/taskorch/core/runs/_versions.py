@@ -30,6 +30,7 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from taskorch.core.engine import (
+    Staleness,
     added_by,
     goes_with,
     is_due,
@@ -470,10 +471,12 @@ class Move:
         again: Mapping[str, str] = {}
         if self.deployed.workflow is not None:
             again = self._reruns.to_run_again(
-                self.made_id, lambda work: is_meant(work) or is_due(rt, work)
+                self.made_id, lambda at, work: is_meant(work) or is_due(at, work)
             )
         self._asked.clear()
         with rt.lock:
+            staleness = Staleness(rt)
+            staleness.look(self._works.values())
             for name in order(self._parents):
                 work = self._works.get(name)
                 if work is None:
@@ -483,7 +486,7 @@ class Move:
                     name in new
                     or name in self.stale
                     or is_meant(work)
-                    or is_due(rt, work)
+                    or is_due(staleness, work)
                     or any(goes_with(self._works[each], work) for each in above)
                     or not (
                         hangs_on(row_of(work)) or new.isdisjoint(self._parents[name])

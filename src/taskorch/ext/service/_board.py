@@ -27,8 +27,7 @@ from taskorch.events import (
 )
 from taskorch.events.ends import end_of_attempt
 from taskorch.ext.service._waiting import Waiter
-from taskorch.ext.views._nights import READ
-from taskorch.ext.views._runs import RunIndex
+from taskorch.ext.views._runs import READ, RunIndex
 from taskorch.kit.clock import MonotonicClock
 from taskorch.protocols import Projection
 
@@ -139,17 +138,26 @@ class Board(Projection):
             signals: The signals of the orchestrator.
             enter: Without a journal, enters the tasks of before, and returns the number
                 of the latest event.
-            journal: A reader of the events of an orchestrator that has stopped.
+            journal: A reader of the journal of the orchestrator, which may have
+                stopped.
 
         Raises:
             JournalError: It cannot be read.
         """
+        if journal is not None:
+            with self._lock:
+                last = self.position = self._runs.begin(journal)
+                # An attempt has about three events.
+                for event in journal.happened(max(0, last - 3 * _RECTANGLES)):
+                    if event.seq > last:
+                        break
+                    self._show(event)
         try:
             self._leave = signals.follow(self)
         except NotRunningError:
             # No more events come.
             if journal is not None:
-                for event in journal.happened(max(0, journal.last - READ)):
+                for event in journal.happened(self.position):
                     self.take(event, None)
         with self._lock:
             self._entered = enter(self._runs)
@@ -191,8 +199,12 @@ class Board(Projection):
             self._wake()
 
     def _take(self, event: Event) -> None:
-        self.heard += 1
         self._runs.take(event)
+        self._show(event)
+
+    def _show(self, event: Event) -> None:
+        """Note what an event says of an attempt, for the timeline."""
+        self.heard += 1
         if isinstance(event, TaskStarted):
             self._open[event.task_id] = _Open(event.agent_id, event.at_ns)
         elif isinstance(event, OrchestratorStarted):

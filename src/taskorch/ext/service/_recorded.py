@@ -182,7 +182,7 @@ def recorded_app(
     signals, follower = Signals(lambda *_: None), _Follower(reader)
     signals.begins = follower.follow
     feed, board = Feed(signals, reader), Board()
-    board.follow(signals)
+    board.follow(signals, journal=reader)
     follower.begin()
     asked = cast("TaskOrchestrator", Recorded(reader))
     tenancy = Tenancy(lambda: asked)

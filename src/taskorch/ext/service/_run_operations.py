@@ -30,6 +30,7 @@ from taskorch.ext.service._operations import (
     told,
 )
 from taskorch.ext.views._nights import DAYS, PAGE, RunViews
+from taskorch.ext.views._reader import JournalReader
 from taskorch.kit.fence import log_of
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.verbs import OBJECT, TEXT, listed
@@ -61,23 +62,24 @@ def follow_from(orch: TaskOrchestrator, board: Board) -> None:
 
     A long journal is read on a thread of its own.
     """
-    if not isinstance(orch.journal, DurableJournal):
+    journal = orch.journal
+    if not isinstance(journal, DurableJournal):
         board.follow(orch.signals, partial(_enter, orch))
         return
     thread = threading.Thread(
-        target=_follow, args=(orch, board), name="taskorch-runs", daemon=True
+        target=_follow, args=(orch, board, journal), name="taskorch-runs", daemon=True
     )
     thread.start()
 
 
-def _follow(orch: TaskOrchestrator, board: Board) -> None:
+def _follow(orch: TaskOrchestrator, board: Board, journal: DurableJournal) -> None:
     # A service may exist before its orchestrator has begun, which waits for no page.
     while not orch._rt.started:  # noqa: SLF001 - nobody else knows
         if board.is_closed:
             return
         sleep(_PAUSE)
     try:
-        board.follow(orch.signals)
+        board.follow(orch.signals, journal=JournalReader(journal))
     except TaskorchError as error:
         _LOG.warning("the dashboard shows no runs: %s", error)
         board.is_reading = False

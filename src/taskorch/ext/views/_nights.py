@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import date
 from glob import escape
@@ -19,9 +19,10 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from taskorch.core.inside import Inside
 from taskorch.core.workflows import _status
 from taskorch.errors import InvalidTaskError, TaskorchError, UnknownTaskError
-from taskorch.ext.views._runs import RUNS, RunIndex, RunLine, wanted
+from taskorch.ext.views._runs import RunIndex, RunLine, wanted
 from taskorch.ext.views._verdict import late_in, verdict_on
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.people import caller
@@ -64,8 +65,6 @@ _LATE: Final = 60.0
 #: A run is slow if it takes this many times as long as usual, and this much longer.
 _SLOW: Final = 2.0
 _SLOW_SECONDS: Final = 10.0
-#: Events of a journal that are read, the latest ones.
-READ: Final = 2_000_000
 
 
 class HasRuns(Protocol):
@@ -111,20 +110,11 @@ class RunsOfJournal:
         """Yield the lines, which nobody changes within the block."""
         with self._lock:
             if self._last is None:
-                self._last = self._begin()
+                self._last = self._index.begin(self._reader)
             for event in self._reader.happened(self._last):
                 self._last = event.seq
                 self._index.take(event)
             yield self._index
-
-    def _begin(self) -> int:
-        """Restore the noted runs; return the number of the event to go on from."""
-        first = max(0, self._reader.last - READ)
-        noted = self._reader._noted_runs(RUNS)
-        if noted is None or noted.last < first:
-            return first
-        self._index.restore(noted)
-        return noted.last
 
 
 def _sees_all() -> bool:
@@ -315,7 +305,9 @@ class RunViews:
             row = None if line is None else line.to_dict(now_ns)
             good = index.last_good(run_id)
             last_good = good.run_id if good is not None and _is_seen(good) else None
-        statuses = self._latest(orch, run_id, line)
+        is_flow = self._live and (line is None or line.is_workflow)
+        flow = orch.workflows.get(run_id) if is_flow else None
+        statuses = self._latest(orch, run_id, line, flow)
         if not statuses:
             msg = f"there is no run {show(run_id)}"
             raise UnknownTaskError(msg, task_id=run_id)
@@ -338,7 +330,7 @@ class RunViews:
         }
         asked = [name for name in loose if added.get(name, name) == name]
         asked = asked[:_MOST_TASKS]
-        above = self._above(orch, run_id, {name: names[name] for name in asked})
+        above = self._above(orch, flow, {name: names[name] for name in asked})
         fans = {
             fan: each
             for fan, each in alike.items()
@@ -376,13 +368,14 @@ class RunViews:
             "maps": {n: _in_numbers(run_id, calls) for n, calls in folded.items()},
         }
 
-    def _latest(self, orch: Any, run_id: str, line: RunLine | None) -> list[TaskStatus]:
+    def _latest(
+        self, orch: Any, run_id: str, line: RunLine | None, flow: Any
+    ) -> list[TaskStatus]:
         """Return the status of the latest run of each task of a run."""
         if line is not None and not line.is_workflow:
             return [orch.get_task_status(run_id)]
-        if self._live:
-            handles = orch.workflows.get(run_id).handles
-            return [handle.status for handle in handles.values()]
+        if flow is not None:
+            return Inside(orch).statuses_of(flow.handles.values())
         # Later runs of a task follow the earlier ones, so the last one wins.
         latest = {
             stem_of(each.task_id): each
@@ -392,15 +385,11 @@ class RunViews:
         return [each for stem, each in latest.items() if stem not in left]
 
     def _above(
-        self, orch: Any, run_id: str, statuses: Mapping[str, TaskStatus]
-    ) -> Mapping[str, list[str]]:
+        self, orch: Any, flow: Any, statuses: Mapping[str, TaskStatus]
+    ) -> Mapping[str, Sequence[str]]:
         """Return the parents of each of these tasks within the run."""
         if self._live:
-            with suppress(UnknownTaskError):
-                run = orch.workflows.get(run_id)
-                above = run.dependencies
-                return {name: [*above.get(name, ())] for name in statuses}
-            return {}
+            return {} if flow is None else flow.dependencies
         return {
             name: [name_of(each) for each in orch._above(status.task_id)]
             for name, status in statuses.items()

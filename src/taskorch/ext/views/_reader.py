@@ -11,22 +11,19 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import Any, Final, Unpack
 
 import attrs
 
 from taskorch.core.engine import (
     AttemptContext,
-    Cause,
-    Folding,
-    Kept,
     Recollection,
     Rereading,
     Runtime,
     Work,
     _reports,
-    apply_in_order,
     failures,
+    folded,
     listed,
 )
 from taskorch.core.journal import MemoryJournal, SqlJournal, open_journal
@@ -35,15 +32,10 @@ from taskorch.core.journal._values import only_looking
 from taskorch.core.kernel import (
     Kernel,
     KernelConfig,
-    Restoration,
-    fold,
     hold_of_starts,
-    take_snapshot,
 )
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
-    CLS,
-    AgentJoined,
     Event,
     OrchestratorStarted,
     OrchestratorStopped,
@@ -51,7 +43,6 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskParentsAdded,
-    TaskStarted,
     TaskSubmitted,
     make,
 )
@@ -65,7 +56,6 @@ from taskorch.kit.visible import show
 from taskorch.kit.words import stamp
 from taskorch.model import (
     TERMINAL,
-    Agent,
     Blocker,
     Explanation,
     FailureCause,
@@ -83,9 +73,6 @@ from taskorch.model import (
 from taskorch.model.ids import has_number, next_id, run_id_of, stem_of
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
-
-if TYPE_CHECKING:
-    from taskorch.kit.noted import NotedRuns
 
 _RUN_IT: Final = Remedy("start", "Run the program again that has this journal.")
 #: The reason why no task starts.
@@ -346,17 +333,14 @@ class JournalReader:
         """
         with only_looking():
             name = self._latest(task_id)
-            runtime = _folded(self._journal, name, self._events)
-            past = Recollection(runtime, self._journal)
-            past.add_roots({name: runtime.kernel.tasks[name].cargo})
-            status = _reports.status(runtime, name)
-            if runtime.kernel.tasks[name].bucket.spec.budget:
-                # The events of the task do not say which budgets there were.
-                spent = _reports.spent_by(past.rows_of((name,)))
-                status = attrs.evolve(status, spent=spent)
-            stale = self._cause(name) is not None
-            last, good = self._later(name)
-            return attrs.evolve(status, stale=stale, rerun=last, mended_by=good)
+            runtime, past = _runtime(self._journal)
+            runtime.committed = sys.maxsize
+            work = past.recollect_all((name,)).get(name)
+            if work is None:
+                raise _unknown(name)
+            runtime.directory.reruns.note(self._latest(stem_of(name)))
+            runtime.directory.recall_later((name,))
+            return _reports.statuses_of(runtime, (work,))[0]
 
     def log(
         self, task_id: str, *, attempt: int | None = None, after: int | None = None
@@ -373,20 +357,6 @@ class JournalReader:
         folder = self._journal.logs_folder()
         return log_of(None if folder is None else Path(folder), status, attempt, after)
 
-    def _later(self, task_id: str) -> tuple[str, str]:
-        """Return the latest run after this one, and the first completed; "": none."""
-        last, good, name = "", "", next_id(task_id)
-        while events := self._events(name):
-            last = name
-            if not good and any(type(event) is TaskCompleted for event, _ in events):
-                good = name
-            name = next_id(name)
-        return last, good
-
-    def _cause(self, task_id: str) -> Cause | None:
-        """Return why a run of a task is stale, or None."""
-        return Kept(self._events, self._latest).cause(task_id)
-
     def _latest(self, task_id: str) -> str:
         """Return the id of the run that *task_id* means."""
         if not isinstance(task_id, str):
@@ -401,9 +371,7 @@ class JournalReader:
 
     def _events(self, task_id: str) -> list[Entry]:
         """Return the events of one run of a task."""
-        if self._file is not None:
-            return list(self._file.task_events(task_id))
-        return list(self._journal.select((task_id,), sys.maxsize))
+        return list(self._journal.about((task_id,), sys.maxsize))
 
     def _above(self, task_id: str) -> tuple[str, ...]:
         """Return the parents of a task, including those added later."""
@@ -497,10 +465,6 @@ class JournalReader:
             many, after = many + len(page), page[-1][0]
         return many
 
-    def _noted_runs(self, most: int) -> NotedRuns | None:
-        """Return the note of runs in the journal, if it has one."""
-        return None if self._file is None else self._file.noted_runs(most)
-
     def explain(self, task_id: str) -> Explanation:
         """
         Explain why a task does not run, or how it ended, as of the last commit.
@@ -515,10 +479,10 @@ class JournalReader:
             past, lives = self._current(), self.owner.lives is not False
             runtime = past.runtime
             name = self._latest(task_id)
-            if name not in runtime.kernel.tasks:
-                # The task has left memory: its own events say how it ended.
-                runtime = _folded(self._journal, name, self._events)
-            elif lives and past.knows_limits:
+            runtime.directory.recall((name,))
+            if not runtime.directory.is_known(name):
+                raise _unknown(name)
+            if lives and past.knows_limits:
                 runtime.kernel.unpause()
             else:
                 runtime.kernel.pause()
@@ -530,15 +494,9 @@ class JournalReader:
                 estimates=lives and past.knows_limits,
                 paused=paused,
             )
-            if not lives:
-                explanation = explained(explanation, runtime.kernel, paused)
-            cause = self._cause(name) if runtime is not past.runtime else None
-            if cause is None:
+            if lives:
                 return explanation
-            latest = self._latest(stem_of(cause.had))
-            return attrs.evolve(
-                explanation, stale=_reports.why_stale(explanation, cause, latest)
-            )
+            return explained(explanation, runtime.kernel, paused)
 
     def stuck(self) -> tuple[Stuck, ...]:
         """
@@ -718,7 +676,7 @@ class _Past:
             began = None if latest is None else make(latest[0])
         self.knows_limits = began is not None and began.concurrency > 0
         slots = _ANY if began is None else began.concurrency or _ANY
-        self.runtime = _runtime(journal, slots)
+        self.runtime, _ = _runtime(journal, slots)
         self._journal = journal
         # A list finds ended tasks in the file, without their events.
         self._rereading = Rereading(self.runtime, journal, ended=file is None)
@@ -752,8 +710,10 @@ def _parents(entries: Iterable[Entry]) -> list[str]:
     return [name for name in names if name not in here]
 
 
-def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
-    """Return a runtime that is never started."""
+def _runtime(
+    journal: DurableJournal, slots: int = _ANY
+) -> tuple[Runtime, Recollection]:
+    """Return a runtime that is never started, and what it reads of the past."""
     runtime = Runtime(
         parts=Policies(),
         config=KernelConfig(concurrency=slots),
@@ -768,39 +728,8 @@ def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
     )
     # The runtime has no worker of its own.
     runtime.new_kernel()
-    runtime.directory.recovered = Recollection(runtime, journal)
-    return runtime
-
-
-def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
-    """
-    Return a runtime with the state of one task, and of the tasks that it needs.
-
-    Raises:
-        UnknownTaskError: There is no such task.
-    """
-    entries: list[Entry] = facts_of(task_id)
-    if not entries or entries[0][0][CLS] is not TaskSubmitted:
-        raise _unknown(task_id)
-    runtime = _runtime(journal)
-    if isinstance(journal, PastJournal):
-        runtime.now = partial(int, journal.now_ns)
-    state = take_snapshot(runtime.kernel, entries[-1][0].at_ns)
-    state |= {"tasks": [task_id], "places": [1]}
-    state["counters"]["seq"] = sys.maxsize
-    restoration = Restoration(runtime.kernel, state)
-    missing = restoration.missing(event for event, _ in entries)
-    while missing:
-        more = [entry for name in missing for entry in facts_of(name)]
-        entries += more
-        missing = restoration.missing(event for event, _ in more)
-    for event, _ in entries:
-        if type(event) is TaskStarted and event.agent_id not in runtime.kernel.workers:
-            # The rest of its state does not matter here.
-            fold(runtime.kernel, AgentJoined(0, event.at_ns, Agent(event.agent_id)))
-    apply_in_order(Folding(runtime), restoration, entries)
-    runtime.committed = sys.maxsize
-    return runtime
+    runtime.directory.recovered = past = Recollection(runtime, journal, folded)
+    return runtime, past
 
 
 def _unknown(task_id: str) -> UnknownTaskError:

@@ -69,10 +69,13 @@ from taskorch.model.ids import (
 
 if TYPE_CHECKING:
     from taskorch.core.kernel import TaskRow
+    from taskorch.ext.views._reader import JournalReader
     from taskorch.kit.noted import NotedRuns
 
 _S: Final = TaskState
 _NS: Final = 1_000_000_000
+#: Events of a journal that are read, the latest ones.
+READ: Final = 2_000_000
 #: Runs, failures, and skipped times of one schedule that are kept.
 RUNS: Final = 20_000
 BROKEN: Final = 10_000
@@ -587,6 +590,15 @@ class RunIndex:
         """Return whether *rows*, all tasks of a tick, say that it completed."""
         states = {*map(_state_of, rows)}
         return _S.COMPLETED in states and states <= {_S.COMPLETED, ALLOWED, SKIPPED}
+
+    def begin(self, reader: JournalReader) -> int:
+        """Restore the noted runs; return the number of the event to go on from."""
+        first = max(0, reader.last - READ)
+        noted = reader._journal.noted_runs(RUNS)
+        if noted is None or noted.last < first:
+            return first
+        self.restore(noted)
+        return noted.last
 
     def restore(self, noted: NotedRuns) -> None:
         """Restore the state from the note in a journal."""

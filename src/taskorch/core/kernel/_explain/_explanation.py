@@ -302,7 +302,8 @@ def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:
     remedies: tuple[Remedy, ...] = ()
     if row.state is not _S.COMPLETED and extra.rerun_id is None:
         # A parent that did not complete either must run again first.
-        remedies = reruns(kernel, [row])
+        # A journal that can give a task back says when it was submitted.
+        remedies = reruns(kernel, [row], known=[row.id] if row.submitted_ns else ())
     if row.state is _S.FAILED and extra.error is not None:
         kind, message, cause = extra.error
         many = f" after {row.attempt} attempts" if row.attempt > 1 else ""

@@ -30,7 +30,7 @@ from taskorch.kit.words import some
 from taskorch.model import TERMINAL, Blocker, Remedy, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from taskorch.core.kernel._state import KernelState
 
@@ -224,12 +224,13 @@ def reruns(
     broken: Iterable[TaskRow],
     height: int = HEIGHT,
     lead: str = "Call",
+    known: Collection[str] = (),
 ) -> tuple[Remedy, ...]:
     """Return the calls that run tasks again so that *broken* can complete, in order.
 
     The cause is followed up through *height* tasks. Further up, the first failures
     count that were known when they were blocked. Return nothing if these have left
-    memory.
+    memory, and are not among those that are *known* all the same.
     """
     again: dict[str, None] = {}
     seen: set[str] = set()
@@ -252,7 +253,7 @@ def reruns(
             # A re-run waits for the latest run of each parent.
             parents = [_newest(kernel, parent) for parent in parents]
         stack += [(p, False) for p in parents if is_broken(p)][::-1]
-    if not again or not again.keys() <= kernel.tasks.keys():
+    if not again or not again.keys() <= kernel.tasks.keys() | {*known}:
         return ()
     calls = some([f"orch.rerun_task({name!r})" for name in again])
     return (Remedy("rerun", f"{lead} {calls}.", tuple(again)),)
