@@ -209,7 +209,6 @@ RARE = [
     ({"agent": "ben"}, lambda s: s.agent_id == "ben"),
     ({"metadata": {"rare": True, "number": 37}}, lambda s: s.task_id == "a/37"),
     ({"metadata": {"number": 37.0}}, lambda s: s.task_id == "a/37"),
-    ({"metadata": {"word": "ex/37"}}, lambda s: s.task_id == "a/37"),
     ({"id": "?/3[78]"}, lambda s: s.task_id in ("a/37", "a/38")),
     (
         {"state": "completed", "owner": "acme"},

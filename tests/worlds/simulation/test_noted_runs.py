@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing, suppress
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 from tests.house.tools.explore import explore
@@ -18,9 +19,11 @@ from tests.worlds.simulation.test_summaries import world
 
 from taskorch.api.journal import SqliteJournal
 from taskorch.core.journal import _lines
+from taskorch.errors import NotRunningError
 from taskorch.events import TaskCompleted, TaskSubmitted
+from taskorch.ext.service._board import Board
 from taskorch.ext.views import JournalReader
-from taskorch.ext.views._runs import RUNS, RunIndex
+from taskorch.ext.views._runs import RUNS
 from taskorch.model.ids import run_by, stem_of
 
 #: After all that happens.
@@ -56,42 +59,41 @@ def of_line(line):
     )
 
 
-def picture(index):
-    """All that an index of runs says."""
-    schedules = {
-        name: (
-            [line.run_id for line in each.runs],
-            [*each.skips],
-            *(each.waiting, each.zone, each.is_removed, each.usual()),
-        )
-        for name, each in index.schedules.items()
-    }
-    lines = {run_id: of_line(line) for run_id, line in index.lines.items()}
-    broken = list(index.broken.items()), index.unmended, index.causes
-    return list(lines), lines, schedules, broken
+def picture(board):
+    """All that a board says of runs, and its timeline."""
+    with board.runs() as index:
+        schedules = {
+            name: (
+                [line.run_id for line in each.runs],
+                [*each.skips],
+                *(each.waiting, each.zone, each.is_removed, each.usual()),
+            )
+            for name, each in index.schedules.items()
+        }
+        lines = {run_id: of_line(line) for run_id, line in index.lines.items()}
+        broken = list(index.broken.items()), index.unmended, index.causes
+    return list(lines), lines, schedules, broken, board.timeline(0, 0, 99, 9, LATER)
 
 
 def of_all(path):
-    index = RunIndex()
+    board = Board()
     for event in JournalReader(path).happened():
-        index.take(event)
-    return index
+        board.take(event, None)
+    return board
 
 
 def of_notes(path):
     """What notes and the events after them say; and how many lines are noted."""
-    reader, index, last, many = JournalReader(path), RunIndex(), 0, 0
-    if (noted := reader._journal.noted_runs(RUNS)) is not None:
-        index.restore(noted)
-        last, many = noted.last, len(noted.lines)
-    for event in reader.happened(last):
-        index.take(event)
-    return index, many
+    reader, board, stopped = JournalReader(path), Board(), Mock()
+    stopped.follow.side_effect = NotRunningError("")
+    board.follow(stopped, journal=reader)
+    noted = reader._journal.noted_runs(RUNS)
+    return board, noted and len(noted.lines)
 
 
 def compare(path):
-    index, many = of_notes(path)
-    assert picture(index) == picture(of_all(path))
+    board, many = of_notes(path)
+    assert picture(board) == picture(of_all(path))
     return many
 
 
