@@ -24,7 +24,7 @@ def test_the_cheap_worker_is_first() -> None:
     simulation.submit_tasks([Task("train"), Task("train")])
     simulation.run()
     assert simulation.now == 3600.0
-    assert [run.agent_id for run in simulation.attempts] == ["spot", "on-demand"]
+    assert [run.worker for run in simulation.attempts] == ["spot", "on-demand"]
 
 
 def test_it_keeps_the_laws_of_routers() -> None:

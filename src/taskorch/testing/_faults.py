@@ -399,7 +399,7 @@ class Chaos(Nature):
         faults = self.faults
         if not faults.agent_slow or not self.on:
             return 1.0
-        attempt = f"{run.agent} {_named(run.fence)}"
+        attempt = f"{run.worker} {_named(run.fence)}"
         if not self.dice.chance("agent_slow", faults.agent_slow, attempt):
             return 1.0
         return self.dice.uniform(f"slow {attempt}", *faults.slow_factor)
@@ -409,7 +409,7 @@ class Chaos(Nature):
         if not self._befalls or not self.on:
             return None
         dice, faults = self.dice, self.faults
-        attempt = f"{run.agent} {_named(run.fence)}"
+        attempt = f"{run.worker} {_named(run.fence)}"
         kind = dice.one_of(attempt, self._fates, topic="fate")
         if kind is None:
             return None

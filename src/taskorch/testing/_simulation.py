@@ -469,9 +469,9 @@ class Simulation:
         )
 
     def _of_worker(self, name: str, change: Callable[[Kernel, int], bool]) -> bool:
-        if name not in self.world.agents:
+        if name not in self.world.workers:
             msg = f"there is no worker {name!r}"
-            hint = meant(name, self.world.agents) or None
+            hint = meant(name, self.world.workers) or None
             raise UnknownAgentError(msg, hint=hint)
 
         def act() -> bool:
@@ -906,7 +906,7 @@ class Simulation:
             Attempt(
                 task_id=run.task_id,
                 attempt=run.attempt,
-                agent_id=run.agent,
+                worker=run.worker,
                 start=(run.began_ns - BEGINNING) / NS,
                 end=(run.ended_ns - BEGINNING) / NS if run.how else None,
                 outcome=run.how or "running",

@@ -112,7 +112,7 @@ def test_of_workers_that_differ_it_is_never_worse_than_heft(problem):
 
     assert bound <= found.makespan <= heft(problem).makespan
     busy = {}
-    for n, worker in enumerate(found.agents):
+    for n, worker in enumerate(found.workers):
         assert found.ends[n] - found.starts[n] == problem.lengths[n][worker]
         assert all(found.starts[n] >= found.ends[up] for up in problem.parents[n])
         busy.setdefault(worker, []).append((found.starts[n], found.ends[n]))

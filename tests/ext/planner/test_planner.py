@@ -304,7 +304,7 @@ class Given:
             starts.append(now)
             now += time
         ends = [s + t for s, t in zip(starts, problem.durations, strict=True)]
-        fields = {"starts": starts, "ends": ends, "agents": [None] * len(starts)}
+        fields = {"starts": starts, "ends": ends, "workers": [None] * len(starts)}
         fields |= {"bound": 0} | self.change(fields)
         bound = fields.pop("bound")
         return Schedule(**fields), bound
@@ -312,7 +312,7 @@ class Given:
 
 TOO_SHORT_OR_LONG = [
     (lambda f, n=name, c=change: {n: c(f[n])})
-    for name in ("starts", "ends", "agents")
+    for name in ("starts", "ends", "workers")
     for change in (
         lambda values: [*values, 0],
         lambda values: values[:-1],
@@ -326,8 +326,8 @@ NO_ANSWERS = [
     lambda f: {"starts": [-1, *f["starts"][1:]]},
     lambda f: {"ends": [math.inf, *f["ends"][1:]]},
     lambda f: {"ends": [f["starts"][1] + 1, *f["ends"][1:]]},
-    lambda f: {"agents": [0, None, None]},
-    lambda f: {"agents": [-1, None, None]},
+    lambda f: {"workers": [0, None, None]},
+    lambda f: {"workers": [-1, None, None]},
     *(
         lambda f, bound=bound: {"bound": bound}
         for bound in (None, "0", -1, math.nan, math.inf, 10**400)
@@ -352,7 +352,7 @@ def test_what_an_optimizer_gives_is_looked_at_before_it_is_used(orch, change):
 def test_what_other_libraries_have_for_lists_is_taken_from_an_optimizer(orch):
     planner = orch.planner
     planner.optimizer = Given(
-        lambda f: {"starts": tuple(f["starts"]), "agents": (), "bound": f["ends"][-1]}
+        lambda f: {"starts": tuple(f["starts"]), "workers": (), "bound": f["ends"][-1]}
     )
     best = planner.optimize(planner.plan(request("a")), seconds=0.01)
     assert best.lower_bound == float(best.estimated_duration)

@@ -89,7 +89,7 @@ class _Orchestrator:
 
     def agent(self, name: str, **options: Any) -> Callable[[Any], Any]:
         """A worker that is there in all lives; what does its work is the world's."""
-        if name not in self._simulation.world.agents:
+        if name not in self._simulation.world.workers:
             del options["executor"]
             self._simulation.agent(name, **options)
         return lambda handler: handler

@@ -580,7 +580,7 @@ class Rooms:
         running = [
             run.task_id
             for run in self._simulation.attempts
-            if run.outcome == "running" and run.agent_id != "far"
+            if run.outcome == "running" and run.worker != "far"
         ]
         if running:
             raise Breach(law, f"attempts go on at the end: {running}")

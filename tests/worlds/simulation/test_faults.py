@@ -115,7 +115,7 @@ def test_a_late_result_does_not_replace_what_a_person_decided():
         Task("x", idempotent=False), Outcome(10.0, result="its own")
     )
     simulation.run(until=0.5)
-    far = simulation.world.agents["far"]
+    far = simulation.world.workers["far"]
     far._freeze((1, 60 * 10**9))
     simulation.run(until=5.0)
     assert simulation.get_task_status(task_id).state is S.BLOCKED

@@ -42,7 +42,7 @@ def state(simulation, task_id):
 def ran(simulation):
     """What workers did: `(task id, agent, start, end, outcome)`."""
     return [
-        (a.task_id, a.agent_id, a.start, a.end, a.outcome) for a in simulation.attempts
+        (a.task_id, a.worker, a.start, a.end, a.outcome) for a in simulation.attempts
     ]
 
 

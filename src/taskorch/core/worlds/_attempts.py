@@ -212,7 +212,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
         assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
         row, world, timeline = attempt.row, self._incarnation.world, self.timeline
         assert row.worker is not None  # noqa: S101 - it has been started
-        worker = world.agents[row.worker.name]
+        worker = world.workers[row.worker.name]
         assert isinstance(worker, InProcessWorker)  # noqa: S101 - see Incarnation
         now = timeline.now
         outcome = world.outcome(row.cargo._task, attempt.full_fence, row.worker.name)
@@ -231,7 +231,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
         fate = nature.fate(run, ns)
         if fate is not None:
             act = self._kill if fate.kind == "dies" else self._delay
-            timeline.at(now + fate.after_ns, act, (run.agent, fate.back_ns))
+            timeline.at(now + fate.after_ns, act, (run.worker, fate.back_ns))
         return run
 
     def stop(self, begun: _InProcessRun, grace: float) -> None:
@@ -302,7 +302,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
     def _kill(self, fate: tuple[str, int | None]) -> None:
         """Kill the processes of a worker; other ones take their place."""
         for run in list(self.runs.values()):
-            if run.agent == fate[0]:
+            if run.worker == fate[0]:
                 msg = f"task {run.task_id}: its worker was killed"
                 run.end = ("lost", None, AttemptLostError(msg, task_id=run.task_id))
                 self.cut(run)
@@ -311,7 +311,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
         """Let a worker hang for a while, or for ever."""
         name, back_ns = fate
         for run in self.runs.values():
-            if run.agent != name or not run.due_ns:
+            if run.worker != name or not run.due_ns:
                 continue
             if back_ns is None:
                 run.unschedule(self.timeline)
@@ -358,10 +358,10 @@ class RemotesIncarnation(AttemptIncarnation, Protocol):
 class _Session:
     """One instance of a remote worker."""
 
-    __slots__ = ("agent", "instance", "sent")
+    __slots__ = ("instance", "sent", "worker")
 
     def __init__(self, worker: RemoteWorker, instance: int) -> None:
-        self.agent: RemoteWorker = worker
+        self.worker: RemoteWorker = worker
         self.instance: int = instance
         #: Attempts that the worker was told to begin.
         self.sent: dict[tuple[str, int], TaskRow] = {}
@@ -472,13 +472,13 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             self._send_stop(session, (self._epoch, row.id, number))
 
     def _send_begin(self, session: _Session, row: TaskRow, attempt: int) -> None:
-        worker = session.agent
+        worker = session.worker
         fence = (self._epoch, row.id, attempt)
         order = (session.instance, fence, task_of(row))
         self._send("start", worker.info.name, fence, worker.begin, order)
 
     def _send_stop(self, session: _Session, fence: Fence) -> None:
-        worker = session.agent
+        worker = session.worker
         self._send("stop", worker.info.name, fence, worker.stop, fence)
 
     def _send_understood(self, worker: RemoteWorker, fence: Fence) -> None:
@@ -490,7 +490,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         """Return whether heartbeats, or their absence, will change anything."""
         kernel = self._kernel
         for name, session in self._sessions.items():
-            worker = session.agent
+            worker = session.worker
             if any(
                 row.attempt == attempt
                 and row.state is _RUNNING
@@ -504,7 +504,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         for (task_id, attempt), leak in kernel.leaked.items():
             elsewhere = self._sessions.get(leak.worker.name)
             if elsewhere is not None and self._may_end(
-                elsewhere.agent, (self._epoch, task_id, attempt)
+                elsewhere.worker, (self._epoch, task_id, attempt)
             ):
                 return True
         return False

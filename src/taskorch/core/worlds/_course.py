@@ -142,7 +142,7 @@ class PlanRun(Clockwork):
         deciders.bind(self.kernel)
         self.is_standard: bool = deciders.is_standard
         self.kernel.change_quotas(means.quotas, self.begins)
-        for info in means.agents:
+        for info in means.workers:
             worker = self.kernel.add_worker(info, self.begins)
             for kind, numbers in means.records.get(info.name, {}).items():
                 record = worker.records[kind] = Record()

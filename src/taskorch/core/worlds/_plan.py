@@ -139,7 +139,7 @@ class Means:
     parts: Policies
     config: KernelConfig
     pools: Units
-    agents: tuple[Agent, ...]
+    workers: tuple[Agent, ...]
     #: The records of workers: by worker and type, `(completed, failed, latency_ns)`.
     records: Mapping[str, Mapping[str, tuple[int, int, float]]]
     #: The beginning, in ns since the epoch, because some tasks have a date.
@@ -165,7 +165,7 @@ class Means:
     def unbounded(self, tasks: int) -> Means:
         """Return means so large that no task waits for any of them."""
         names = [name for name, _ in self.pools]
-        workers = [worker.name for worker in self.agents]
+        workers = [worker.name for worker in self.workers]
         more = self.more_slots(tasks).more_of(names, tasks).more_agents(workers, tasks)
         return attrs.evolve(more, quotas=())
 
@@ -191,9 +191,9 @@ class Means:
         more = dict.fromkeys(names)
         workers = tuple(
             _multiplied(worker, 1 + times) if worker.name in more else worker
-            for worker in self.agents
+            for worker in self.workers
         )
-        return attrs.evolve(self, agents=workers)
+        return attrs.evolve(self, workers=workers)
 
 
 def _copied(part: Any) -> Any:
@@ -264,7 +264,7 @@ def means_of(runtime: Runtime, *, of_runs: bool = False) -> Means:
         pools=tuple(remaining.items()),
         named=named,
         # A lease is for workers that may be lost, and a plan loses none.
-        agents=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
+        workers=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
         records=records,
         begins_ns=runtime.now(),
         quotas=quotas,

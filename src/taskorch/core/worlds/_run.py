@@ -138,7 +138,7 @@ class Attempt:
 
     task_id: str
     attempt: int
-    agent_id: str
+    worker: str
     #: Seconds since the beginning.
     start: float
     #: Seconds since the beginning; None: it has not ended.
@@ -154,7 +154,6 @@ class SimulatedRun:
     """One attempt under way."""
 
     __slots__ = (
-        "agent",
         "attempt",
         "began_ns",
         "due_ns",
@@ -167,10 +166,11 @@ class SimulatedRun:
         "next",
         "outcome",
         "task_id",
+        "worker",
     )
 
     def __init__(self, worker: str, fence: Fence, outcome: Outcome, now: int) -> None:
-        self.agent: str = worker
+        self.worker: str = worker
         self.epoch: int = fence[0]
         self.task_id: str = fence[1]
         self.attempt: int = fence[2]

@@ -22,7 +22,7 @@ class WorkerWorld(Protocol):
 
     timeline: Agenda
     nature: Nature
-    agents: dict[str, InProcessWorker | RemoteWorker]
+    workers: dict[str, InProcessWorker | RemoteWorker]
 
     def outcome(self, task: Task, fence: Fence, worker: str = "") -> Outcome:
         """Return the outcome of an attempt."""

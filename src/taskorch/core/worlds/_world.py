@@ -95,7 +95,7 @@ class World:
         #: Whether `stepped` gets `TaskReady` events, too.
         self.tells_ready = False
         self.timeline: Agenda = Agenda()
-        self.agents: dict[str, InProcessWorker | RemoteWorker] = {}
+        self.workers: dict[str, InProcessWorker | RemoteWorker] = {}
         #: The parts of new ids, for tasks without one.
         self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
         #: The outcomes of work, by type and by task.
@@ -186,7 +186,7 @@ class World:
         Raises:
             InvalidTaskError: The name is taken.
         """
-        if info.name in self.agents:
+        if info.name in self.workers:
             msg = f"there is a worker {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
         worker: InProcessWorker | RemoteWorker
@@ -195,20 +195,20 @@ class World:
         else:
             worker = RemoteWorker(self, info, speed)
             worker.wake()
-        self.agents[info.name] = worker
+        self.workers[info.name] = worker
         if self.incarnation is not None:
             incarnation = self.incarnation
             self.do(lambda: incarnation.join(worker))
 
     def remove_agent(self, name: str) -> None:
         """Remove a worker for good, if there is one."""
-        worker = self.agents.pop(name, None)
+        worker = self.workers.pop(name, None)
         if isinstance(worker, RemoteWorker):
             worker.go()
 
     def end_endless(self) -> None:
         """End the attempts that would not end by themselves."""
-        for worker in self.agents.values():
+        for worker in self.workers.values():
             if isinstance(worker, RemoteWorker):
                 for run in worker.runs.values():
                     if run.is_endless:
@@ -466,7 +466,7 @@ class World:
         self._recover(incarnation)
         self.incarnation = incarnation
         self.recovered(incarnation)
-        for worker in self.agents.values():
+        for worker in self.workers.values():
             if isinstance(worker, InProcessWorker):
                 incarnation.join(worker)
         incarnation.kernel.unpause()
@@ -561,7 +561,7 @@ class World:
         # Heartbeats come within a lease or two, unless there is a fault.
         if self._calm_since is None:
             self._calm_since = self.timeline.now
-        leases = [a.info.lease for a in self.agents.values() if a.info.lease]
+        leases = [a.info.lease for a in self.workers.values() if a.info.lease]
         patience = nanoseconds(_PATIENCE * max(leases, default=0.0))
         return self.timeline.now - self._calm_since > patience
 
@@ -571,7 +571,7 @@ class World:
             # worker, which may have work to do.
             worker.reports
             or (incarnation.kernel.queued and not incarnation.remotes.knows(name))
-            for name, worker in self.agents.items()
+            for name, worker in self.workers.items()
             if isinstance(worker, RemoteWorker) and worker.is_there
         )
 

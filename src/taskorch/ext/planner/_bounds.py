@@ -86,8 +86,8 @@ def refuse_unknown(request: TaskRequest, means: Means) -> None:
     Raises:
         PlanningError: A requirement is unknown.
     """
-    capabilities = sorted({c for worker in means.agents for c in worker.capabilities})
-    labels = {label for worker in means.agents for label in worker.labels}
+    capabilities = sorted({c for worker in means.workers for c in worker.capabilities})
+    labels = {label for worker in means.workers for label in worker.labels}
     offered = labels.union(capabilities)
     missing = [need for need in request.requirements if need not in offered]
     if missing and capabilities:
@@ -119,7 +119,7 @@ def refuse_strange(
                 *dict(means.pools),
                 *(r for task in tasks for r in task.resources),
             }
-            names.update(r for worker in means.agents for r in worker.capacity or ())
+            names.update(r for worker in means.workers for r in worker.capacity or ())
             _refuse_name(request, each, "resource", each.resource, names)
         elif isinstance(each, Before):
             names = {one for task in tasks for one in (task.id, task.type)}

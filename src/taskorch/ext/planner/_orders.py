@@ -306,8 +306,8 @@ class Orders:
             own = plan.workflow[task.id].task
             priority = base + len(order) - 1 - place
             options[task.id] = {"priority": min(priority, 1_000_000)}
-            slot = best.agents[number]
-            worker = task.agent if slot is None else problem.agents[slot]
+            slot = best.workers[number]
+            worker = task.agent if slot is None else problem.workers[slot]
             if worker is not None:
                 options[task.id]["metadata"] = {**(own.metadata or {}), PINNED: worker}
             planned.append(attrs.evolve(task, agent=worker))
@@ -422,16 +422,16 @@ def _checked_schedule(problem: Problem, answer: object) -> tuple[Schedule, float
             if starts[number] < ends[parent]:
                 msg = "the optimizer let a task begin before what it waits for"
                 raise PlanningError(msg, hint=hint)
-    slots: object = schedule.agents
+    slots: object = schedule.workers
     workers: list[Any] = [*slots] if isinstance(slots, Iterable) else [slots]
     workers = workers or [None] * count
     named = [slot for slot in workers if slot is not None]
-    slots_there = range(len(problem.agents))
+    slots_there = range(len(problem.workers))
     if len(workers) != count or any(slot not in slots_there for slot in named):
         msg = f"the optimizer gave the workers {show(slots)}: of each task the number "
-        msg += f"of one, of {len(problem.agents)} that there are, or None"
+        msg += f"of one, of {len(problem.workers)} that there are, or None"
         raise PlanningError(msg, hint=hint)
-    schedule = attrs.evolve(schedule, starts=starts, ends=ends, agents=workers)
+    schedule = attrs.evolve(schedule, starts=starts, ends=ends, workers=workers)
     span = schedule.makespan
     # A bound in floats may exceed the end by less than a time unit.
     if _numbers([bound], 1) is None or bound > span + 1:

@@ -202,7 +202,7 @@ class Planner:
     def types(self) -> tuple[str, ...]:
         """The types of requests that can be planned."""
         names = [name for domain in self.domains.values() for name in domain.tasks]
-        workers = means_of(self._rt).agents
+        workers = means_of(self._rt).workers
         names += [
             *self.templates,
             *(c for a in workers for c in sorted(a.capabilities)),
@@ -749,14 +749,14 @@ class Planner:
             "the pools have changed": (means.pools, means.config.concurrency),
             "the workers have changed": [
                 (a.name, sorted([*a.capabilities, *a.labels]), a.max_concurrency)
-                for a in means.agents
+                for a in means.workers
             ],
             "what tasks take has changed": self.estimator.version(types),
             "how fast workers are has changed": [
                 {
                     name: round(factor, 1)
                     for name, factor in factors_of(
-                        kind, means.agents, means, None
+                        kind, means.workers, means, None
                     ).items()
                 }
                 for kind in sorted({*types})

@@ -82,7 +82,7 @@ def problem_of(
         if need is None
         else tuple(
             worker
-            for worker in means.agents
+            for worker in means.workers
             if is_able(workflow[task.id].task, worker.capabilities, worker.labels)
         )
         for task, need in zip(tasks, needs, strict=True)
@@ -141,7 +141,7 @@ def _lengths(
     if alike and not (is_priced and any(every)):
         return None, ()
     slots: list[str] = []
-    for worker in means.agents:
+    for worker in means.workers:
         most = min(worker.max_concurrency or len(tasks), means.config.concurrency)
         slots += [worker.name] * min(most, len(tasks))
     lengths = [

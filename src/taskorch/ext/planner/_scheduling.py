@@ -52,7 +52,7 @@ class Problem:
         lengths: The duration of each task on each worker that can do it; empty: no
             worker is asked. None: there are no workers that differ.
         costs: The cost of each task on each of these; None: there is none.
-        agents: The names of the workers, by their numbers.
+        workers: The names of the workers, by their numbers.
         resources: The names of the resources, for people.
     """
 
@@ -62,14 +62,14 @@ class Problem:
     capacities: Sequence[int]
     lengths: Sequence[dict[int, int]] | None = None
     costs: Sequence[dict[int, float]] | None = None
-    agents: Sequence[str] = ()
+    workers: Sequence[str] = ()
     resources: Sequence[str] = ()
 
     def cost(self, schedule: Schedule) -> float:
         """Return the cost of the workers of a schedule."""
         if self.costs is None:
             return 0.0
-        both = zip(self.costs, schedule.agents, strict=True)
+        both = zip(self.costs, schedule.workers, strict=True)
         return sum(costs[worker] for costs, worker in both if worker is not None)
 
     def __len__(self) -> int:
@@ -108,13 +108,13 @@ class Schedule:
     Attributes:
         starts: The start of each task.
         ends: The end of each task.
-        agents: The number of the worker of each task; None: it has none.
+        workers: The number of the worker of each task; None: it has none.
         how: The way in which it was found, in words.
     """
 
     starts: list[int]
     ends: list[int]
-    agents: list[int | None]
+    workers: list[int | None]
     how: str = ""
 
     @property
@@ -382,7 +382,7 @@ def improve(  # noqa: C901 - one loop, in order
                 current = best
     if max(best[1], default=0) <= bound:
         how += ": as good as can be"
-    return Schedule(*best, agents=[None] * len(problem), how=how), bound
+    return Schedule(*best, workers=[None] * len(problem), how=how), bound
 
 
 def _redrawn(
@@ -427,7 +427,7 @@ def in_order(problem: Problem, workers: Sequence[str | None]) -> Schedule:
     assert problem.lengths is not None  # noqa: S101 - asked if workers differ
     lengths = []
     for own, worker in zip(problem.lengths, workers, strict=True):
-        pinned = {n: time for n, time in own.items() if problem.agents[n] == worker}
+        pinned = {n: time for n, time in own.items() if problem.workers[n] == worker}
         lengths.append(pinned or own)
     ranks = [-float(number) for number in range(len(problem))]
     return _placed(attrs.evolve(problem, lengths=lengths), ranks, {})
@@ -525,7 +525,7 @@ def improve_workers(
     if begin is not None and worth(begin) < least:
         current_ranks = [-float(start) for start in begin.starts]
         pinned = {
-            n: worker for n, worker in enumerate(begin.agents) if worker is not None
+            n: worker for n, worker in enumerate(begin.workers) if worker is not None
         }
         least = current_worth = worth(begin)
         best = begin

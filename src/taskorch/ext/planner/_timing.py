@@ -147,7 +147,7 @@ class PlanTiming:
     ) -> tuple[list[PlanFinding], float | None]:
         """Return the faults of a plan here and now, and its seconds."""
         findings: list[PlanFinding] = []
-        names = {worker.name for worker in means_of(self._rt).agents}
+        names = {worker.name for worker in means_of(self._rt).workers}
         for name in sorted({t.agent for t in plan.tasks if t.agent} - names):
             text = f"worker {name} is not there: the router chooses another"
             why = "pins of the plan"

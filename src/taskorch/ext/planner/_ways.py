@@ -162,7 +162,7 @@ class Ways:
         capacities = {name: units / 1e6 for name, units in means.pools}
 
         def fastest(kind: str) -> float:
-            return min([1.0, *factors_of(kind, means.agents, means, None).values()])
+            return min([1.0, *factors_of(kind, means.workers, means, None).values()])
 
         stated = planner.estimator.stated
         return PathBounds(wanted, capacities, least_seconds(stated, fastest))

@@ -69,7 +69,7 @@ class ServiceAddress:
 
     Attributes:
         url: Such as `http://127.0.0.1:8080`.
-        agent: The name of the worker.
+        worker: The name of the worker.
         session: A secret that only the worker knows.
         token: The token that the service asks for.
 
@@ -78,7 +78,7 @@ class ServiceAddress:
     """
 
     url: str
-    agent: str
+    worker: str
     session: str
     token: str | None = None
 
@@ -102,7 +102,7 @@ class ServiceAddress:
     def path(self, verb: str) -> str:
         """The path of the request *verb*."""
         before = urlsplit(self.url).path.rstrip("/")
-        return f"{before}/api/v1/agents/{quote(self.agent, safe='')}/{verb}"
+        return f"{before}/api/v1/agents/{quote(self.worker, safe='')}/{verb}"
 
 
 class Line:

@@ -164,7 +164,7 @@ class Ended:
     Attributes:
         name: The id of the task.
         state: `completed`, `retrying`, `failed` or `cancelled`.
-        agent: The worker that did the task.
+        worker: The worker that did the task.
         attempt: The number of the attempt; 0: there was none.
         message: Why it did not complete.
         ended: How many tasks of the suite have ended, in earlier incarnations, too.
@@ -173,7 +173,7 @@ class Ended:
 
     name: str
     state: str
-    agent: str
+    worker: str
     attempt: int
     message: str = ""
     ended: int = 0

@@ -55,7 +55,7 @@ class Slice:
 
     task_id: str
     type: str
-    agent_id: str
+    worker: str
     #: Counted from 1.
     attempt: int
     start_ns: int
@@ -107,7 +107,7 @@ def _groups(
         yield "critical path", critical
     workers: dict[str, list[Slice]] = {}
     for one in slices:
-        workers.setdefault(one.agent_id, []).append(one)
+        workers.setdefault(one.worker, []).append(one)
     yield from workers.items()
 
 

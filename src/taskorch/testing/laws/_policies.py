@@ -87,7 +87,7 @@ def check_task_router(
         world = some_world(case.random, draw, draw_workers)
         with case.chance(1):
             route = _ask_router(case, make(), world)
-        names = [worker.name for worker in world.agents]
+        names = [worker.name for worker in world.workers]
         case.expect(
             route.agent in names,
             1,
@@ -103,7 +103,7 @@ def _ask_router(case: Case, router: TaskRouter, world: QuestionWorld) -> Route:
         router.route,
         Route,
         task=world.task,
-        candidates=list(world.agents),
+        candidates=list(world.workers),
         context=world.context(),
     )
     case.form(route, agent=str, reason=str, reusable=bool | type)
@@ -296,19 +296,19 @@ def check_agent_registry(
 
 def _check(case: Case, registry: AgentRegistry, world: QuestionWorld) -> None:
     with case.chance(1):
-        match = _ask_registry(case, registry, world, world.agents)
-    _check_names(case, match, [worker.name for worker in world.agents])
+        match = _ask_registry(case, registry, world, world.workers)
+    _check_names(case, match, [worker.name for worker in world.workers])
     with case.chance(2):
-        again = _ask_registry(case, registry, world, world.agents)
+        again = _ask_registry(case, registry, world, world.workers)
     case.expect(again == match, 3, f"It answered {brief(match)}, then {brief(again)}.")
-    busy = [busier(case.random, worker) for worker in world.agents]
+    busy = [busier(case.random, worker) for worker in world.workers]
     with case.chance(1):
         then = _ask_registry(case, registry, world, busy)
     if tuple(then.agents) != tuple(match.agents):
         _check_steady(case, registry, world, match)
         case.fail(
             2,
-            f"It answered {brief(match.agents)} for {brief(world.agents)}, "
+            f"It answered {brief(match.agents)} for {brief(world.workers)}, "
             f"and {brief(then.agents)} for {brief(busy)}.",
         )
 
@@ -318,7 +318,7 @@ def _check_steady(
 ) -> None:
     """Check law 3 first: a random policy may seem to break law 2."""
     for _ in range(_TIMES):
-        again = _ask_registry(case, registry, world, world.agents)
+        again = _ask_registry(case, registry, world, world.workers)
         did = f"It answered {brief(match)}, and later {brief(again)}."
         case.expect(again == match, 3, did)
 

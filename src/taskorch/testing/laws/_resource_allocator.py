@@ -88,7 +88,7 @@ def check_resource_allocator(
 def _ask(
     case: Case, allocator: ResourceAllocator, wanted: Resources, world: QuestionWorld
 ) -> Resources | None:
-    request = AllocationRequest(world.task, world.agents[0], wanted)
+    request = AllocationRequest(world.task, world.workers[0], wanted)
     pools = {pool.name: pool for pool in world.pools}
     answer = case.ask(
         allocator.allocate,
@@ -131,7 +131,7 @@ def _check_part(
         for weight in random.sample((0.5, 1, 2, 3), random.randrange(4))
     ]
     request = AllocationRequest(
-        world.task, world.agents[0], wanted, *attrs.astuple(kind, recurse=False)[1:4]
+        world.task, world.workers[0], wanted, *attrs.astuple(kind, recurse=False)[1:4]
     )
     request = attrs.evolve(request, held=held)
     pools = {pool.name: pool for pool in world.pools}
@@ -171,10 +171,10 @@ def _check_granted_at_last(
             NO_RESOURCES,
             worker.performance,
         )
-        for worker in world.agents
+        for worker in world.workers
     ]
     free = [make_pool(pool.name, pool.total) for pool in world.pools]
-    later = attrs.evolve(world, agents=tuple(idle), pools=tuple(free), queued=1)
+    later = attrs.evolve(world, workers=tuple(idle), pools=tuple(free), queued=1)
     for _ in range(_TIMES):
         # The first repetition comes after a second, the next ones ever later.
         later = later.later(1.0 + (later.now - world.now) / 4)

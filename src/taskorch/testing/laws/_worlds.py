@@ -54,7 +54,7 @@ class QuestionWorld:
     """The world of one question; all contexts made of it are equal."""
 
     task: Task
-    agents: tuple[AgentView, ...]
+    workers: tuple[AgentView, ...]
     pools: tuple[PoolView, ...]
     now: float
     seed: int
@@ -63,7 +63,7 @@ class QuestionWorld:
 
     def context(self, agents: Sequence[AgentView] | None = None) -> Context:
         """A context that nobody has drawn from, maybe with the *agents* changed."""
-        present = self.agents if agents is None else agents
+        present = self.workers if agents is None else agents
         return make_context(
             self.now,
             self.seed,
@@ -132,7 +132,7 @@ def some_world(
     task = draw_task(random)
     return QuestionWorld(
         task=task,
-        agents=tuple(draw_workers(random, task)),
+        workers=tuple(draw_workers(random, task)),
         pools=tuple(_some_pools(random, task)),
         now=random.choice((0.0, 0.5, 60.0, 1e6, random.uniform(0.0, 1e9))),
         seed=random.getrandbits(32),

@@ -265,7 +265,7 @@ class _Search:
             yield self._pool(name, min(requests), sum(requests))
         yield self._slots()
         kinds: dict[str, str] = {}
-        for worker in work.means.agents:
+        for worker in work.means.workers:
             if worker.name in self._templates:
                 kinds.setdefault(self._templates[worker.name], worker.name)
         for kind, name in kinds.items():

@@ -69,16 +69,16 @@ class Tried:
         means = means.more_slots(self.slots)
         records = dict(means.records)
         joining: list[Agent] = []
-        for worker in means.agents:
+        for worker in means.workers:
             for number in range(self.workers.get(worker.name, 0)):
                 # No worker of a user has a plus in its name: it is no safe id.
                 name = f"{worker.name}+{number + 1}"
                 joining.append(attrs.evolve(worker, name=name))
                 records[joining[-1].name] = records.get(worker.name, {})
-        workers = (*means.agents, *joining)
+        workers = (*means.workers, *joining)
         # A pool that is too small for a task would refuse it.
         pools = tuple([(name, n + self.more.get(name, 0)) for name, n in means.pools])
-        return attrs.evolve(means, agents=workers, records=records, pools=pools)
+        return attrs.evolve(means, workers=workers, records=records, pools=pools)
 
 
 class _OverError(Exception):

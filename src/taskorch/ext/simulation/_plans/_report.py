@@ -423,7 +423,7 @@ def report_of(study: Study) -> SimulationReport:
         )
     whole = course.makespan or 1
     pools = [name for name, _ in means.pools]
-    workers = [worker.name for worker in means.agents]
+    workers = [worker.name for worker in means.workers]
     lengths = study.makespans
     return SimulationReport(
         makespan=course.makespan / NS,
@@ -450,7 +450,7 @@ def report_of(study: Study) -> SimulationReport:
                     worker.name: float("inf")
                     if worker.max_concurrency is None
                     else worker.max_concurrency
-                    for worker in means.agents
+                    for worker in means.workers
                 }
             ),
         ),

@@ -111,7 +111,7 @@ class Study:
         for spec, amount in work.items():
             names = self.course.able.get(spec, ())
             by_workers[names] = by_workers.get(names, 0) + amount
-        limits = {worker.name: worker.max_concurrency for worker in means.agents}
+        limits = {worker.name: worker.max_concurrency for worker in means.workers}
         for names, amount in by_workers.items():
             slots = [limits.get(name) for name in names]
             finite = [limit for limit in slots if limit is not None]
@@ -151,7 +151,7 @@ class Study:
             yield Addition("slot", "slot", 1, more, plenty)
         requests = [spec.resources for spec in self.plan.specs]
         # Workers use so much for a task that does not state its needs.
-        requests += [worker.request.units for worker in means.agents]
+        requests += [worker.request.units for worker in means.workers]
         for name, total in means.pools:
             asked = [n for units in requests for key, n in units if key == name]
             if not asked or course.peak_pools.get(name, 0) + max(asked) <= total:
@@ -179,7 +179,7 @@ class Study:
 
     def _more_workers(self) -> Iterator[Addition]:
         means, course = self.means, self.course
-        by_name = {worker.name: worker for worker in means.agents}
+        by_name = {worker.name: worker for worker in means.workers}
         seen: dict[tuple[str, ...], None] = {}
         for spec, names in course.able.items():
             if not names or names in seen or Agent.LOCAL in names:
@@ -188,8 +188,8 @@ class Study:
             workers = [by_name[name] for name in names]
             if all(_is_full(worker, course) for worker in workers):
                 need = " and ".join(spec.needs or (spec.type,))
-                twins = (*means.agents, _twin(workers[0], by_name))
-                more = attrs.evolve(means, agents=twins)
+                twins = (*means.workers, _twin(workers[0], by_name))
+                more = attrs.evolve(means, workers=twins)
                 plenty = means.more_agents(names, len(self.plan))
                 yield Addition("agent", need, 1, more, plenty)
 
