@@ -205,7 +205,6 @@ class Counting(SqliteJournal):
 #: What few tasks pass, or none, and how it shows in a status.
 RARE = [
     ({"type": "rare"}, lambda s: s.type == "rare"),
-    ({"owner": "acme"}, lambda s: s.owner == "acme"),
     ({"agent": "ben"}, lambda s: s.agent_id == "ben"),
     ({"metadata": {"rare": True, "number": 37}}, lambda s: s.task_id == "a/37"),
     ({"metadata": {"number": 37.0}}, lambda s: s.task_id == "a/37"),

@@ -853,7 +853,7 @@ def _usage(row: TaskRow, work: Work) -> str:
     result = _program_result(work)
     if result is None:
         return ""
-    amounts = {**task_of(row).resources, **result.limits}
+    amounts = {**task_of(row, work).resources, **result.limits}
     used = [
         f"{much:.{digits}f} of {amounts[name]:g} {unit}"
         for name, much, digits, unit in (
