@@ -49,7 +49,7 @@ TABLE = {
     "one of somebody else's": "ext/views/test_journal_reader.py::test_a_journal_of_somebody_elses_is_refused",
     "all of that for the commands": f"{HERE}::test_a_journal_that_cannot_be_read_ends_a_command_with_what_to_do",
     "a locked one for them": f"{HERE}::test_a_locked_journal_ends_a_command_for_now",
-    "one with a fact of a newer version": "api/test_damaged.py::test_an_event_of_a_newer_version",
+    "one with an event of a newer version": "api/test_damaged.py::test_an_event_of_a_newer_version",
     "a configuration file with wrong types": "api/test_configuration.py::test_what_is_wrong_in_a_file_is_said_with_its_line",
     "a variable with a wrong type": "api/test_configuration.py::test_what_is_wrong_in_a_variable_is_said_with_its_name",
     "a configuration file that is no text": "api/test_configuration.py::test_what_is_no_text",

@@ -451,7 +451,7 @@ class Chaos(Nature):
             rate = self.faults.crash
             if not self._doomed and rate and self.dice.chance("crash", rate, detail):
                 self._doomed = self.dice.choice(f"stage {detail}", _STAGES)
-                self.dice.remark(f"its facts were {self._doomed}")
+                self.dice.remark(f"its events were {self._doomed}")
         if self._doomed != stage:
             return None
         self._doomed = None

@@ -293,7 +293,7 @@ class _WatchedWorld(World):
     def recovered(self, incarnation: Incarnation) -> None:
         """See `World.recovered`."""
         self.log.append(
-            f"incarnation {incarnation.epoch}, from fact {incarnation.kernel.seq}"
+            f"incarnation {incarnation.epoch}, from event {incarnation.kernel.seq}"
         )
         self._safe.clear()
         if self.journal is not None:

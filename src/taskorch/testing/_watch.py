@@ -343,7 +343,7 @@ class _Books:
         """Enter *event*, an event; an impossible one is a breach."""
         cls, seq = type(event), event.seq
         if seq != self.seq + 1:
-            _breach("numbered", f"fact {seq} follows fact {self.seq}")
+            _breach("numbered", f"event {seq} follows event {self.seq}")
         self.seq = seq
         if cls is TaskStarted:
             self.begin(event)
@@ -1053,7 +1053,7 @@ class Watch:
             read(event)
             fold(folded, event, cargo)
         if books.seq != kernel.seq:
-            _breach("numbered", f"{kernel.seq - books.seq} facts were not told")
+            _breach("numbered", f"{kernel.seq - books.seq} events were not told")
         self._check_step(kernel, now)
         if starting and cls is TaskStarted and books.last_above:
             self._check_soft(kernel, kernel.tasks[books.last_above], now)

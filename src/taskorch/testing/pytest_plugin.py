@@ -32,7 +32,7 @@ _MARKS = {
         "run a simulated test under n seeds of its own, or under these seeds"
     ),
     "taskorch_crash_points(n)": (
-        "run a simulated test n times: its simulation crashes at the first fact that "
+        "run a simulated test n times: its simulation crashes at the first event that "
         "the test brings about, at the second, and so on, and recovers; under one "
         "seed, unless taskorch_seeds says more"
     ),

@@ -155,7 +155,7 @@ def test_a_key_is_kept_with_its_group_or_not_at_all(path):
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()
         journal.append(epoch, INCARNATIONS[0])
-        with pytest.raises(ValueError, match="after fact 3"):
+        with pytest.raises(ValueError, match="after event 3"):
             journal.append(epoch, [submitted(3, "z", idempotency_key="z")])
         assert journal.id_of_key("z") is None
 

@@ -224,7 +224,7 @@ def test_an_orchestrator_and_a_reader_say_that_an_event_is_gone(backend):
     ("last", "words"),
     [
         (2, "events 3 to 3 were changed"),
-        (3, "fact 3 was kept, and it ends with fact 3 now"),
+        (3, "event 3 was kept, and it ends with event 3 now"),
     ],
 )
 def test_a_group_that_comes_again_is_compared_with_what_is_there(backend, last, words):

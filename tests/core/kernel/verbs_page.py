@@ -50,15 +50,15 @@ HEAD = """\
 
 Only these commands change the state of the kernel ([why](../decisions/kernel.md)). Each is a function of
 the state, in `taskorch/core/kernel/`, and a method of `Kernel`, whose docstring says what it does. It asks the policies. Then
-it is refused whole, or records facts (events), and lets the state [follow each](states.md#what-each-fact-does). Nothing starts
+it is refused whole, or records events, and lets the state [follow each](states.md#what-each-event-does). Nothing starts
 before `dispatch`. An incarnation begins with `fold` and `recover`.
 
-Behind the arrow stand facts about the task, worker (class `Agent`) or resource pool of the command, then those about other
-tasks, which follow at once: the tests have seen no others. Frequent facts, and `TaskReady`, need listeners. Three words stand for
-several facts:
+Behind the arrow stand events about the task, worker (class `Agent`) or resource pool of the command, then those about other
+tasks, which follow at once: the tests have seen no others. Frequent events, and `TaskReady`, need listeners. Three words stand for
+several events:
 
 """
-NO_EVENT = "Without facts: "
+NO_EVENT = "Without events: "
 
 
 def page(own: Events, others: Events) -> str:

@@ -46,7 +46,7 @@ def test_a_machine_that_is_fit(journal, capsys):
     old = SqliteJournal(journal).wal_reset_bug
     assert by_name["sqlite"]["status"] == ("warning" if old else "ok")
     code, out, _ = taskorch(capsys, "doctor", "--verify", journal)
-    assert "facts checked" in out
+    assert "events checked" in out
 
 
 def test_what_is_wrong_is_said_with_what_to_do(journal, capsys, monkeypatch, tmp_path):

@@ -48,7 +48,7 @@ def test_it_is_looked_at_and_changed_by_its_address(address, capsys):
         assert code == 0
         said += out
     assert "1 task was removed from postgresql://" in said
-    assert "facts checked, not in use" in said
+    assert "events checked, not in use" in said
     assert remedy
     assert "secret" not in said
 

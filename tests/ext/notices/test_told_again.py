@@ -261,7 +261,7 @@ def test_a_damaged_tick_hides_no_failure_of_a_later_one(tmp_path: Path) -> None:
     class Damaged(SqliteJournal):
         def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
             if not damaged.isdisjoint(ids):
-                raise JournalError("a group of facts is damaged")
+                raise JournalError("a group of events is damaged")
             return super().select(ids, until)
 
     with TaskOrchestrator(journal=Damaged(path), keep_finished=0) as orch:

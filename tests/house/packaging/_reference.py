@@ -265,9 +265,9 @@ A state may become:
 
 This is `taskorch.core.kernel.TRANSITIONS`; `diagram()` draws it. Your StateMachine can forbid and rename, not add.
 
-## What each fact does
+## What each event does
 
-Only facts (events of the kernel) change a state. `core/kernel/_table.py` has their functions, and [another
+Only events of the kernel change a state. `core/kernel/_table.py` has their functions, and [another
 page](commands.md) the commands that make them. A task that is QUEUED again at once was RETRYING for no time.
 
 {_moves()}
@@ -288,7 +288,7 @@ def _named(states: Iterable[TaskState]) -> str:
 
 
 def _moves() -> str:
-    """The facts of each change, once."""
+    """The events of each change, once."""
     events: dict[str, list[str]] = {}
     for each in MOVES:
         name = f"`{each.event.__name__}`" + " of a parent" * each.of_dependent

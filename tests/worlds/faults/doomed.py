@@ -37,7 +37,7 @@ def impatient(path: Path) -> None:
     """It cannot stand that somebody has been there."""
     if path.exists() and kept(path) == 3:
         print("what a mess")
-        raise LookupError("three facts, and I want six")
+        raise LookupError("three events, and I want six")
     two_groups(path)
 
 

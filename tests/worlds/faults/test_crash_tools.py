@@ -76,7 +76,7 @@ def test_a_run_that_fails_is_told_with_what_it_printed():
     first, *_ = str(caught.value).splitlines()
     assert first == (
         "after a crash at point 6 (kept): the run failed: "
-        "LookupError: three facts, and I want six"
+        "LookupError: three events, and I want six"
     )
     assert "what a mess" in str(caught.value)
     assert "in impatient" in str(caught.value)

@@ -290,7 +290,7 @@ def test_memory_that_runs_out_is_trouble_that_passes(disk: Disk, what: str) -> N
     ("is_synced", "words"),
     [
         (False, "in incarnation 1, and 2 wrote to it"),
-        (True, "fact 5 was kept, and it ends"),
+        (True, "event 5 was kept, and it ends"),
     ],
     ids=["with its claim", "since its claim"],
 )

@@ -325,7 +325,7 @@ def test_a_group_whose_answer_was_lost_is_kept_once(cutter, postgres):
         cutter.lose = b"INSERT INTO taskorch.facts"
         with pytest.raises(JournalUnavailableError):
             journal.append(epoch, facts(4))
-        with pytest.raises(ValueError, match="comes after fact 4 was kept"):
+        with pytest.raises(ValueError, match="comes after event 4 was kept"):
             journal.append(epoch, [(OrchestratorStarted(4, 5), None)])
     assert numbers_in(postgres.address("lost-answer")) == [1, 2, 3, 4]
 

@@ -115,9 +115,9 @@ def _say(world: World, action: Action) -> str:
         return f"{FAR} {rest[0]}"
     if verb == "crash":
         lost = len(world.facts) - world.committed
-        return f"the orchestrator crashes: {lost} facts are lost; and recovers"
+        return f"the orchestrator crashes: {lost} events are lost; and recovers"
     return {
-        "commit": "all facts are committed",
+        "commit": "all events are committed",
         "cancel": f"{rest and rest[0]} is called off",
         "back": f"{FAR} is back",
     }[verb]

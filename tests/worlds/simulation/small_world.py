@@ -477,14 +477,14 @@ class World:
             known = audit.current.get(row.id)
             fence = (kernel.epoch, row.id, row.attempt)
             runs = known is not None and known[0] == fence
-            hold(runs == (row.state is S.RUNNING), "who runs is in the facts")
+            hold(runs == (row.state is S.RUNNING), "who runs is in the events")
             hold(audit.ended.get(row.id) == _ended(row), "who has ended, likewise")
             charged = 0 if row.extra is None else row.extra.charged
             if row.state not in TERMINAL:
                 hold(
                     audit.charged.get(row.id, 0) == charged, "what is charged, likewise"
                 )
-        law(differences(kernel, self._folded()), "the fold of the facts is the state")
+        law(differences(kernel, self._folded()), "the fold of the events is the state")
         law(self._runnable(), "nothing waits that could run")
         law(self._stuck(), "nothing that was accepted is forgotten")
         check_invariants(kernel)

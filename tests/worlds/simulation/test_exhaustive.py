@@ -103,9 +103,9 @@ def test_the_shortest_way_to_a_bug_is_told(monkeypatch):
     steps = [line for line in str(caught.value).splitlines() if line[:5].strip()]
     assert steps[3:] == [
         "   1. t1 is submitted",
-        "   2. all facts are committed",
+        "   2. all events are committed",
         "   3. attempt 1 of t1, begun in incarnation 1: failed",
-        "   4. the orchestrator crashes: 2 facts are lost; and recovers",
+        "   4. the orchestrator crashes: 2 events are lost; and recovers",
         "   5. attempt 2 of t1, begun in incarnation 1: completed",
     ]
     assert "          TaskCompleted t1, 2, near, 0" in str(caught.value).splitlines()

@@ -258,7 +258,7 @@ class Round:
         if times != sorted(times):
             self.faults.append("its clock went back")
         if [event[1] for event in events] != list(range(1, len(events) + 1)):
-            self.faults.append("numbers of facts are missing")
+            self.faults.append("numbers of events are missing")
         ends = Counter(event[3] for event in events if event[0] in ENDS)
         born = [event[3] for event in events if event[0] is TaskSubmitted]
         wrong = {task: ends[task] for task in born if ends[task] != 1}

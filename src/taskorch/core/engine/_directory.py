@@ -274,7 +274,7 @@ class Recollection:
             msg = f"task {task_id} is {state}, and its end is not kept yet"
             raise JournalUnavailableError(msg, outcome="refused", hint="ask again")
         if work is None:
-            msg = f"task {task_id} is {state}, and its facts are not in the journal"
+            msg = f"task {task_id} is {state}, and its events are not in the journal"
             raise ResultGoneError(msg, task_id=task_id)
         # As for all tasks out of memory, the row does not lead back to the handle.
         work._row.cargo = None

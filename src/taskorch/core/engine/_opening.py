@@ -343,10 +343,10 @@ class Rereading:
             except _MISFITS as error:
                 where, kind = self._journal.description(), type(event).__name__
                 msg = (
-                    f"{where} is damaged: fact {event.seq}, {kind}, does not fit what "
+                    f"{where} is damaged: event {event.seq}, {kind}, does not fit what "
                 )
                 msg += f"came before it ({type(error).__name__}: {error})"
-                hint = "restore it from a copy: facts before it may be missing"
+                hint = "restore it from a copy: events before it may be missing"
                 raise JournalError(msg, hint=hint) from error
             self.last, self.at_ns = event.seq, max(self.at_ns, event.at_ns)
 

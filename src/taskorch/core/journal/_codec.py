@@ -286,7 +286,7 @@ def _exact(text: str) -> str:
 def _encode(event: Event, text: str | None) -> Row:
     cls, seq, at_ns = type(event), event.seq, event.at_ns
     if not (0 <= seq < _INT64 and 0 <= at_ns < _INT64):
-        msg = f"fact {seq} at {at_ns} ns: a number does not fit into 64 bits"
+        msg = f"event {seq} at {at_ns} ns: a number does not fit into 64 bits"
         raise ValueError(msg)
     kind, is_about_task = _CLASSES[cls]
     body = _body(cls, event)
@@ -338,11 +338,11 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
     start: Entry | None = None
     cls = _KINDS.get(kind)
     if cls is None:
-        _unknown(f"fact {seq} is a {kind}, which this taskorch does not know")
+        _unknown(f"event {seq} is a {kind}, which this taskorch does not know")
     try:
         schema, *fields = _loaded(body)
         if schema > cls.schema:
-            _unknown(f"fact {seq} is a {kind} of schema {schema}, not {cls.schema}")
+            _unknown(f"event {seq} is a {kind} of schema {schema}, not {cls.schema}")
         if (
             cls is TaskCompleted
             and len(fields) == _WITH_START
@@ -365,7 +365,7 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
     except JournalError:
         raise
     except (TaskorchError, ValueError, TypeError, LookupError, AttributeError) as error:
-        msg = f"fact {seq}, a {kind}, cannot be read: {error}"
+        msg = f"event {seq}, a {kind}, cannot be read: {error}"
         raise JournalError(msg, hint="restore the journal from a copy") from error
 
 

@@ -71,6 +71,6 @@ class EncodingJournal(DurableJournal):
                 rows = Rows(group)
         numbers = rows.numbers
         if not all(map(lt, numbers, numbers[1:])):
-            msg = f"the numbers of {len(rows)} facts from {numbers[0]} on do not rise"
+            msg = f"the numbers of {len(rows)} events from {numbers[0]} on do not rise"
             raise ValueError(msg)
         return rows

@@ -52,7 +52,7 @@ class MemoryJournal:
         if first <= last:
             if entries == self._latest:
                 return
-            msg = f"fact {first} comes after fact {last} was kept"
+            msg = f"event {first} comes after event {last} was kept"
             raise ValueError(msg)
         if self.keep_events:
             self._entries += entries

@@ -708,7 +708,7 @@ class SqlJournal(SqlReading):
             last and not _is_same(reader.group_of(last)[0], mine)
         ):
             now = latest.last
-            self._damaged(f"fact {last} was kept, and it ends with fact {now} now")
+            self._damaged(f"event {last} was kept, and it ends with event {now} now")
         return latest
 
     def _check_again(self, session: Session, rows: list[Row], kept: int) -> None:
@@ -727,7 +727,7 @@ class SqlJournal(SqlReading):
             session.change(_DROP_GROUP, last=last)
             session.change(KEEP_GROUP, **group.columns())
             return
-        msg = f"fact {first} comes after fact {kept} was kept"
+        msg = f"event {first} comes after event {kept} was kept"
         raise ValueError(msg)
 
     def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
@@ -750,7 +750,7 @@ class SqlJournal(SqlReading):
             with self._owning(session):
                 reader = Reader(session)
                 if not 0 < seq <= reader.latest().last:
-                    msg = f"a snapshot at fact {seq}, which was not kept"
+                    msg = f"a snapshot at event {seq}, which was not kept"
                     raise ValueError(msg)
                 crc = reader.snapshot_sum(seq, text)
                 session.change(_DROP_SNAPSHOT, seq=seq)

@@ -896,7 +896,7 @@ class Restoration:
             if name not in _SUMS and getattr(kernel, name) != counters[name]
         ]
         if wrong:
-            msg = f"the facts do not lead to the snapshot: {'; '.join(wrong)}"
+            msg = f"the events do not lead to the snapshot: {'; '.join(wrong)}"
             raise InternalError(msg)
         for name in _SUMS:
             setattr(kernel, name, counters[name])

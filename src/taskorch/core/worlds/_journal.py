@@ -51,7 +51,7 @@ class SimulatedJournal:
             if group == self._latest:
                 # The group was kept before, and the writer was not told.
                 return
-            msg = f"fact {first} comes after fact {self.last} was kept"
+            msg = f"event {first} comes after event {self.last} was kept"
             raise ValueError(msg)
         self._cut()
         self._frames += group

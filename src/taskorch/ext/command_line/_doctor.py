@@ -305,10 +305,10 @@ def _journal(path: str, *, verify: bool) -> Iterator[DoctorFinding]:
             reader = JournalReader(journal)
             owner = reader.owner
             who = "in use" if owner.lives else "not in use"
-            said = f"{counted(reader.last, 'fact')}, incarnation {owner.epoch}, {who}"
+            said = f"{counted(reader.last, 'event')}, incarnation {owner.epoch}, {who}"
             kept = reader.kept()
             if verify:
-                said = f"{counted(journal.verify(), 'fact')} checked, {who}"
+                said = f"{counted(journal.verify(), 'event')} checked, {who}"
     except JournalError as error:
         yield DoctorFinding("error", name, error.message, error.hint or "")
         return

@@ -542,7 +542,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         self._check_incarnation(owner)
         if owner["last"] != before:
             end = owner["last"]
-            msg = f"{self.name} ends with fact {end}, and {before} was the last"
+            msg = f"{self.name} ends with event {end}, and {before} was the last"
             raise JournalError(msg, hint="somebody else wrote to it")
         self._refuse_setting("synchronous_commit")
 

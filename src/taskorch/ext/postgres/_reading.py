@@ -202,7 +202,7 @@ class PostgresReading(SqlReading):
         if owner["epoch"] < seen or owner["last"] < last:
             msg = (
                 f"{self.name} has gone back: it is in incarnation {owner['epoch']} "
-                f"with fact {owner['last']}, and was in incarnation {seen} with fact "
+                f"with event {owner['last']}, and was in incarnation {seen} with event "
                 f"{last}"
             )
             hint = (

@@ -252,7 +252,7 @@ class _DurableJournalRun:
         """Check law 8: the quick way and the plain one give the same."""
         journal, dice, number = self._journal, self._case.random, self._last
         group = journal.new_group()
-        self._case.expect(len(group) == 0, 8, "A new group has facts.")
+        self._case.expect(len(group) == 0, 8, "A new group has events.")
         kept: list[Entry] = []
         text_of = journal.call_texts("call", len)
         arguments = [(), (number,), (some_data(dice, 2),), ("é", [1], {"a": (2,)})]
@@ -325,7 +325,7 @@ class _DurableJournalRun:
                 )
             else:
                 did = f"A snapshot at {seq} was not refused."
-                self._case.fail(7, f"{did} The last fact is {self._last}.")
+                self._case.fail(7, f"{did} The last event is {self._last}.")
         for _ in range(3):
             data = some_data(dice, 2)
             state: dict[str, Any] = {

@@ -174,7 +174,9 @@ class _JournalRun:
         for entry in entries:
             if not isinstance(entry, tuple) or len(entry) != 2:  # noqa: PLR2004 - pairs
                 did = f"It gave {brief(entry)}."
-                self._case.fail(0, did, says="read gives pairs of a fact and a value.")
+                self._case.fail(
+                    0, did, says="read gives pairs of an event and a value."
+                )
         return entries
 
     def _check_kept(self, law: int, did: str = "") -> None:
