@@ -339,7 +339,7 @@ class _DurableJournalRun:
             self._saved = self._last, state
             self._check_saved(journal, "It was saved. ")
             self._append(self._some_history())
-            self._check_saved(journal, "Facts were appended. ")
+            self._check_saved(journal, "Events were appended. ")
         other = self._other()
         self._check_saved(other, "Another object was asked. ")
         other.close()
