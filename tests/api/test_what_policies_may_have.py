@@ -325,7 +325,7 @@ def test_a_task_waits_for_a_better_worker_if_the_router_says_so(said, waits):
     simulation.agent("bad", capabilities={"work"}, work=fails)
     simulation.submit_tasks([Task("work") for _ in range(60)])
     simulation.run()
-    wasted = sum(attempt.agent_id == "bad" for attempt in simulation.attempts)
+    wasted = sum(attempt.worker == "bad" for attempt in simulation.attempts)
     assert wasted <= 15 if waits else wasted >= 50
 
 

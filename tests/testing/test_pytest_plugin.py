@@ -228,7 +228,7 @@ def test_it(make_simulation, taskorch_seed):
     for simulation in (plain, other):
         simulation.agent("b", capabilities={"x"})
         work(simulation)
-    assert {run.agent_id for run in other.attempts} == {"a"}
+    assert {run.worker for run in other.attempts} == {"a"}
 """,
         "--taskorch-seed=1",
     )

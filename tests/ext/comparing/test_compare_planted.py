@@ -116,7 +116,7 @@ class Night:
         worked = dict.fromkeys(self.workers, 0.0)
         for each in self.world.attempts:
             if each.task_id.startswith("good/"):
-                worked[each.agent_id] += (each.end or 0.0) - each.start
+                worked[each.worker] += (each.end or 0.0) - each.start
         return max(worked, key=lambda each: worked[each])
 
     def slow(self, name: str, times: float) -> None:

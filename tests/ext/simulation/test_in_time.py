@@ -95,8 +95,8 @@ def test_another_task_waits_until_it_has_ended():
 def test_no_worker_of_a_user_has_the_name_of_one_that_is_tried():
     workers = [Agent("render")]
     orch = not_begun([waiting()])
-    means = attrs.evolve(open_work(orch._rt).means, agents=workers)
-    (*_, tried) = Tried(workers={"render": 1}).means(means).agents
+    means = attrs.evolve(open_work(orch._rt).means, workers=workers)
+    (*_, tried) = Tried(workers={"render": 1}).means(means).workers
     with pytest.raises(InvalidTaskError, match="no safe id"):
         orch.agent(tried.name, capabilities=["x"])(print)
 

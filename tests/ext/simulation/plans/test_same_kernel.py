@@ -82,7 +82,7 @@ def test_the_schedule_is_that_of_the_whole_orchestrator(plan, slots, fifo):
     )
 
     expected = sorted(
-        (run.task_id, run.attempt, run.agent_id, run.start, run.end, run.outcome)
+        (run.task_id, run.attempt, run.worker, run.start, run.end, run.outcome)
         for run in whole.attempts
     )
     assert expected == sorted(

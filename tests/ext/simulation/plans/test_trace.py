@@ -289,7 +289,7 @@ def test_a_history_with_a_stop_in_the_middle_is_one_attempt():
     )  # fmt: skip
     trace = Trace()
     trace.add([status])
-    found = [(one.attempt, one.agent_id, one.state) for one in trace.slices()]
+    found = [(one.attempt, one.worker, one.state) for one in trace.slices()]
     assert found == [(1, "local", "suspended"), (1, "local", "running")]
 
 
