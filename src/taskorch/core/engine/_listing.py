@@ -36,7 +36,7 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
 )
-from taskorch.model.ids import earlier_ids, has_number, numbered
+from taskorch.model.ids import earlier_ids, has_number, numbered, stem_of
 
 if TYPE_CHECKING:
     from taskorch.core.engine._directory import Recollection
@@ -422,13 +422,15 @@ class _Listing:
         staleness = Staleness(runtime)
         kept = staleness.recovered
         assert kept is not None  # noqa: S101 - it reads what is recovered
-        kept.look(gone)
+        kept.latest_of({*map(stem_of, gone)})
         past = recovered.works_of(chain.from_iterable(kept.entries_of(gone).values()))
         ended = {n: work for n, work in past.items() if work._row.state in TERMINAL}
         # A later run that has left memory may not be known.
         again = [name for name in ended if not kept.is_latest(name)]
         runtime.directory.recall_later(again, runtime.lock)
         with runtime.lock:
+            # Those above may be in memory, and would go on meanwhile.
+            kept.look(gone)
             statuses = self._made(ids, works | ended, staleness, room)
         for work in past.values():
             # No other code has it after this: see `recollect`.

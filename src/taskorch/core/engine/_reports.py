@@ -297,9 +297,9 @@ def statuses_of(runtime: Runtime, works: Iterable[Work]) -> list[TaskStatus]:
     rest = iter(works)
     statuses: list[TaskStatus] = []
     while part := [*islice(rest, _SLICE)]:
-        staleness = Staleness(runtime)
-        staleness.look(part)
         with runtime.lock:
+            staleness = Staleness(runtime)
+            staleness.look(part)
             statuses += [status_of(runtime, w._row, w, staleness) for w in part]
     return statuses
 

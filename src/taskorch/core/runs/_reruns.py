@@ -453,33 +453,54 @@ def to_run_again(
                 # What the journal has about these is read at once.
                 staleness = Staleness(run._rt)
                 staleness.look(work for _, work in part)
-                for name, _ in part:
+                for name, work in part:
                     if name not in again:
-                        _foresee(run, name, staleness, is_first, again, renewed, freed)
+                        had = {name_of(each) for each in runs_above(staleness, work)}
+                        _foresee(
+                            run,
+                            name,
+                            work,
+                            had,
+                            partial(is_first, staleness),
+                            again,
+                            renewed,
+                            freed,
+                        )
     return {name: again[name] for name, _ in ordered if name in again}
 
 
 def _foresee(
     run: WorkflowRun,
     name: str,
-    staleness: Staleness,
-    is_first: Callable[[Staleness, Work], bool],
+    work: Work,
+    had: set[str],
+    is_first: Callable[[Work], bool],
     again: dict[str, str],
     renewed: set[str],
     freed: set[str],
 ) -> None:
-    """Enter the future of a task, from that of others; hold the lock."""
-    work = cast("Work", run._works[name])
+    """
+    Enter the future of a task, from that of others; hold the lock.
+
+    Args:
+        run: Its run.
+        name: Its name.
+        work: The task.
+        had: The names of those whose results it had.
+        is_first: Whether a task is among the first that run again.
+        again: Tasks that run again: the ids of their latest runs, by name.
+        renewed: Tasks that add all their tasks anew, or are added anew.
+        freed: Blocked tasks that go on as the same run.
+    """
     if name_of(added_by(work)) in renewed:
         # The task that has added it makes all its tasks anew.
         renewed.add(name)
         return
     row = row_of(work)
-    had = {name_of(each) for each in runs_above(staleness, work)}
     above = again.keys() & had
     lacked = bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had)
     if (
-        is_first(staleness, work)
+        is_first(work)
         or any(goes_with(cast("Work", run._works[each]), work) for each in above)
         or (lacked and not hangs_on(row))
     ):
