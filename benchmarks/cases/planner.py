@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
 import math
 from collections import defaultdict, deque
@@ -12,24 +9,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
-from typing import Any
 
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._registry import Run, case
 from taskorch import TaskOrchestrator
-from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.errors import InvalidTaskError
 from taskorch.ext import wfformat
-from taskorch.ext.planner import Estimator, GtpyhopDomain, Problem, TaskRequest
+from taskorch.ext.planner import Estimator, Problem, TaskRequest
 from taskorch.ext.planner._scheduling import heft, improve_workers
 
 _STEPS = 1_000
 #: How fast workers that differ are.
 _SPEEDS = (1.0, 1.0, 1.5, 2.0, 3.0)
-#: Examples that GTPyhop checks itself by, each with a `main`.
-_EXAMPLES = (
-    *("simple_htn", "simple_hgn", "backtracking_htn", "logistics_hgn"),
-    *("blocks_htn", "blocks_gtn", "blocks_hgn", "blocks_goal_splitting"),
-)
 
 
 @case("planner-thousand")
@@ -182,41 +173,3 @@ def _tasks(path: Path) -> Iterator[tuple[str, int, float]]:
         if name in inputs and name in kinds and seconds:
             size = sum(sizes.get(each, 0) for each in inputs[name])
             yield kinds[name].task.type, size, float(seconds)
-
-
-@case("planner-gtpyhop", needs=("gtpyhop.examples",))
-def gtpyhop_checks(run: Run) -> Iterator[Row]:
-    """The checks of GTPyhop's examples, of plans that come through ours."""
-    del run
-    counts = {"asked": 0, "right": 0}
-    hop: Any = importlib.import_module("gtpyhop")
-    harness: Any = importlib.import_module("gtpyhop.test_harness")
-
-    def find(state: Any, todo: Any, **_options: Any) -> Any:
-        ours = GtpyhopDomain(importlib.import_module("gtpyhop.main").current_domain)
-        try:
-            steps = ours.solve(todo, state).steps
-        except PlanningError:
-            return False
-        return [(step.operator.name, *step.args) for step in steps]
-
-    def check(actual: Any, expected: Any) -> None:
-        counts["asked"] += 1
-        counts["right"] += (actual or False) == (expected or False)
-
-    was = hop.find_plan, harness.check_result
-    hop.find_plan, harness.check_result = find, check
-    try:
-        for name in _EXAMPLES:
-            with contextlib.redirect_stdout(io.StringIO()):
-                example: Any = importlib.import_module(f"gtpyhop.examples.{name}")
-                getattr(example, "main_legacy", example.main)(False)
-    finally:
-        hop.find_plan, harness.check_result = was
-    right = Samples.of(counts["right"] / counts["asked"], Unit.RATIO)
-    yield Row(
-        what="checks of GTPyhop's examples that hold",
-        ours=right,
-        goal=Goal.no_less(1.0),
-        note=f"{counts['right']} of {counts['asked']}, in {len(_EXAMPLES)} examples",
-    )

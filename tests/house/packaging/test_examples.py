@@ -92,12 +92,6 @@ def test_plan_again_takes_the_taxi():
     assert (rest, results) == ("['go-taxi']", "{'go-taxi': 'taxi'}")
 
 
-def test_plan_hddl_drives_where_there_are_roads():
-    fault, *steps = output_of("plan_hddl.py")
-    assert "drive" in fault
-    assert steps == ["['red', 'a', 'b']", "['red', 'b', 'c']"]
-
-
 def test_own_learning_router_knows_the_night_before():
     assert output_of("own_learning_router.py") == ["monday ['monday-0']", "tuesday []"]
 

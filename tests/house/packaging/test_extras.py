@@ -19,7 +19,6 @@ WITH = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
 MODULES = {
     "backports.zstd": "backports",
     "common-expression-language": "cel",
-    "gtpyhop-core": "gtpyhop",
     "nvidia-ml-py": "pynvml",
     "prometheus-client": "prometheus_client",
     "pyyaml": "yaml",

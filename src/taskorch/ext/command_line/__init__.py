@@ -217,7 +217,6 @@ _WORKING: Final = frozenset(
 EXTRAS: Final = {
     **dict.fromkeys(("cloudpickle", "cronsim", "jsonschema", "yaml"), "cli"),
     **dict.fromkeys(("apprise", "prometheus_client", "starlette", "uvicorn"), "serve"),
-    **dict.fromkeys(("gtpyhop", "ortools"), "planner"),
     **dict.fromkeys(("hypothesis", "pytest"), "testing"),
     "backports": "cli",
     "cel": "policy",
@@ -225,6 +224,7 @@ EXTRAS: Final = {
     "distributed": "dask",
     "mcp": "mcp",
     "obstore": "artifacts",
+    "ortools": "planner",
     "psycopg": "postgres",
     "pynvml": "gpu",
     "ray": "ray",

@@ -14,7 +14,6 @@ Planning: from a request to a workflow that is estimated and in a good order.
   default.
 - `_values`, `_schemas`: requests and plans; their JSON Schemas.
 - `_domain`, `_state`: the search for the steps of a task; the state between steps.
-- `_gtpyhop`, `_hddl`: domains of other tools, with the interface of `Domain`.
 - `_patterns`: templates, and parts of recorded runs that come back.
 - `_estimates`: estimates of the duration, memory and cost of tasks.
 - `_learning`: choices that are learnt.
@@ -34,11 +33,6 @@ from taskorch.ext.planner._domain import (
     Domain as Domain,
 )
 from taskorch.ext.planner._estimates import Estimator as Estimator
-from taskorch.ext.planner._gtpyhop import GtpyhopDomain as GtpyhopDomain
-from taskorch.ext.planner._hddl import (
-    HddlProblem as HddlProblem,
-    read_hddl as read_hddl,
-)
 from taskorch.ext.planner._learning import Bandit as Bandit
 from taskorch.ext.planner._patterns import Proposal as Proposal, Template as Template
 from taskorch.ext.planner._planner import Planner as Planner

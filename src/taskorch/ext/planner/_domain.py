@@ -160,11 +160,6 @@ class Domain:
         self.name: str = check_name("the name of a domain", name)
         self.operators: dict[str, Operator] = {}
         self.methods: dict[str, list[Method]] = {}
-        #: Whether False is the same as no value.
-        self.closed: bool = False
-        #: Whether one way is enough, of those that reach the same state with the same
-        #: work left. Its tasks are hashable then.
-        self.is_distinct: bool = False
         #: The number of times that each method was chosen, by its name.
         self.used: dict[str, int] = Counter()
 
@@ -286,7 +281,7 @@ class Domain:
         ways: list[Operator | Method] = [*self.operators.values()]
         ways += chain.from_iterable(self.methods.values())
         parts = [attrs.astuple(each, recurse=False) for each in ways]
-        return version_of(self.name, [*parts, self.closed, self.is_distinct])
+        return version_of(self.name, parts)
 
     # -- planning ------------------------------------------------------------------
 
@@ -382,8 +377,6 @@ class _DomainSearch:
         #: The latest dead end, in words.
         self.last: str | None = None
         self._tried: list[_Try] = []
-        #: The states and the work left in them, if no second way is wanted.
-        self._seen: set[tuple[int, int]] = set()
 
     def run(self, task: Step, state: State) -> Iterator[Decomposition]:
         """
@@ -395,7 +388,7 @@ class _DomainSearch:
         # The work left and the path so far are chains of pairs: each entry of the
         # search shares all but its last link with the one before. A state has a mark, a
         # number that is the same for equal states.
-        todo: Any = (task, None, None, 0)
+        todo: Any = (task, None, None)
         stack: list[Any] = [((state, 0), todo, None, None)]
         steps = 0
         while stack:
@@ -407,7 +400,7 @@ class _DomainSearch:
                 yield _decomposition(path)
                 self.last = "its constraints do not hold of what was found"
                 continue
-            task, rest, above, key = todo
+            task, rest, above = todo
             if options is None:
                 operator = self.operator(task)
                 if operator is not None:
@@ -415,8 +408,6 @@ class _DomainSearch:
                     link = None if step is None else self._link(step[1], path)
                     if step is not None and link is not None:
                         stack.append((step[0], rest, link, None))
-                    continue
-                if self._is_again(marked[1], key):
                     continue
                 if self._comes_back(todo, marked[1]):
                     self.last = f"{said(task)} comes to itself, and nothing has changed"
@@ -448,20 +439,9 @@ class _DomainSearch:
             raise PlanningError(msg, hint="add an operator or a method of that name")
         return None
 
-    def _is_again(self, mark: int, key: int) -> bool:
-        """Return whether the same work was left in the same state before."""
-        if self._bounds is not None:
-            # This way may have cost less, so that it keeps a bound that the other
-            # broke.
-            return False
-        count = len(self._seen)
-        if self._domain.is_distinct:
-            self._seen.add((mark, key))
-        return self._domain.is_distinct and len(self._seen) == count
-
     def _comes_back(self, todo: Any, mark: int) -> bool:
         """Return whether a task is part of itself, in an equal state."""
-        task, _rest, above, _key = todo
+        task, _rest, above = todo
         for _ in range(_NEAR):
             if above is None:
                 break
@@ -474,9 +454,8 @@ class _DomainSearch:
         """Return the mark of the state after *writes*."""
         for name, value in writes.items():
             for each in (state.get(name, _achieved), value):
-                if each is _achieved or (self._domain.closed and each is False):
-                    continue
-                mark ^= hash((name, repr(each)))
+                if each is not _achieved:
+                    mark ^= hash((name, repr(each)))
         return mark
 
     def apply(
@@ -561,7 +540,7 @@ class _DomainSearch:
         options: Any,
     ) -> None:
         """Try the next method of a task, and keep the others for later."""
-        task, rest, above, _key = todo
+        task, rest, above = todo
         state, mark = marked
         methods, tries = options
         if tries and tries[-1].failure is None:
@@ -594,8 +573,7 @@ class _DomainSearch:
             )
             raise PlanningError(msg, hint="return [(name, argument, …), …], or None")
         for each in reversed(tasks):
-            key = hash((each, rest and rest[3])) if self._domain.is_distinct else 0
-            rest = (each, rest, tried, key)
+            rest = (each, rest, tried)
         stack.append((marked, rest, (tried, path, path and path[2]), None))
 
     def _link(self, step: PlannedStep, path: Any) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -44,7 +44,6 @@ from taskorch.ext.planner._domain import (
     cost_of,
 )
 from taskorch.ext.planner._estimates import Estimator, Measurements
-from taskorch.ext.planner._gtpyhop import GtpyhopDomain
 from taskorch.ext.planner._kept_plans import KeptPlans
 from taskorch.ext.planner._learning import (
     Bandit,
@@ -113,8 +112,6 @@ from taskorch.policies._router import PINNED
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime
 
-D = TypeVar("D", Domain, GtpyhopDomain)
-
 
 class Planner:
     """
@@ -144,7 +141,7 @@ class Planner:
         #: The estimates of tasks, from measurements.
         self.estimator: Estimator = Estimator()
         #: The domains and the templates, by their names.
-        self.domains: dict[str, Domain | GtpyhopDomain] = {}
+        self.domains: dict[str, Domain] = {}
         self.templates: dict[str, Template] = {}
         self._lock = threading.RLock()
         self._measurements = Measurements(runtime)
@@ -157,15 +154,9 @@ class Planner:
 
     # -- domains and templates -----------------------------------------------------
 
-    @overload
-    def domain(self, name: str) -> Domain: ...
-
-    @overload
-    def domain(self, name: D) -> D: ...
-
-    def domain(self, name: str | Domain | GtpyhopDomain) -> Any:
+    def domain(self, name: str | Domain) -> Domain:
         """The domain *name*, which is made if there is none; or take one in."""
-        if isinstance(name, Domain | GtpyhopDomain):
+        if isinstance(name, Domain):
             self.domains[name.name] = name
             return name
         if name not in self.domains:

@@ -30,7 +30,6 @@ from taskorch.ext.planner._domain import (
     step_cost,
     step_seconds,
 )
-from taskorch.ext.planner._gtpyhop import GtpyhopDomain
 from taskorch.ext.planner._job_shop import best_order
 from taskorch.ext.planner._scheduling import (
     Problem,
@@ -343,14 +342,13 @@ class LibraryDecomposer:
         library = self._library
         domain = self.domain_of(request)
         if domain is not None:
-            more = {"bounds": bounds} if isinstance(domain, Domain) else {}
             yield from domain.decompositions(
                 *task_of(domain, request),
                 max_steps=max_steps,
                 max_seconds=max_seconds,
                 prefer=library.prefer,
                 without=without,
-                **more,
+                bounds=bounds,
             )
             return
         template = library.templates.get(request.type)
@@ -369,14 +367,14 @@ class LibraryDecomposer:
         hint = f"known are {', '.join(types) or 'none'}: make a domain, or a template"
         raise PlanningError(msg, hint=hint)
 
-    def domain_of(self, request: TaskRequest) -> Domain | GtpyhopDomain | None:
+    def domain_of(self, request: TaskRequest) -> Domain | None:
         """Return the domain that has the task of a request; None: there is none."""
         domains = self._library.domains.values()
         return next((each for each in domains if request.type in each.tasks), None)
 
 
 def task_of(
-    domain: Domain | GtpyhopDomain, request: TaskRequest
+    domain: Domain, request: TaskRequest
 ) -> tuple[tuple[Any, ...], Mapping[Any, Any]]:
     """
     Return the task of a domain that a request asks for, and the state before it.
