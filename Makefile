@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-check check quick test ci bench format clean \
         static style imports mypy pyright verifytypes \
         bench-against bench-quick docs docs-ci fast measured plain at-length pages others others-ready wheel newcomer release soak soak-ci \
-        stress stress-ci mistakes compiled side-by-side laws
+        stress stress-ci mistakes compiled side-by-side laws deletion without
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes;'
@@ -38,6 +38,7 @@ help:
 	@echo 'make ci          all that CI runs: the newest Python, coverage, wheel, docs and more'
 	@echo 'make at-length   the slow tests, before a release and when what they try has changed'
 	@echo 'make mistakes    plant thirty mistakes: would the tests notice?'
+	@echo 'make without     all tests but those of an extension: make without NAME=views'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make laws        the laws over random examples, with other ones each time'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
@@ -102,8 +103,8 @@ ci: $(READY)
 
 side-by-side: $(READY)
 	@echo 'side by side: stress, wheel, benchmarks, pages, soak, docs, lint, types; a few minutes'
-	@$(AT_ONCE) others-ready stress-ci compiled wheel bench-quick pages soak-ci docs-ci static \
-	    verifytypes
+	@$(AT_ONCE) others-ready stress-ci compiled wheel bench-quick pages deletion soak-ci docs-ci \
+	    static verifytypes
 
 static: style imports mypy pyright
 
@@ -192,6 +193,16 @@ at-length: build/slow.log
 	@.ci/twice at-length $(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 \
 	    --timeout 600 -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
+
+# What an extension is, one can delete: the acts of a user without each of them; and the tests
+# of others without one on which many build.
+deletion: $(READY)
+	@$(BIN)/python -m pytest -q -m slow tests/house/packaging/test_extensions.py
+	@.ci/without recovery tests/api/test_events.py tests/api/test_measured.py tests/ext/memo
+
+# All tests without an extension and what needs it: make without NAME=views
+without: $(READY)
+	@.ci/without '$(NAME)' $(MANY) tests
 
 # Would the tests notice what somebody does wrong? Thirty mistakes of the bank, others each
 # time: make mistakes SEED=7 tries the same again. The first time it learns for an hour

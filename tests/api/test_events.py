@@ -147,6 +147,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
         assert done.timestamp.tzinfo is not None
 
 
+@pytest.mark.needs("recovery")
 def test_a_task_that_fails_tells_type_and_message() -> None:
     """TaskFailed names the exception's class, its text and the cause."""
     with TaskOrchestrator() as orch:
@@ -169,6 +170,7 @@ def test_a_task_that_fails_tells_type_and_message() -> None:
         }
 
 
+@pytest.mark.needs("recovery")
 def test_a_retry_is_told_with_its_delay() -> None:
     """TaskRetrying says what failed, when it goes on, and why."""
     with TaskOrchestrator() as orch:

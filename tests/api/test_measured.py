@@ -39,6 +39,7 @@ def measured_at(path, sizes=1):
     return allocator.sizes
 
 
+@pytest.mark.needs("recovery")
 def test_the_limit_that_is_held_is_what_was_granted():
     allocator = Measured()
     pools = {"memory_mb": 2 * ASKED}

@@ -37,6 +37,7 @@ from taskorch.core.engine import (
     capture,
     end_block_of_coroutine,
     restore_handlers,
+    runtime_of,
 )
 from taskorch.core.handles.handles import Ahead, TaskHandle
 from taskorch.core.resources import ResourceManager
@@ -91,7 +92,7 @@ def is_prompt(orch: TaskOrchestrator) -> bool:
     It waits for nobody there, if there is no journal, no part of a user's, and nobody
     to whom spans are exported; and the way to a thread would cost ten times as much.
     """
-    rt = orch._rt
+    rt = runtime_of(orch)
     return rt.committer is None and rt.spans is None and rt.deciders.are_own
 
 
@@ -144,12 +145,14 @@ async def _at_once(_face: _Face, call: Callable[[], T]) -> T:
 
 
 async def _asked(face: _Face, call: Callable[[], T]) -> T:
-    return call() if face._orch._rt.committer is None else await _on_thread(call)
+    return (
+        call() if runtime_of(face._orch).committer is None else await _on_thread(call)
+    )
 
 
 async def _committed(face: _Face, call: Callable[[], T]) -> T:
     # It is called on the loop, and waits without a thread until that is kept.
-    rt = face._orch._rt
+    rt = runtime_of(face._orch)
     if rt.committer is None:
         return call()
     if not rt.opened:
@@ -269,7 +272,7 @@ class AsyncOrchestrator(_Face):
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> TaskHandle[Any]:
         """See `TaskOrchestrator.submit`."""
-        rt = self._orch._rt
+        rt = runtime_of(self._orch)
         if rt.committer is not None and rt.knows(fn):
             # No policy of the user is asked here: only the commit takes time.
             return await _committed(
@@ -329,7 +332,7 @@ class AsyncOrchestrator(_Face):
         Nothing is submitted before the first result is asked for. Close it
         (`contextlib.aclosing`) if you leave it early: what has not begun is cancelled.
         """
-        rt = self._orch._rt
+        rt = runtime_of(self._orch)
         ctx = capture(rt.spans)
 
         if allow_failures is not None:
@@ -457,16 +460,16 @@ class AsyncOrchestrator(_Face):
         Cancelled meanwhile, it stops the orchestrator, and waits for that.
         """
         orch = self._orch
-        orch._rt.loops.adopt(asyncio_loop("orch.aio.start()", "orch.start"))
+        runtime_of(orch).loops.adopt(asyncio_loop("orch.aio.start()", "orch.start"))
         try:
-            if orch._rt.committer is not None:
+            if runtime_of(orch).committer is not None:
                 # A journal can take a while to read.
                 await _on_thread(orch.start)
             else:
                 orch.start()
         except asyncio.CancelledError as error:
             # The other thread may be at it still, and nobody else would stop it.
-            await end_block_of_coroutine(orch._rt.lifecycle, self.stop, error)
+            await end_block_of_coroutine(runtime_of(orch).lifecycle, self.stop, error)
             raise
 
     async def stop(
@@ -541,7 +544,7 @@ class AsyncWithOptions:
         allow_failures: int | str | None = None,
     ) -> AsyncIterator[Any]:
         """See `WithOptions.map`, and `AsyncOrchestrator.map`."""
-        rt = self._orch._rt
+        rt = runtime_of(self._orch)
         options, failures = self._options.allowing(allow_failures, iterables)
         make = options.tasks_of(fn, id)
 

@@ -41,7 +41,6 @@ from taskorch.kit.checks import (
     check_reward,
     check_seconds,
     check_text,
-    check_there,
     check_word,
     to_patience,
 )
@@ -111,7 +110,6 @@ if TYPE_CHECKING:
     from taskorch.ext.notices.following import EventStream
     from taskorch.ext.notices.notifying import Notifier
     from taskorch.ext.notices.show_progress import Progress
-    from taskorch.ext.notices.troubles import TroubleTeller
     from taskorch.ext.people import Identity, Tokens
     from taskorch.ext.planner import ExecutionPlan, Planner
     from taskorch.ext.recovery import Alerts, RecoveryHandler
@@ -146,10 +144,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: The module of the questions to people.
-_QUESTIONS: Final = "taskorch.ext.questions"
-#: The package that tries open work and plans in virtual time.
-_SIMULATION: Final = "taskorch.ext.simulation"
 #: Options that `orch.schedule` passes on to `orch.schedules.add`.
 _OPTIONS_OF_SCHEDULES: Final = (
     "zone",
@@ -241,19 +235,23 @@ class Part(property, Generic[T]):
         return part
 
     def room(self) -> type[T]:
-        """Return its class, whose methods may be verbs."""
+        """Return its class, whose methods may be verbs; `object` if it was deleted."""
         room: type[T] = _named(self._room)
         return room
 
     def _loaded(self) -> Callable[..., T]:
-        make: Callable[..., T] = _named(self._place)
+        make: Callable[..., T] = _named(self._place, f"orch.{self._name}")
         self._make = make
         return make
 
 
-def _named(place: str) -> Any:
+def _named(place: str, call: str = "") -> Any:
     module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    extension = module.removeprefix("taskorch.ext.")
+    if extension == module:
+        return getattr(import_module(module), name)
+    room = built_in(extension, call)
+    return object if room is None else getattr(room, name)
 
 
 class TaskOrchestrator:
@@ -865,11 +863,9 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: There is no such class or level, or there is one already.
         """
-        check_there("taskorch.ext.recovery", "recover()")
+        kind: str = built_in("recovery", "recover()").class_of(failure)
         from taskorch.core.engine import Strategies  # noqa: PLC0415 - as above
-        from taskorch.ext.recovery import class_of  # noqa: PLC0415 - when needed
 
-        kind = class_of(failure)
         if level not in (1, 2):
             msg = f"level is 1 or 2, not {show(level)}"
             raise InvalidTaskError(msg, hint="on level 3, a person is asked")
@@ -1129,10 +1125,9 @@ class TaskOrchestrator:
         See `Task.question`. An approval of a phase is one, too, and so is each of the
         `escalations`.
         """
-        check_there(_QUESTIONS, "questions()")
-        from taskorch.ext.questions import open_questions  # noqa: PLC0415 - when needed
-
-        return open_questions(self._rt, self.answer)
+        of = built_in("questions", "questions()")
+        questions: list[OpenQuestion] = of.open_questions(self._rt, self.answer)
+        return questions
 
     @verb(
         "Failures that were not repaired, by cause.",
@@ -1217,19 +1212,18 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
-        check_there(_QUESTIONS, "answer()")
-        from taskorch.ext.questions import answer, approval_of  # noqa: PLC0415 - when needed
-
-        asked = approval_of(self._rt, task_id)
+        of = built_in("questions", "answer()")
+        asked = of.approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
-            from taskorch.ext.questions import _approvals  # noqa: PLC0415 - when needed
-
+            of = built_in("questions._approvals")
             run, phase = self.workflows.get(asked[0]), asked[1]
             passed = choice == "approve"
-            return _approvals.decide(
+            counted: bool = of.decide(
                 self._rt, run, phase, by, note, changes, passed=passed
             )
-        return answer(self._rt, task_id, choice, by, note, changes)
+        else:
+            counted = of.answer(self._rt, task_id, choice, by, note, changes)
+        return counted
 
     @verb(
         "Send questions, escalations and failures as notifications.",
@@ -1270,9 +1264,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: An argument is not well formed, or the address private.
         """
-        from taskorch.ext.notices.notifying import notifier  # noqa: PLC0415 - when needed
-
-        made = notifier(
+        receiver: Notifier = built_in("notices.notifying", "notify()").notifier(
             self,
             url,
             secret=secret,
@@ -1281,11 +1273,11 @@ class TaskOrchestrator:
             attempts=attempts,
             about=about,
         )
-        self._rt.health_checks.append(made.check)
-        self._teller().add(made)
+        self._rt.health_checks.append(receiver.check)
+        self._teller("notify()").add(receiver)
         if self._rt.started:
-            made._started(None)
-        return made
+            receiver._started(None)
+        return receiver
 
     @verb(
         "Reward an attempt, for policies that learn.",
@@ -1706,10 +1698,11 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: It is neither a run nor handles.
         """
-        from taskorch.ext.notices.show_progress import progress_of  # noqa: PLC0415 - few need it
-
+        shown = built_in("notices.show_progress", "progress()")
         self._rt.look_up()
-        return progress_of(self._rt, of, check_text("label", label), file)
+        text = check_text("label", label)
+        progress: Progress = shown.progress_of(self._rt, of, text, file)
+        return progress
 
     @verb(
         "The reasons why a task does not run, and what would start it.",
@@ -1765,16 +1758,15 @@ class TaskOrchestrator:
             UnknownTaskError: There is no such run.
             JournalError: The journal cannot be read.
         """
-        check_there("taskorch.ext.comparing", "compare()")
-        from taskorch.ext.comparing import comparison_of  # noqa: PLC0415 - when needed
-
+        of = built_in("comparing", "compare()")
         rt = self._rt
         rt.look_up()
         recollection = rt.directory.recovered
         with rt.lock:
             workers = [worker.info for worker in rt.kernel.workers.values()]
         ask = None if recollection is None else recollection.of_classes
-        return comparison_of(self, earlier, later, ask, workers)
+        difference: Comparison = of.comparison_of(self, earlier, later, ask, workers)
+        return difference
 
     @verb(
         "When a task, a run or a schedule's next run ends, and how sure that is.",
@@ -1816,12 +1808,10 @@ class TaskOrchestrator:
             UsageError: The work that is not submitted yet is not well formed.
             ComponentError: A policy failed.
         """
-        check_there(_SIMULATION, "when()")
-        from taskorch.ext.simulation import _open  # noqa: PLC0415 - when needed
-
-        self._rt.deciders.refuse_reentry()
+        forecasts = self._forecasts("when()")
         work = of if isinstance(of, str) else self._planned(of)
-        return _open.promise(self._rt, self, work, deadline, budget)
+        promise: Promise = forecasts.promise(self._rt, self, work, deadline, budget)
+        return promise
 
     @verb(
         "Open tasks that may end later than their deadlines, the likeliest first.",
@@ -1850,11 +1840,9 @@ class TaskOrchestrator:
             InvalidTaskError: *least* is no such number.
             ComponentError: A policy failed.
         """
-        check_there(_SIMULATION, "at_risk()")
-        from taskorch.ext.simulation import _open  # noqa: PLC0415 - when needed
-
-        self._rt.deciders.refuse_reentry()
-        return _open.at_risk(self._rt, least, budget)
+        forecasts = self._forecasts("at_risk()")
+        promises: tuple[Promise, ...] = forecasts.at_risk(self._rt, least, budget)
+        return promises
 
     @verb(
         "The changes after which a task or a run ends in time.",
@@ -1892,11 +1880,9 @@ class TaskOrchestrator:
             InvalidTaskError: It has ended; or that time is over, or it has none.
             ComponentError: A policy failed.
         """
-        check_there(_SIMULATION, "in_time()")
-        from taskorch.ext.simulation import _open  # noqa: PLC0415 - when needed
-
-        self._rt.deciders.refuse_reentry()
-        return _open.in_time(self._rt, self, of, deadline, budget)
+        forecasts = self._forecasts("in_time()")
+        changes: InTime = forecasts.in_time(self._rt, self, of, deadline, budget)
+        return changes
 
     @verb(
         "The effect of changes on the ends of all open work; nothing is changed.",
@@ -1934,13 +1920,11 @@ class TaskOrchestrator:
             InvalidTaskError: There is no such pool, or a value is invalid.
             ComponentError: A policy failed.
         """
-        check_there(_SIMULATION, "what_if()")
-        from taskorch.ext.simulation import _open  # noqa: PLC0415 - when needed
-
-        self._rt.deciders.refuse_reentry()
+        forecasts = self._forecasts("what_if()")
         priority = {} if priority is None else priority
         pools = {} if pools is None else pools
-        return _open.what_if(self._rt, priority, pools, pause, budget)
+        effect: WhatIf = forecasts.what_if(self._rt, priority, pools, pause, budget)
+        return effect
 
     @verb(
         "Tasks that can never proceed, and why.",
@@ -2011,12 +1995,18 @@ class TaskOrchestrator:
             UsageError: The plan is not well formed.
             ComponentError: A policy failed.
         """
-        check_there(_SIMULATION, "simulate()")
-        from taskorch.ext.simulation._plans._report import simulate  # noqa: PLC0415 - when needed
-
-        self._rt.deciders.refuse_reentry()
+        plans = self._forecasts("simulate()", "_plans._report")
         work = self._planned(workflow)
-        return simulate(self._rt, work, durations, failures, draws, seed)
+        report: SimulationReport = plans.simulate(
+            self._rt, work, durations, failures, draws, seed
+        )
+        return report
+
+    def _forecasts(self, call: str, of: str = "_open") -> Any:
+        """The forecasts of open work, or of plans, which *call* asks for."""
+        forecasts = built_in(f"simulation.{of}", call)
+        self._rt.deciders.refuse_reentry()
+        return forecasts
 
     @staticmethod
     def _planned(plan: object) -> object:
@@ -2053,9 +2043,9 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is malformed: there is no such event.
             NotRunningError: The orchestrator has stopped.
         """
-        from taskorch.ext.notices.following import EventStream  # noqa: PLC0415 - few need it
-
-        return EventStream(self._rt, task, types, buffer)
+        following = built_in("notices.following", "events()")
+        stream: EventStream = following.EventStream(self._rt, task, types, buffer)
+        return stream
 
     @verb(
         "The health of each component.",
@@ -2140,10 +2130,8 @@ class TaskOrchestrator:
             InvalidTaskError: A name or an amount is invalid, or there is no such
                 parent.
         """
-        check_there("taskorch.ext.budgets", "budget()")
-        from taskorch.ext.budgets._budget import declare  # noqa: PLC0415 - when needed
-
-        budget = declare(self._rt, name, parent, amounts)
+        budgets = built_in("budgets._budget", "budget()")
+        budget: Budget = budgets.declare(self._rt, name, parent, amounts)
         # This warns people when little of a budget is left.
         self._teller()
         return budget
@@ -2172,16 +2160,14 @@ class TaskOrchestrator:
         self._rt.deciders.refuse_reentry()
         return self._making
 
-    def _teller(self) -> TroubleTeller:
-        """Return the part that warns people of hidden troubles."""
-        if self._rt.notices.teller is None:
-            # It is imported when needed.
-            from taskorch.ext.notices.troubles import TroubleTeller  # noqa: PLC0415
-
+    def _teller(self, call: str = "") -> Any:
+        """Return the `TroubleTeller`, which warns people; None: it was deleted."""
+        of = built_in("notices.troubles", call)
+        if self._rt.notices.teller is None and of is not None:
             with self._once():
                 if self._rt.notices.teller is None:
-                    return TroubleTeller(self, self._rt)
-        return cast("TroubleTeller", self._rt.notices.teller)
+                    of.TroubleTeller(self, self._rt)
+        return self._rt.notices.teller
 
     @verb(
         "Metrics by name: of all, by type of task, by worker.",
@@ -2197,10 +2183,9 @@ class TaskOrchestrator:
         Each name is in `taskorch.ext.recovery.METRICS`, with its unit. A metric that
         nobody has measured is None.
         """
-        check_there("taskorch.ext.recovery", "metrics()")
-        from taskorch.ext.recovery import metrics_of  # noqa: PLC0415 - when needed
-
-        return metrics_of(self)
+        of = built_in("recovery", "metrics()")
+        metrics: dict[str, Any] = of.metrics_of(self)
+        return metrics
 
     def _latest_coverage(self) -> dict[str, float]:
         """The coverage that the latest results tell of, in percent, by type of task."""
@@ -2325,9 +2310,7 @@ class TaskOrchestrator:
         if SCHEDULES in self._rt.kernel.kept or self._configured:
             self.schedules.restore(self._configured)
         if self._rt.kernel.budgets:
-            from taskorch.ext.budgets._budget import attend  # noqa: PLC0415 - when needed
-
-            attend(self._rt)
+            built_in("budgets._budget", "a journal with budgets").attend(self._rt)
             self._teller()
         if self._rt.fleet is not None:
             self._rt.fleet.restore()
@@ -2459,7 +2442,7 @@ class TaskOrchestrator:
         if not is_text(schedule):
             msg = f"a schedule is said by its name, not {show(schedule)}"
             raise InvalidTaskError(msg)
-        check_there("taskorch.ext.retention", "prune()")
+        built_in("retention", "prune()")
         rt.look_up()
         if rt.pruner is None:
             msg = "nothing is kept that could be pruned: there is no durable journal"
@@ -2558,11 +2541,11 @@ class TaskOrchestrator:
             OSError: The port is taken.
         """
         # The service stands above the facade, and most programs need none.
-        service = import_module("taskorch.ext.service")
-        made = service.new_token() if token is None else token
+        service = built_in("service", "serve()")
+        secret = service.new_token() if token is None else token
         app = service.create_app(
             self,
-            token=made,
+            token=secret,
             functions=functions,
             agents=agents,
             page=True,
@@ -2572,7 +2555,7 @@ class TaskOrchestrator:
             hosts=import_module("taskorch.ext.service._guard").names_at(host, hosts),
         )
         server: Server = service.serve(app, host=host, port=port)
-        server.token = made
+        server.token = secret
         return server
 
     def stop_on(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from taskorch.core.engine import runtime_of as _runtime_of
 from taskorch.errors import InvalidTaskError as _InvalidTaskError
 from taskorch.kit.checks import built_in as _built_in
 from taskorch.kit.fence import is_values as _is_values, log_of as _log_of
@@ -33,7 +34,7 @@ class Inside:
     """
 
     def __init__(self, orch: TaskOrchestrator) -> None:
-        self._runtime = orch._rt  # noqa: SLF001 - the one way in
+        self._runtime = _runtime_of(orch)
 
     def failed_tasks(self) -> Any:
         """Return the records of failed tasks: `notices.failed.FailedTasks`."""
@@ -52,6 +53,29 @@ class Inside:
     def latest_seq(self) -> int:
         """The number of the latest event, which may not have been told yet."""
         return self._runtime.kernel.seq
+
+    def enter(
+        self,
+        extension: str,
+        take: Callable[[Any, Any, Any], None],
+    ) -> int:
+        """
+        Give *take* what there is at one moment; return the number of the latest event.
+
+        Args:
+            extension: The extension whose documents it gets.
+            take: It gets them as texts, by their keys; the rows of all tasks in memory;
+                and the first runs of tasks of which later ones have left memory.
+        """
+        rt, kernel = self._runtime, self._runtime.kernel
+        with rt.lock:
+            kept, left = kernel.kept.get(extension, {}), rt.directory.reruns.left
+            take(kept, kernel.tasks.values(), left)
+            return kernel.seq
+
+    def makes(self, task_id: str) -> bool:
+        """Return whether *task_id* is one of those that tasks without an id get."""
+        return self._runtime.id_parts[0] in task_id
 
     def refuse_within(self, call: str) -> None:
         """
@@ -105,6 +129,17 @@ class Inside:
         text: str = self._runtime.lifecycle.end_service(leaves_queue=is_kept)
         return text
 
+    @property
+    def policies_hash(self) -> str:
+        """The hash of the policies that are asked; "": there are none."""
+        governor: Any = self._runtime.governor
+        return "" if governor is None else governor.constitution.policies_hash
+
+    def limit_service(self, timeout: float | None) -> bool:
+        """Limit `end_service` to *timeout* seconds; return False if it has a limit."""
+        first: bool = self._runtime.lifecycle.limit_service(timeout)
+        return first
+
     def open_for_commands(self) -> None:
         """
         Open the journal, but take up no work of it: only commands change it.
@@ -114,6 +149,11 @@ class Inside:
         """
         self._runtime.takes_up = False
         self._runtime.open()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the orchestrator has begun."""
+        return self._runtime.started
 
     @property
     def epoch(self) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, timedelta, tzinfo
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, SupportsFloat, TypeGuard, TypeVar, cast
 
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.kit.limits import MAX_NAME, MAX_SECONDS, MAX_TEXT
 from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import in_our_words, meant, remedy_of
@@ -294,41 +292,41 @@ def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     return tuple(path)[path[name] :]
 
 
-def is_there(module: str) -> bool:
-    """Return whether *module*, a file of a built-in extension, exists."""
+def needed(
+    module: str, who: str, extra: str, kind: type[TaskorchError] = InvalidTaskError
+) -> Any:
+    """
+    Return *module* of another library, which *who* needs, and which *extra* installs.
+
+    Raises:
+        TaskorchError: It is not installed: an error of the class *kind*.
+    """
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        # Its room was deleted, too.
-        return False
+        return import_module(module)
+    except ImportError as error:
+        msg = f"{who} needs {module.partition('.')[0]}: {error}"
+        raise kind(msg, hint=f"pip install 'taskorch[{extra}]'") from error
 
 
 def built_in(name: str, call: str = "") -> Any:
     """
     Return the module *name* of a built-in extension (`memo`), or None: it was deleted.
 
-    So the core finds what it states as a protocol, and imports no extension.
+    So the core finds what it states as a protocol, and imports no extension. One that
+    needs another, which was deleted, is as if it was deleted, too.
 
     Raises:
         InvalidTaskError: It was deleted, and *call* needs it.
     """
-    module = f"taskorch.ext.{name}"
-    if module not in sys.modules:
+    try:
+        # Where another thread imports it now, this waits until it is whole.
+        return import_module(f"taskorch.ext.{name}")
+    except ModuleNotFoundError as error:
+        module = f"{error.name}"
+        if not module.startswith("taskorch.ext."):
+            raise
         if call:
-            check_there(f"taskorch.ext.{name.partition('.')[0]}", call)
-        elif not is_there(module):
-            return None
-    # Where another thread imports it now, this waits until it is whole.
-    return import_module(module)
-
-
-def check_there(module: str, call: str) -> None:
-    """
-    Refuse *call*, which needs *module*, if that file of an extension was deleted.
-
-    Raises:
-        InvalidTaskError: The file was deleted.
-    """
-    if not is_there(module):
-        msg = f"{call} needs {module}, and its file was deleted"
-        raise InvalidTaskError(msg, hint=f"install taskorch whole, or omit {call}")
+            msg = f"{call} needs {module}, and its file was deleted"
+            hint = f"install taskorch whole, or omit {call}"
+            raise InvalidTaskError(msg, hint=hint) from None
+        return None

@@ -15,7 +15,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-import yaml
+try:
+    import yaml
+except ImportError as _error:
+    _MSG = "YAML is read by PyYAML: pip install 'taskorch[yaml]'"
+    raise ImportError(_MSG, name="yaml") from _error
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.kit.located import (

@@ -69,10 +69,12 @@ from taskorch.events import (
     TaskSubmitted,
     details_of,
 )
-from taskorch.ext.controllers import SimulatedControllers
-from taskorch.ext.questions import open_questions, vote
-from taskorch.ext.schedules import ScheduleManager, SimulationHost, schedules_of
-from taskorch.kit.checks import check_count, check_seconds, check_there, check_word
+from taskorch.kit.checks import (
+    built_in,
+    check_count,
+    check_seconds,
+    check_word,
+)
 from taskorch.kit.extension import Limit, named_limits
 from taskorch.kit.kept import kept_by
 from taskorch.kit.limits import (
@@ -114,6 +116,8 @@ if TYPE_CHECKING:
 
     from taskorch.core.engine import Runtime
     from taskorch.ext.comparing import Comparison
+    from taskorch.ext.controllers import SimulatedControllers
+    from taskorch.ext.schedules import ScheduleManager
 
 #: The default resources.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)
@@ -639,10 +643,8 @@ class Simulation:
                 task, while time passes already.
         """
         check_count("steps", steps, least=1)
-        end = None
-        if until is not None:
-            end = BEGINNING + int(check_seconds("until", until) * NS)
-        self.world.run(end, steps)
+        span = None if until is None else int(check_seconds("until", until) * NS)
+        self.world.run(None if span is None else BEGINNING + span, steps)
         return self
 
     def check(self) -> None:
@@ -682,8 +684,7 @@ class Simulation:
     def cancel_task(self, task_id: str, *, reason: str = _BY_USER) -> bool:
         """Cancel a task, for a *reason*; return False if it has ended."""
         return self._control(
-            task_id,
-            lambda incarnation, row, now: incarnation.kernel.cancel(row, now, reason),
+            task_id, lambda its, row, now: its.kernel.cancel(row, now, reason)
         )
 
     def suspend_task(self, task_id: str) -> bool:
@@ -704,8 +705,7 @@ class Simulation:
     def set_priority(self, task_id: str, priority: int) -> bool:
         """Move a task in the queue; return False if it has ended."""
         return self._control(
-            task_id,
-            lambda its, row, now: its.kernel.set_priority(row, priority, now),
+            task_id, lambda its, row, now: its.kernel.set_priority(row, priority, now)
         )
 
     def decide(
@@ -727,7 +727,8 @@ class Simulation:
 
     def questions(self) -> list[OpenQuestion]:
         """Return the open questions: see `TaskOrchestrator.questions`."""
-        return open_questions(self._runtime, self.answer)
+        ask = built_in("questions", "questions()").open_questions
+        return cast("list[OpenQuestion]", ask(self._runtime, self.answer))
 
     def answer(
         self, task_id: str, choice: str, *, by: str, note: str = "", changes: Any = None
@@ -739,15 +740,16 @@ class Simulation:
             AnswerRefusedError: It does not count.
             InvalidTaskError: The task is no question.
         """
+        of = built_in("questions", "answer()")
 
-        def step() -> bool | AnswerRefusedError:
+        def step() -> Any:
             incarnation, now = self._incarnation(), self._incarnation().now()
             try:
-                return vote(self._runtime, task_id, choice, by, note, changes, now)
+                return of.vote(self._runtime, task_id, choice, by, note, changes, now)
             except PolicyFault as fault:
                 raise incarnation.component_error(fault, task_id) from fault.error
 
-        decided = self.world.do(step)
+        decided: bool | AnswerRefusedError = self.world.do(step)
         if isinstance(decided, AnswerRefusedError):
             raise decided
         return decided
@@ -863,7 +865,7 @@ class Simulation:
     def schedules(self) -> ScheduleManager:
         """The schedules, as `orch.schedules`."""
         if self._schedules is None:
-            self._schedules = schedules_of(SimulationHost(self))
+            self._schedules = _schedules_in(self)
         return self._schedules
 
     @property
@@ -874,7 +876,7 @@ class Simulation:
         A crash resets them to the state in which they were added.
         """
         if self.world.drivers is None:
-            self.world.drivers = SimulatedControllers(self)
+            self.world.drivers = _controllers_in(self)
         return self.world.drivers
 
     # -- asking --------------------------------------------------------------------
@@ -971,11 +973,12 @@ class Simulation:
         Raises:
             UnknownTaskError: There is no such run.
         """
-        check_there("taskorch.ext.comparing", "compare()")
-        from taskorch.ext.comparing import comparison_of  # noqa: PLC0415 - when needed
-
+        of = built_in("comparing", "compare()")
         workers = [row.info for row in self._incarnation().kernel.workers.values()]
-        return comparison_of(self, earlier, later, self._told, workers)
+        difference: Comparison = of.comparison_of(
+            self, earlier, later, self._told, workers
+        )
+        return difference
 
     def explain(self, task_id: str) -> Explanation:
         """
@@ -1066,3 +1069,14 @@ def _line(item: Event | Hit | str) -> str:
     # The first two fields of every event are its number and its time.
     fields = (f" {name}={value!r}" for name, value in details_of(item).items())
     return f"{seconds:>14.6f} {item.seq:>6} {cls.__name__}{''.join(fields)}"
+
+
+def _schedules_in(simulation: Simulation) -> ScheduleManager:
+    extension = built_in("schedules", "schedules")
+    host = extension.SimulationHost(simulation)
+    return cast("ScheduleManager", extension.schedules_of(host))
+
+
+def _controllers_in(simulation: Simulation) -> SimulatedControllers:
+    make = built_in("controllers", "drivers").SimulatedControllers
+    return cast("SimulatedControllers", make(simulation))

@@ -121,6 +121,7 @@ def test_completion_knows_all_commands_and_options(shell, capsys):
         subprocess.run([*check, "/dev/stdin"], input=out, text=True, check=True)
 
 
+@pytest.mark.needs("suites")
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize(
     ("typed", "offered"),

@@ -282,6 +282,7 @@ def test_a_workflow_that_raises_is_found_at_the_start_and_what_fails_is_logged(
             process.kill()
 
 
+@pytest.mark.needs("service")
 def test_who_starts_it_in_a_terminal_is_let_in(tmp_path):
     """With the token of the environment, too, which nobody has to type."""
     (tmp_path / "app.py").write_text(HEAD)

@@ -190,10 +190,10 @@ def test_a_folder_that_is_not_there_is_no_success(here, capsys):
 
 
 def test_an_interrupt_while_a_command_is_loaded_is_told_in_a_line(capsys, monkeypatch):
-    def interrupted(_name):
+    def interrupted(*_names):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("taskorch.ext.command_line.import_module", interrupted)
+    monkeypatch.setattr("taskorch.ext.command_line.built_in", interrupted)
     assert taskorch(capsys, "workspace") == (130, "", "taskorch: interrupted\n")
 
 

@@ -137,6 +137,7 @@ def test_starts_are_held(place, capsys):
     assert said(capsys, "escalations", place) == "No failure waits for a person."
 
 
+@pytest.mark.needs("service")
 def test_answers_are_json_if_it_is_asked_for(place, capsys):
     asked = json.loads(said(capsys, "change", place, "suspend", "--ids=w*", "--json"))
     assert asked == {"task_ids": ["wait"]}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.ext.task_files.tools import Runs
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """A folder of task files, and an agent program for it."""
+    from tests.ext.task_files.tools import Runs
+
     return Runs(tmp_path, monkeypatch)

@@ -776,6 +776,7 @@ def test_no_program_can_be_held_to_nothing(runs, limit):
     assert f"{limit}: no program can be held to 0" in problem.text
 
 
+@pytest.mark.needs("recovery")
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
 def test_a_task_reserves_what_others_of_its_agent_have_used(runs):
     """One that needs more than that is begun again, with all that it says."""

@@ -60,6 +60,21 @@ def test_the_core_works_without_all_that_can_be_deleted(bare):
     assert faults_of_acts(bare) == {}
 
 
+IMPORTS = """
+from importlib import import_module
+from pkgutil import walk_packages
+import taskorch
+for found in walk_packages(taskorch.__path__, "taskorch."):
+    if "__main__" not in found.name:
+        import_module(found.name)
+"""
+
+
+def test_what_is_no_extension_is_imported_without_any(tmp_path):
+    package = copy_without({*EXTENSIONS} - {"testing", "verbs"}, tmp_path)
+    assert printed(IMPORTS, package) == []
+
+
 STORIES = """
 from tests.core.kernel.stories import play, stories, texts
 for path in texts():

@@ -74,6 +74,7 @@ NEEDS = st.lists(
 )
 
 
+@pytest.mark.needs("recovery")
 @settings(max_examples=examples(40))
 @given(NEEDS, st.integers(0, 1000), st.sampled_from([0.0, 0.02]))
 def test_what_fits_the_request_completes_and_counts_as_one_try(needs, seed, crash):
@@ -170,6 +171,7 @@ def test_an_elastic_request_waits_for_its_least_on_a_worker():
     assert simulation.acknowledged["e"] is TaskState.COMPLETED
 
 
+@pytest.mark.needs("recovery")
 def test_one_that_needs_more_is_made_again_with_all_of_it():
     simulation = world([100] * 40 + [900] + [100] * 19)
     simulation.run()
@@ -188,6 +190,7 @@ def test_one_that_needs_more_is_made_again_with_all_of_it():
     assert simulation.get_task_status("a40").attempts == 2
 
 
+@pytest.mark.needs("recovery")
 def test_what_needs_more_than_it_asks_for_fails_as_ever():
     """The second time all of it was too little: that is the fault of the task."""
     simulation = world([100] * 40 + [2000])
@@ -228,6 +231,7 @@ class Miser(PoolAllocator):
         return Allocation(Resources(memory_mb=10), "it is a miser")
 
 
+@pytest.mark.needs("recovery")
 def test_an_allocator_that_always_grants_too_little_does_not_go_on_for_ever():
     simulation = world([100], allocator=Miser())
     simulation.run()

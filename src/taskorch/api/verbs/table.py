@@ -28,17 +28,21 @@ __all__ = ("VERBS", "acts_of", "as_json", "bound", "commands", "foreseen", "prev
 
 #: Classes whose documents are their fields.
 _FIELDS: Final = (Health, Stats)
+#: The attributes of an orchestrator whose methods are verbs, too.
+_PARTS: Final = [
+    "agents",
+    "governance",
+    "memo",
+    "resources",
+    "schedules",
+    "steps",
+    "workflows",
+]
 #: The classes with verbs as methods, by their attribute of an orchestrator.
 ROOMS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "": TaskOrchestrator,
-        "agents": TaskOrchestrator.agents.room(),
-        "governance": TaskOrchestrator.governance.room(),
-        "memo": TaskOrchestrator.memo.room(),
-        "resources": TaskOrchestrator.resources.room(),
-        "schedules": TaskOrchestrator.schedules.room(),
-        "steps": TaskOrchestrator.steps.room(),
-        "workflows": TaskOrchestrator.workflows.room(),
+        **{name: getattr(TaskOrchestrator, name).room() for name in _PARTS},
     }
 )
 #: The verbs by their Python call: `cancel_task`, `workflows.cancel`.

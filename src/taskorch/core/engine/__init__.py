@@ -64,6 +64,7 @@ from taskorch.core.engine._context import (
     find_meters as find_meters,
     has_result as has_result,
     look_for_sdk as look_for_sdk,
+    program_of as program_of,
     resolved as resolved,
     result_of as result_of,
     runtime_of as runtime_of,

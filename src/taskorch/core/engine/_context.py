@@ -943,11 +943,14 @@ def context_of(work: Work, attempt: int) -> AttemptContext:
     return make(work, attempt, control_of(work, attempt))
 
 
-def runtime_of(work: Work) -> Runtime:
-    """Return the whole runtime that has *work*."""
-    # Any: the class of works declares less of it.
-    rt: Any = work._rt
-    return rt  # type: ignore[no-any-return]
+def runtime_of(holder: Any) -> Runtime:
+    """Return the whole runtime that has a task, an attempt or an orchestrator."""
+    return holder._rt  # type: ignore[no-any-return]
+
+
+def program_of(context: AttemptContext) -> str:
+    """Return the id of this run of the program, which makes the attempt."""
+    return runtime_of(context).run_id
 
 
 def work_of(context: AttemptContext) -> Work:

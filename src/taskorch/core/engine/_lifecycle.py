@@ -178,7 +178,7 @@ class Lifecycle:
         #: The signal that asked for the end, if one came: see `stop_on`.
         self.stop_signal: interrupts.StopSignal | None = None
         #: Whether somebody has said how long the end of a service may take, and that.
-        self.is_limited: bool = False
+        self._has_limit = False
         self._service_timeout: float | None = SERVICE_SECONDS
         #: Seconds that such an end may take, and whether it drains the queue, too.
         self.signal_timeout: float = 0.0
@@ -189,9 +189,11 @@ class Lifecycle:
         """Whether the orchestrator has stopped, or is about to."""
         return self._rt.closed
 
-    def limit_service(self, timeout: float | None) -> None:
-        """Let the end of a service take so long; None is for ever."""
-        self.is_limited, self._service_timeout = True, timeout
+    def limit_service(self, timeout: float | None) -> bool:
+        """Let the end of a service take so long; return False if it has a limit."""
+        if not (has_limit := self._has_limit):
+            self._has_limit, self._service_timeout = True, timeout
+        return not has_limit
 
     def end_service(self, *, leaves_queue: bool) -> str:
         """

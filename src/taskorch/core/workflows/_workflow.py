@@ -679,11 +679,8 @@ class Workflow(Builder[Node]):
                 each fault.
             CycleError: As for `from_dict`.
         """
-        try:
-            from taskorch.kit import yaml_text  # noqa: PLC0415 - optional, 15 ms
-        except ImportError as error:
-            msg = "Workflow.from_yaml needs PyYAML: pip install 'taskorch[yaml]'"
-            raise ImportError(msg, name="yaml") from error
+        from taskorch.kit import yaml_text  # noqa: PLC0415 - optional, 15 ms
+
         hint = "write a large one as JSON: Workflow.from_dict(json.loads(text))"
         node = yaml_text.load(text, "the workflow", hint=hint)
         return cls._read(

@@ -43,7 +43,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
@@ -53,6 +52,7 @@ from taskorch.errors import (
     JournalUnavailableError,
     TaskorchError,
 )
+from taskorch.kit.checks import built_in
 from taskorch.kit.vocabulary import meant, nearest
 
 __all__ = ("COMMANDS", "main")
@@ -338,7 +338,10 @@ def _prepare_streams(*, is_process: bool) -> None:
 def _said(error: Exception, journal: str | None) -> str:
     """Return the text of *error*, with commands for *journal* and a missing extra."""
     text = str(error)
-    extra = EXTRAS.get((getattr(error, "name", "") or "").partition(".")[0])
+    name = getattr(error, "name", "") or ""
+    if name.startswith("taskorch.ext."):
+        return f"the command needs {name}, and its file was deleted"
+    extra = EXTRAS.get(name.partition(".")[0])
     if extra is not None and "pip install" not in text:
         text += f" (pip install 'taskorch[{extra}]')"
     if isinstance(journal, str):
@@ -448,5 +451,7 @@ def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentPa
     for name, (purpose, module) in own_or_all.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
         if every or name == wanted:
-            import_module(module).add_arguments(command)
+            called = "" if every else f"taskorch {name}"
+            if room := built_in(module.removeprefix("taskorch.ext."), called):
+                room.add_arguments(command)
     return parser

@@ -70,7 +70,7 @@ def serve_file(args: argparse.Namespace) -> int:
                 check_settings(orch, str(source))
                 # Messages at the start have links, too.
                 at = args.url or f"http://127.0.0.1:{port}"
-                orch._teller().page = at  # noqa: SLF001 - as `create_app` says it
+                orch._teller("a service").page = at  # noqa: SLF001 - as `create_app` says it
                 orch.start()
         except KeyboardInterrupt:
             if orch is not None:

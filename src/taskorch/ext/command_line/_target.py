@@ -17,6 +17,7 @@ import attrs
 
 from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.api._settings.configuration import Setting, read_configuration
+from taskorch.core.inside import Inside
 from taskorch.core.workflows import Workflow, WorkflowFunction
 from taskorch.core.workflows._functions import checked
 from taskorch.errors import InvalidTaskError, TaskorchError
@@ -162,17 +163,14 @@ def check_settings(orch: TaskOrchestrator, where: str) -> None:
     settings = read_configuration().settings
     named = settings.get("governance")
     if named is not None and named.value is not None:
-        governor = orch._rt.governor  # noqa: SLF001 - it need not have any
         needed = ConstitutionalRuntime.from_yaml(named.value).policies_hash
-        if governor is None or governor.constitution.policies_hash != needed:
+        if Inside(orch).policies_hash != needed:
             msg = f"{where} makes an orchestrator that does not ask the policies that "
             msg += f"{named.source} names"
             raise InvalidTaskError(msg, hint="TaskOrchestrator.from_config()")
     acting = {"governance"}
-    lifecycle = orch._rt.lifecycle  # noqa: SLF001 - a command stops it
     limit = settings.get("stop_timeout")
-    if limit is not None and not lifecycle.is_limited:
-        lifecycle.limit_service(limit.value)
+    if limit is not None and Inside(orch).limit_service(limit.value):
         acting.add("stop_timeout")
     rest = (one for one in settings.values() if one.name not in acting)
     place = f"{where}, which makes an orchestrator"

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.errors import InvalidTaskError
 from taskorch.ext.governance._operators import UnfitError, fenced
+from taskorch.kit.checks import needed
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import remedy_of_key
@@ -67,12 +68,7 @@ def seen_of(document: Callable[[], Mapping[str, Any]]) -> Seen:
 
 
 def _compiled(text: str) -> Any:
-    try:
-        import cel  # noqa: PLC0415 - few have conditions
-    except ImportError:
-        msg = "conditions in CEL (`when`) need a library that is not installed"
-        hint = "pip install 'taskorch[policy]'"
-        raise InvalidTaskError(msg, hint=hint) from None
+    cel = needed("cel", "a condition in CEL (`when`)", "policy")
     try:
         return cel.compile(text)
     except ValueError as error:

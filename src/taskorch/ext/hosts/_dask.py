@@ -33,6 +33,7 @@ from taskorch.ext.hosts._engine import (
 )
 from taskorch.ext.hosts._given import run_single
 from taskorch.ext.hosts._host import RunningHost
+from taskorch.kit.checks import needed
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import counted, said
 
@@ -592,11 +593,7 @@ def loaded_distributed() -> Any:
     Raises:
         InvalidTaskError: It is not installed.
     """
-    try:
-        return import_module("distributed")
-    except ImportError as error:
-        msg = "hosts on Dask need distributed, which is not installed"
-        raise InvalidTaskError(msg, hint="pip install 'taskorch[dask]'") from error
+    return needed("distributed", "a host on Dask", "dask")
 
 
 def _why(future: Any) -> str:

@@ -24,6 +24,7 @@ import attrs
 
 from taskorch.api._orchestrator import TaskOrchestrator
 from taskorch.core.handles.handles import TaskHandle
+from taskorch.core.inside import Inside
 from taskorch.core.runs import WorkflowRun
 from taskorch.core.workflows import Workflow
 from taskorch.core.workflows._task_documents import tasks_of
@@ -86,13 +87,11 @@ def refuse_ours(
         UsageError: It is such an id.
     """
     of = asked_form(name)
-    rt = orch._rt  # noqa: SLF001 - it knows what it makes
     makers = [schedule for schedule, _, _ in makers_of(name)]
     if not of and makers:
-        with rt.lock:
-            names = rt.kernel.kept.get(SCHEDULES, {})
-            of = next((f"ticks of {s}" for s in makers if s in names), "")
-    if not of and rt.id_parts[0] in name:
+        names = orch.kept(SCHEDULES)
+        of = next((f"ticks of {s}" for s in makers if s in names), "")
+    if not of and Inside(orch).makes(name):
         of = "tasks without an id"
     if not of and not run_id and has_segments(name) and _is_run(orch, run_of(name)):
         of = f"the tasks of the run {run_of(name)}"

@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Protocol, runtime_checkable
@@ -38,7 +37,7 @@ from taskorch.errors import (
     TaskorchError,
 )
 from taskorch.kit.backoff import KeptElsewhere, silent_for
-from taskorch.kit.checks import check_seconds
+from taskorch.kit.checks import check_seconds, needed
 from taskorch.kit.extension import Extension
 from taskorch.kit.fence import as_errors, log_of
 from taskorch.kit.frozen import frozen
@@ -598,13 +597,7 @@ class _Objects:
     """The objects at an address, by obstore."""
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        try:
-            # Type checkers need not have the package; only users of it do.
-            obstore: Any = import_module("obstore")
-        except ImportError as error:
-            msg = f"{url} cannot be used: obstore is not installed"
-            hint = "pip install 'taskorch[artifacts]'"
-            raise InvalidTaskError(msg, hint=hint) from error
+        obstore = needed("obstore", url, "artifacts")
         self.url = url
         self._obstore = obstore
         self._absent = (FileNotFoundError, obstore.exceptions.NotFoundError)

@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
 from taskorch.kit.backoff import Backoff
-from taskorch.kit.checks import check_count, check_seconds, check_word
+from taskorch.kit.checks import check_count, check_seconds, check_word, needed
 from taskorch.kit.clock import wall
 from taskorch.kit.connections import HttpConnection
 from taskorch.kit.deadline import PeerDeadline
@@ -555,15 +555,10 @@ def _check_public(address: str) -> None:
 
 
 def _by_apprise(url: str, seconds: float, *, allow_private: bool) -> Send:
-    try:
-        import apprise  # noqa: PLC0415 - an extra
-    except ImportError:
-        scheme = url.partition("://")[0]
-        msg = f"{scheme}:// needs apprise, which is not installed"
-        raise InvalidTaskError(msg, hint="pip install 'taskorch[notify]'") from None
+    scheme = url.partition("://")[0]
+    apprise = needed("apprise", f"{scheme}://", "notify")
     sender = apprise.Apprise()
     if not sender.add(url):
-        scheme = url.partition("://")[0]
         msg = f"apprise does not take this URL of {scheme}://"
         raise InvalidTaskError(msg, hint="its documentation says what it needs")
     hosts: list[str] = []

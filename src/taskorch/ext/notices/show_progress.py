@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 import attrs
 
-from taskorch.core.engine import totals
+from taskorch.core.engine import row_of, totals
 from taskorch.core.handles.handles import TaskHandle
 from taskorch.core.runs import WorkflowRun
 from taskorch.errors import InvalidTaskError
@@ -391,7 +391,7 @@ class _OfRun:
         )
 
     def rows(self) -> Iterable[TaskRow]:
-        return [work._row for work in self._run.handles.values()]
+        return [row_of(work) for work in self._run.handles.values()]
 
 
 class _OfHandles:
@@ -408,7 +408,7 @@ class _OfHandles:
         running = blocked = 0
         unended: list[TaskHandle[Any]] = []
         for handle in self._left:
-            state = handle._row.state
+            state = row_of(handle).state
             if state in TERMINAL:
                 self._ended += 1
                 self._failed += state is TaskState.FAILED
@@ -422,7 +422,7 @@ class _OfHandles:
         return ProgressCounts(self._ended, self._total, running, *ended, blocked)
 
     def rows(self) -> Iterable[TaskRow]:
-        return (handle._row for handle in self._left)
+        return (row_of(handle) for handle in self._left)
 
 
 def _source_of(runtime: Runtime, of: Any) -> Source:

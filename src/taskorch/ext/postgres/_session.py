@@ -24,6 +24,7 @@ from taskorch.core.journal.tables import Session
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.ext.postgres._silence import Patience, connect, is_silence
 from taskorch.kit.address import fault_of, is_url, normal
+from taskorch.kit.checks import needed
 from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
 from taskorch.kit.visible import printable
@@ -288,13 +289,7 @@ def load() -> Any:
     Raises:
         JournalError: It is not installed, or finds no client library.
     """
-    try:
-        import psycopg  # noqa: PLC0415 - few need it
-    except ImportError as error:
-        msg = f"a journal in PostgreSQL needs psycopg: {error}"
-        hint = "pip install 'taskorch[postgres]'"
-        raise JournalError(msg, hint=hint) from None
-    return psycopg
+    return needed("psycopg", "a journal in PostgreSQL", "postgres", JournalError)
 
 
 def parse(dsn: str) -> PostgresAddress:

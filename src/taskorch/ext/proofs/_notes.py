@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import needed
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import is_text, show
 
@@ -312,12 +313,5 @@ def is_signed(
 
 
 def _ed25519() -> Any:
-    try:
-        from cryptography.hazmat.primitives.asymmetric import (  # noqa: PLC0415 - see above
-            ed25519,
-        )
-    except ImportError as error:
-        msg = f"signatures of checkpoints need cryptography: {error}"
-        hint = "pip install 'taskorch[audit]'"
-        raise InvalidTaskError(msg, hint=hint) from None
-    return ed25519
+    module = "cryptography.hazmat.primitives.asymmetric.ed25519"
+    return needed(module, "a signature of a checkpoint", "audit")

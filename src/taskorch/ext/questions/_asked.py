@@ -37,7 +37,7 @@ from taskorch.errors import (
     InvalidTaskError,
     UnknownTaskError,
 )
-from taskorch.kit.checks import check_answerer, is_there
+from taskorch.kit.checks import built_in, check_answerer
 from taskorch.kit.limits import MAX_NAME
 from taskorch.kit.members import has
 from taskorch.kit.people import person
@@ -282,10 +282,8 @@ def _calls_about(rt: Runtime, issue: str) -> tuple[str, ...]:
     """Return the matrix's recommendations for failures of the class *issue*."""
     handler = rt.deciders.parts.retry_handler
     matrix: Any = handler.matrix if has(handler, Recommends) else None
-    if not matrix and is_there("taskorch.ext.recovery"):
-        from taskorch.ext.recovery import _matrix  # noqa: PLC0415 - seldom needed
-
-        matrix = _matrix.default_matrix()
+    if not matrix and (recovery := built_in("recovery._matrix")):
+        matrix = recovery.default_matrix()
     try:
         actions: tuple[str, ...] = matrix[issue].actions if matrix else ()
     except (InvalidTaskError, LookupError):

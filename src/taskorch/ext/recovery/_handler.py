@@ -388,11 +388,8 @@ def _check_count(name: str, value: object, *, least: int) -> None:
 
 
 def _documents(path: Path, faults: FaultList) -> list[Located]:
-    try:
-        from taskorch.kit.yaml_text import read  # noqa: PLC0415 - it needs that
-    except ImportError as error:
-        msg = "a configuration is written in YAML: pip install 'taskorch[yaml]'"
-        raise ImportError(msg, name="yaml") from error
+    from taskorch.kit.yaml_text import read  # noqa: PLC0415 - it needs an extra
+
     nodes, wrong = read(path.read_bytes(), str(path))
     documents = [with_names_once(node, wrong) for node in nodes]
     for place, text in wrong:

@@ -21,9 +21,9 @@ from taskorch.core.workflows._writing import write_task
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.ext.schedules._times import TickTimes, moment_ns, text_of, tick_name
 from taskorch.kit.checks import (
+    built_in,
     check_count,
     check_seconds,
-    check_there,
     check_word,
     zone_of,
 )
@@ -217,7 +217,7 @@ def define(
         msg = f"schedule {name!r} ends before it starts"
         raise InvalidTaskError(msg)
     if keep_for is not None or keep_latest is not None:
-        check_there("taskorch.ext.retention", "keep_for= or keep_latest=")
+        built_in("retention", "keep_for= or keep_latest=")
     if keep_for is not None:
         keep_for = check_seconds("keep_for", keep_for)
     if keep_latest is not None:

@@ -796,7 +796,8 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
 
 def schedules_of_orch(rt: Any, orch: Any) -> ScheduleManager:
     """Return the schedules of an orchestrator, which warn people of missed ticks."""
-    orch._teller().hear_schedules()
+    if (teller := orch._teller()) is not None:
+        teller.hear_schedules()
     return schedules_of(RuntimeHost(rt, orch))
 
 

@@ -144,7 +144,7 @@ def create_app(
             a name that is none, or the file of *tokens* is damaged.
     """
     # A caller over HTTP has no person to ask here.
-    teller = orch._teller()  # noqa: SLF001 - see above
+    teller = orch._teller("a service")  # noqa: SLF001 - see above
     if url is not None:
         hosts = [*check_hosts(hosts), host_of(url)]
         teller.page = url

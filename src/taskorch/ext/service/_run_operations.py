@@ -10,7 +10,7 @@ Decision: dashboard-and-views.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from functools import partial
 from time import sleep
@@ -74,7 +74,7 @@ def follow_from(orch: TaskOrchestrator, board: Board) -> None:
 
 def _follow(orch: TaskOrchestrator, board: Board, journal: DurableJournal) -> None:
     # A service may exist before its orchestrator has begun, which waits for no page.
-    while not orch._rt.started:  # noqa: SLF001 - nobody else knows
+    while not Inside(orch).is_started:
         if board.is_closed:
             return
         sleep(_PAUSE)
@@ -87,12 +87,13 @@ def _follow(orch: TaskOrchestrator, board: Board, journal: DurableJournal) -> No
 
 def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
     """Enter the tasks in memory; return the number of the latest event."""
-    rt = orch._rt  # noqa: SLF001 - all of it is of one moment
-    with rt.lock:
-        for key, document in rt.kernel.kept.get(SCHEDULES, {}).items():
+
+    def take(schedules: Mapping[str, str], rows: Iterable[Any], left: Any) -> None:
+        for key, document in schedules.items():
             index.declare(key, document)
-        index.enter_rows(rt.kernel.tasks.values(), rt.directory.reruns.left)
-        return Inside(orch).latest_seq()
+        index.enter_rows(rows, left)
+
+    return Inside(orch).enter(SCHEDULES, take)
 
 
 # -- the operations --------------------------------------------------------------------

@@ -81,7 +81,7 @@ class SuiteWebhook:
         self._troubles = Notifier(
             orchestrator, name, self._deliver_trouble, _ATTEMPTS, _TROUBLES
         )
-        orchestrator._teller().add(self._troubles)  # noqa: SLF001 - as above
+        orchestrator._teller("a suite").add(self._troubles)  # noqa: SLF001 - as above
 
     def tell_failure(
         self, task_id: str, attempt: int, error_type: str, message: str, kind: str

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch.core.engine import Coroutines, LoopHost, WorkerRunner
+from taskorch.core.engine import Coroutines, LoopHost, WorkerRunner, row_of, work_of
 from taskorch.core.executors.programs import ProgramExecutor
 from taskorch.core.kernel import LEFT_RUNNING, past_of
 from taskorch.errors import (
@@ -244,7 +244,7 @@ class _ToolCall:
         self._worker = worker
         self._server = worker.server
         self._context = context
-        requires = context._row.bucket.spec.requires or ()
+        requires = row_of(context).bucket.spec.requires or ()
         self._tool_name = worker.tool_name(task, requires)
         self._full_name = f"{worker._name}.{self._tool_name}"
         self._payload = task.payload
@@ -283,7 +283,7 @@ class _ToolCall:
         kept = {
             "tool": self._full_name,
             "task": task_id,
-            "idempotent": self._context._row.bucket.spec.idempotent,
+            "idempotent": row_of(self._context).bucket.spec.idempotent,
         }
         return await self.go_on(kept, is_new=True)
 
@@ -441,7 +441,7 @@ class _ToolCall:
         """Return whether this attempt automatically follows one that a crash ended."""
         moves = [
             (state, why)
-            for state, _, why in past_of(self._context._row)
+            for state, _, why in past_of(row_of(self._context))
             if state in (TaskState.RETRYING, TaskState.BLOCKED)
         ]
         return bool(moves) and moves[-1] == (TaskState.RETRYING, LEFT_RUNNING)
@@ -449,14 +449,14 @@ class _ToolCall:
     def _allow(self, why: str, *, allowed: bool = True) -> None:
         """Set whether the task may run again if the end of this attempt is unknown."""
         context = self._context
-        if context._row.bucket.spec.idempotent is not allowed:
-            context._rt.allow_repeat(
-                context._work, context.attempt, allowed=allowed, reason=why
+        if row_of(context).bucket.spec.idempotent is not allowed:
+            self._worker._rt.allow_repeat(
+                work_of(context), context.attempt, allowed=allowed, reason=why
             )
 
     async def _kept(self) -> None:
         """Wait until all events so far are in the journal, if there is one."""
-        committer = self._context._rt.committer
+        committer = self._worker._rt.committer
         while committer is not None:
             try:
                 await committer.wait_kept_async([committer.last])

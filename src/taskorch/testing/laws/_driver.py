@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from taskorch.errors import TaskorchError
-from taskorch.ext.controllers import View
+from taskorch.kit.checks import built_in
 from taskorch.model import Task
 from taskorch.protocols import Driver, commands_of
 from taskorch.testing._simulation import Simulation
@@ -42,10 +42,11 @@ def check_driver(
     Raises:
         LawViolation: A law is broken.
     """
+    view_class = built_in("controllers", "check_driver").View
     make = maker(driver, Driver)
     for case in cases(Driver, "check_driver", seed, examples, 1):
         sim = _some_simulation(case)
-        view = View(sim, partial(_now, sim))
+        view = view_class(sim, partial(_now, sim))
         one = make()
         for _ in range(_QUESTIONS):
             now = _now(sim)

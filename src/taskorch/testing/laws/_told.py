@@ -9,17 +9,14 @@ from concurrent.futures import wait
 from functools import partial
 from random import Random
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import attrs
 
 from taskorch.api._contexts import current_context
 from taskorch.api._orchestrator import TaskOrchestrator
-from taskorch.ext.notices.notifying import KINDS, headers_of
-from taskorch.ext.recovery import AlertRule, Alerts, classify
-from taskorch.ext.recovery._alerts import NAMES
-from taskorch.ext.recovery._metrics import Condition
+from taskorch.kit.checks import built_in
 from taskorch.model import Task
 from taskorch.protocols import AlertAction, AlertCondition, Failure, Receiver, Recovery
 from taskorch.testing._builders import make_failure
@@ -27,6 +24,10 @@ from taskorch.testing._simulation import Simulation
 from taskorch.testing.laws._case import Case, brief, cases, maker, snapshot
 from taskorch.testing.laws._home import elsewhere
 from taskorch.testing.laws._worlds import Tasks, task_source
+
+if TYPE_CHECKING:
+    from taskorch.ext.recovery import AlertRule
+    from taskorch.ext.recovery._metrics import Condition
 
 _CHECK: Final = "check_alert_rule"
 _TYPE: Final = "work"
@@ -78,7 +79,7 @@ def check_alert_rule(
 
 
 def _some_values(dice: Random, rule: AlertRule) -> dict[str, Any]:
-    names = NAMES[rule.per]
+    names = built_in("recovery._alerts", _CHECK).NAMES[rule.per]
     if dice.random() < 0.1:  # noqa: PLR2004 - of a new orchestrator
         return dict.fromkeys(names)
     values = {name: dice.choice(_VALUES) for name in names}
@@ -142,12 +143,13 @@ def _check_action(case: Case, rule: AlertRule, patience: float) -> None:
     sim = _some_simulation(case.random)
     dies = case.number % 2 == 0
     fires = [False]
-    names = NAMES[rule.per]
-    when = Condition.of(lambda _: fires[0], names, "when")
+    alerts = built_in("recovery._alerts", _CHECK)
+    names = alerts.NAMES[rule.per]
+    when = alerts.Condition.of(lambda _: fires[0], names, "when")
     watched = _WatchedAction(rule.action) if callable(rule.action) else None
     action = rule.action if watched is None else watched
     changed = attrs.evolve(rule, when=when, until=None, action=action)
-    sim.drivers.add(Alerts(interval=1.0, rules=[changed]))
+    sim.drivers.add(alerts.Alerts(interval=1.0, rules=[changed]))
     _go_on(sim, 2.0)
     before = _effects(sim)
     fires[0] = True
@@ -319,8 +321,9 @@ def check_receiver(
         partial(_post, receiver, timeout) if isinstance(receiver, str) else receiver
     )
     key = secret.encode() if isinstance(secret, str) else secret
+    kinds = built_in("notices.notifying", "check_receiver").KINDS
     for case in cases(Receiver, "check_receiver", seed, examples):
-        kind = KINDS[case.number % len(KINDS)]
+        kind = kinds[case.number % len(kinds)]
         message = _some_message(case.random, kind)
         ask = partial(_answer, case, answer, timeout)
         _expect_taken(case, ask(message, key), message, 1)
@@ -374,7 +377,8 @@ def _answer(
 ) -> int:
     """The status of the answer to *message*, which is forged if the others say so."""
     whole = json.dumps(message).encode()
-    headers = headers_of(whole, message["message_id"], 1_767_236_400.0, key)
+    notifying = built_in("notices.notifying", "check_receiver")
+    headers = notifying.headers_of(whole, message["message_id"], 1_767_236_400.0, key)
     if at is not None:
         headers["X-Taskorch-Timestamp"] = str(int(at))
     if signature is not None:
@@ -474,7 +478,9 @@ def _some_failure(
     error = dice.choice(errors)()
     attempts = dice.choice((1, 1, 2, 5))
     failure = make_failure(error, attempts, task=draw(dice), elapsed=dice.random())
-    return attrs.evolve(failure, kind=classify(error).name)
+    return attrs.evolve(
+        failure, kind=built_in("recovery", "check_recovery").classify(error).name
+    )
 
 
 @attrs.frozen(eq=False)
