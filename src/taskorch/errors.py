@@ -34,8 +34,6 @@ Every error that taskorch raises, in one tree.
     │   │   └── UnenforceableError    what it declares cannot be held here
     │   ├── AttemptLostError          the worker died under it
     │   │   └── OutcomeUnknownError   nobody knows what it has done elsewhere
-    │   ├── ToolError                 a tool of another server failed; .result
-    │   │   └── ToolCallError         and it would again
     │   ├── ResultGoneError           its result has left memory, or is lost
     │   ├── ComponentError            a policy failed; .component
     │   ├── GateFailedError           a phase of a workflow has not passed; .findings
@@ -100,8 +98,6 @@ __all__ = (
     "TaskTimeoutError",
     "TaskorchError",
     "TooManyFailuresError",
-    "ToolCallError",
-    "ToolError",
     "UnenforceableError",
     "UnkeptResultError",
     "UnknownAgentError",
@@ -671,19 +667,6 @@ class OutcomeUnknownError(AttemptLostError):
     code = "outcome_unknown"
 
 
-class ToolError(TaskFailure):
-    """
-    A tool of an MCP server failed, or cannot be reached.
-
-    Attributes:
-        result: The answer of the tool; None: it has not answered.
-    """
-
-    code = "tool"
-
-    result: Any = None
-
-
 class ResultGoneError(TaskFailure):
     """
     The task completed, but its result is gone.
@@ -868,16 +851,6 @@ class UnenforceableError(ProgramFailedError, Permanent):
     default_hint = (
         "`taskorch doctor` says what can be held; enforce='if possible' runs it anyway"
     )
-
-
-class ToolCallError(ToolError, Permanent):
-    """
-    The arguments or the answer of a tool do not fit its schema.
-
-    To call it again is of no use.
-    """
-
-    code = "tool_call"
 
 
 class AttemptInterrupted(BaseException):

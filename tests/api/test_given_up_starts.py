@@ -214,13 +214,6 @@ def with_pool(orch: TaskOrchestrator, _folder: Path) -> None:
     orch.budget("calls", calls=5)
 
 
-def with_tools(orch: TaskOrchestrator, folder: Path) -> None:
-    """A worker that is a server of tools, in a process of its own."""
-    pytest.importorskip("mcp")
-    server = Path(__file__).parents[1] / "house/tool_server.py"
-    orch.agents.mcp("shop", command=[sys.executable, str(server), str(folder)])
-
-
 def with_readers(orch: TaskOrchestrator, _folder: Path) -> None:
     """A health check and a listener that look at everything."""
     orch.signals.orchestrator_started.connect(lambda _event: orch.get_stats())
@@ -234,9 +227,7 @@ def with_readers(orch: TaskOrchestrator, _folder: Path) -> None:
     [
         (with_pool, 2),
         (with_readers, 2),
-        (with_tools, 1),
         pytest.param(with_pool, 60, marks=[SLOW, LONG]),
-        pytest.param(with_tools, 12, marks=[SLOW, LONG]),
     ],
 )
 def test_a_start_with_more_parts_that_is_given_up_leaves_nothing(

@@ -634,7 +634,6 @@ class AsyncWorkers(_Face):
     health: Final = asked(WorkerManager.health)
     match: Final = awaited(WorkerManager.match)
     pool: Final = asked(WorkerManager.pool)
-    mcp: Final = on_thread(WorkerManager.mcp)
     provision_new_agent: Final = asked(WorkerManager.provision_new_agent)
     explain_scaling: Final = awaited(WorkerManager.explain_scaling)
     join: Final = asked(WorkerManager.join)

@@ -21,7 +21,7 @@ one it knows only public names. The core knows none of them. From the bottom up:
 - `planner`: plans of requests; it uses `learning` and `simulation`.
 - `comparing`: two runs beside each other.
 - `spawned`: workers that taskorch starts, from templates.
-- `coding`, `tools`: workers that are coding agents, or servers of tools.
+- `coding`: workers that are coding agents.
 - `remote_workers`: a worker of a service elsewhere.
 - `logs`, `telemetry`: records by task; spans and metrics.
 - `notices`: messages, progress and events, for people and programs.

@@ -1,10 +1,8 @@
 """The end of an attempt: results, failures, retries, and work that would not stop."""
 
-from functools import partial
-
 import attrs
 import pytest
-from tests.core.kernel.harness import SEC, Machine, S, Twin
+from tests.core.kernel.harness import SEC, Machine, S
 
 from taskorch.core.kernel import Again
 from taskorch.core.kernel._history import past_of
@@ -130,31 +128,6 @@ def test_an_attempt_whose_function_has_returned_is_not_held_where_it_stands():
     assert row.state is S.RUNNING
     machine.end("t")
     assert (row.state, kernel.running) == (S.COMPLETED, 0)
-
-
-def test_an_attempt_says_whether_it_may_be_made_again():
-    """From then on, in this life and the next; one that is over says nothing."""
-    machine = Twin()
-    machine.submit_all("t", "u")
-    row = machine.row("t")
-    allow = partial(machine.kernel.allow_repeat, row, now=machine.now)
-    assert not allow(1, allowed=True, reason="as it is")
-    assert not allow(2, allowed=False, reason="no such attempt")
-    assert allow(1, allowed=False, reason="it pays")
-    assert "idempotent (it pays)" in past_of(row)[-1][2]
-    machine.mirror()
-    machine.restart()
-    assert machine.states("t", "u") == [S.BLOCKED, S.QUEUED]
-    machine.decide("t", "retry")
-    machine.reopen()
-    row = machine.row("t")
-    allow = partial(machine.kernel.allow_repeat, row, now=machine.now)
-    assert allow(2, allowed=True, reason="it only asks")
-    machine.restart()
-    assert machine.states("t", "u") == [S.QUEUED, S.QUEUED]
-    assert not machine.kernel.allow_repeat(
-        machine.row("t"), 2, machine.now, allowed=False, reason="it does not run"
-    )
 
 
 # -- what the retry handler chooses --------------------------------------------------

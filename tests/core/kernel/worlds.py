@@ -294,15 +294,6 @@ def unknown_end(answer: Again | None, m: Machine, *, broken: bool = False) -> No
     m.reopen()
 
 
-def no_repeat(m: Machine) -> None:
-    """An attempt says that it must not be made again, and is cut off."""
-    m.submit("t")
-    surround(m)
-    m.kernel.allow_repeat(m.row("t"), 1, m.now, allowed=False, reason="it pays")
-    m.restart()
-    m.reopen()
-
-
 def given_up(how: str, m: Machine) -> None:
     """The driver waits no longer for an attempt that was to stop for good."""
     m.submit("t")
@@ -584,7 +575,6 @@ OWN: tuple[Story, ...] = (
     *(partial(batch, "any", how) for how in ("skip", "fail")),
     *(partial(unknown_end, answer) for answer in ANSWERS),
     *(partial(given_up, how) for how in ("cancel", "deadline")),
-    no_repeat,
     *(partial(wait_suspended, *on_t(verb)) for verb in ("cancel", "resume")),
     partial(wait_suspended, lambda m: m.emit("go")),
     *(partial(added, "any", how, "bad") for how in ("block", "skip", "fail", "run")),

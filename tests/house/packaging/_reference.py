@@ -399,8 +399,6 @@ _REMEDIES = {
     "NotRunningError": "use the orchestrator in a `with` block, or call `start()`",
     "OutcomeUnknownError": "look at the effect, then `orch.decide(id, …)`",
     "ProgramFailedError": "`.result` has its exit code, what it printed, and its log",
-    "ToolCallError": "the message says what does not fit; `.result` has the answer",
-    "ToolError": "read the answer of the tool, or its server, in the message",
     "TaskCancelledError": "`.reason` says who cancelled it",
     "TaskExpiredError": "raise the `max_age` of the queue, or the concurrency",
     "TaskFailedError": "the message has what it raised; `orch.rerun_task(id)` runs it again",
@@ -427,7 +425,7 @@ BY_HAND = {
     "submit submit_task submit_tasks map options": "functions, documents and `taskorch run` have forms of their own",
     "tasks events show_progress": "endless: pages, streams and lines",
     "gather as_completed task agent recover note_event watch_alerts schedule start stop serve stop_on budget kept "
-    "agents.template agents.coding agents.pool agents.mcp agents.provision_new_agent": "of a program alone",
+    "agents.template agents.coding agents.pool agents.provision_new_agent": "of a program alone",
     "agents.health": "`agents.get` has it",
     "agents.join agents.beat agents.leave agents.is_lost agents.keep agents.bring_late agents.awaits_end "
     "agents.check_made agents.program_of": "messages of remote workers",

@@ -24,8 +24,6 @@ from typing import (
     cast,
 )
 
-import attrs
-
 from taskorch.core.engine._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.core.engine._documents import document_of
 from taskorch.core.engine._loops import Latch, release_if_mine
@@ -35,7 +33,6 @@ from taskorch.core.engine._work import (
     MakesSteps,
     Work,
     extra_of,
-    task_of,
 )
 from taskorch.core.kernel import TaskRow, budgeting, take_snapshot
 from taskorch.errors import (
@@ -1234,19 +1231,6 @@ def keep_value(rt: Keeps, work: Work, value: Any) -> None:
     work._value, work._error = value, None
     if rt.committer is not None:
         rt.committer.documents[work] = rt.committer.journal.document(value)
-
-
-def allow_repeat(
-    rt: HearsTasks, work: Work, attempt: int, *, allowed: bool, reason: str
-) -> None:
-    """Set whether a running task may run again if its end is unknown: *reason*."""
-    row = work._row
-
-    def change(now: int) -> None:
-        if rt.kernel.allow_repeat(row, attempt, now, allowed=allowed, reason=reason):
-            work._task = attrs.evolve(task_of(row), idempotent=allowed)
-
-    rt.step(change)
 
 
 def progress(rt: HearsTasks, work: Work, attempt: int, value: Any) -> None:

@@ -173,7 +173,6 @@ class TaskEngine:
 
     # Reports of running tasks.
     checkpoint: Final = _committer.checkpoint
-    allow_repeat: Final = _committer.allow_repeat
     keep_value: Final = _committer.keep_value
     progress: Final = _committer.progress
     spend: Final = _committer.spend

@@ -9,8 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-import attrs
-
 from taskorch.core.kernel import _breakers, _ends, _limits, _queue
 from taskorch.core.kernel._application import (
     ASKED,
@@ -321,33 +319,6 @@ def change(
     reason = answer.reason or "the retry handler chose them"
     _tell_options(kernel, row, tuple(changed), spec, reason, now)
     kernel.deciders.changed(row, answer)
-
-
-def allow_repeat(
-    kernel: KernelState,
-    row: TaskRow,
-    attempt: int,
-    now: int,
-    *,
-    allowed: bool,
-    reason: str,
-) -> bool:
-    """
-    Allow *attempt* to run again if its end is unknown.
-
-    The task is treated as if it had been submitted as `idempotent`; *reason* says why.
-
-    Returns:
-        True if this changes the task.
-    """
-    spec = row.bucket.spec
-    if row.attempt != attempt or row.state is not _RUNNING:
-        return False
-    if spec.idempotent is allowed:
-        return False
-    spec = attrs.evolve(spec, idempotent=allowed)
-    _tell_options(kernel, row, ("idempotent",), spec, reason, now)
-    return True
 
 
 def _tell_options(

@@ -60,7 +60,6 @@ class Kernel(KernelState):
     end_attempt: Final = _attempts.end
     end_reported: Final = _attempts.end_reported
     fail_late: Final = _attempts.fail_late
-    allow_repeat: Final = _attempts.allow_repeat
     yield_slot: Final = _attempts.yield_slot
     reclaim_slot: Final = _attempts.reclaim_slot
     forgo_slot: Final = _attempts.forgo_slot

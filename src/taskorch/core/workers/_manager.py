@@ -20,7 +20,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownAgentError,
 )
-from taskorch.kit.checks import built_in, check_count, check_seconds, check_text
+from taskorch.kit.checks import built_in, check_count, check_seconds
 from taskorch.kit.verbs import NAME, OBJECT, verb
 from taskorch.kit.visible import as_text, show
 from taskorch.model import (
@@ -76,16 +76,6 @@ class Spawning(Protocol):
         self, requirements: Iterable[str], need: Resources
     ) -> AgentInstance | None:
         """Return a worker that meets the needs, or start one, or note why not."""
-        ...
-
-    def connect(
-        self,
-        info: Agent,
-        place: Mapping[str, Any],
-        repeatable: Sequence[str],
-        patience: float,
-    ) -> tuple[str, ...]:
-        """Let a server of tools join as a worker; return its capabilities."""
         ...
 
     def decisions(self, template: str | None) -> tuple[ScalingDecision, ...]:
@@ -455,78 +445,6 @@ class WorkerManager:
         """
         return tuple(self._fleet.match(self._fleet.wanted(requirements), type))
 
-    # -- servers of tools ----------------------------------------------------------
-
-    def mcp(
-        self,
-        name: str,
-        *,
-        command: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
-        url: str = "",
-        headers: Mapping[str, str] | None = None,
-        repeatable: Iterable[str] = (),
-        max_concurrency: int | None = None,
-        capacity: Resources | Mapping[str, Any] | None = None,
-        request: Resources | Mapping[str, float] | None = None,
-        breaker: Breaker | None = None,
-        connect_timeout: float = 30.0,
-    ) -> tuple[str, ...]:
-        """
-        Let a server of the Model Context Protocol join: its tools are capabilities.
-
-        A task that requires `NAME.TOOL` is a call of that tool with its payload. It
-        completes with the structured content of the answer, or else with its text. It
-        is made again by itself only if the tool says that it is read-only or
-        idempotent, or is *repeatable*.
-
-        Args:
-            name: The name of the worker.
-            command: The command that is the server, which speaks on its standard
-                streams.
-            env: Environment variables for it besides those of every shell: `PATH`,
-            `HOME`.
-            url: The address of the server, if it is no command.
-            headers: HTTP headers of every request to it.
-            repeatable: Names of tools that may be called again whatever they say, or
-                patterns, as `"get_*"`.
-            max_concurrency: Calls at once; None is without limit.
-            capacity: The capacity of the worker; None names nothing.
-            request: The resources of a call that requests none.
-            breaker: When it gets no more work because it fails; None: never.
-            connect_timeout: Seconds that it has to list its tools.
-
-        Returns:
-            Its capabilities, which follow later changes of its tools.
-
-        Raises:
-            InvalidTaskError: The name is taken, an argument is invalid, or the library
-                is missing.
-            ToolError: The server cannot be reached, or is no MCP server.
-        """
-        check_id(name)
-        _check_place(name, command, env, url, headers)
-        names = [repeatable] if isinstance(repeatable, str) else [*repeatable]
-        if max_concurrency is not None:
-            check_count("max_concurrency", max_concurrency, least=1)
-        check_seconds("connect_timeout", connect_timeout, zero=False)
-        info = Agent(
-            name,
-            max_concurrency=max_concurrency,
-            capacity=None
-            if capacity is None
-            else Resources.of(capacity, "capacity", named=True),
-            request=Resources.of({} if request is None else request, "request"),
-            breaker=check_breaker(breaker),
-        )
-        place = {
-            "command": tuple(command),
-            "env": dict(env or {}),
-            "url": url,
-            "headers": dict(headers or {}),
-        }
-        return self._fleet.connect(info, place, names, connect_timeout)
-
     # -- pools of workers -----------------------------------------------------------
 
     def pool(
@@ -849,33 +767,6 @@ def _check_joining(worker: Agent, executor: object) -> None:
         raise InvalidTaskError(msg)
     check_breaker(worker.breaker)
     check_labels(worker.labels)
-
-
-def _check_place(
-    name: str,
-    command: Sequence[str],
-    env: Mapping[str, str] | None,
-    url: str,
-    headers: Mapping[str, str] | None,
-) -> None:
-    """
-    Refuse a tool server without a command or a URL, or with both.
-
-    Raises:
-        InvalidTaskError: It has none, or both.
-    """
-    is_text: object = command
-    if isinstance(is_text, str):
-        msg = f"tool server {name!r}: command is a list of arguments, not one text"
-        raise InvalidTaskError(msg, hint=f"command={is_text.split()}")
-    for text in (*command, url):
-        check_text(f"tool server {name!r}: an address", text)
-    if bool(command) == bool(url):
-        msg = f"tool server {name!r}: it is either a command or a URL"
-        raise InvalidTaskError(msg, hint='command=["server"], or url="https://…"')
-    if (env and url) or (headers and command):
-        msg = f"tool server {name!r}: env goes with a command, headers with a URL"
-        raise InvalidTaskError(msg)
 
 
 def _kept_here(rt: Runtime, name: str) -> _Attempts:

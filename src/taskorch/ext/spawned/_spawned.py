@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
@@ -59,7 +59,6 @@ from taskorch.model.ids import check_id
 if TYPE_CHECKING:
     from taskorch.core.engine import Runtime
     from taskorch.core.executors.programs import ProgramExecutor
-    from taskorch.ext.tools._tools import ToolServers
 
 _LOG: Final = log_of(__name__)
 
@@ -114,8 +113,6 @@ class SpawnedWorkers:
         self._looks = False
         #: The executor of the workers' processes, with the guardian that ends them.
         self._keeper: ProgramExecutor | None = None
-        #: The tool servers; None: there are none.
-        self.tools: ToolServers | None = None
 
     def pooled(self) -> dict[str, Any]:
         """Return the pools by template, also those that were added as controllers."""
@@ -129,32 +126,6 @@ class SpawnedWorkers:
         if agent_id in self.spawned or agent_id in self.fallen:
             return False
         return any(pool.template.has_named(agent_id) for pool in self.pooled().values())
-
-    def connect(
-        self,
-        info: Agent,
-        place: Mapping[str, Any],
-        repeatable: Sequence[str],
-        patience: float,
-    ) -> tuple[str, ...]:
-        """
-        Let a tool server join as the worker *info*, and return its capabilities.
-
-        Raises:
-            InvalidTaskError: The name is taken, or the library is missing.
-            ToolError: The server cannot be reached.
-        """
-        try:
-            from taskorch.ext.tools._tools import ToolServers  # noqa: PLC0415 - heavy
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] == "taskorch":
-                raise
-            msg = f"tool server {info.name!r}: the library mcp is missing"
-            raise InvalidTaskError(msg, hint="pip install 'taskorch[mcp]'") from error
-        with self.lock:
-            if self.tools is None:
-                self.tools = ToolServers(self._rt)
-        return self.tools.add(info, place, repeatable, patience)
 
     # -- templates -----------------------------------------------------------------
 
@@ -489,9 +460,6 @@ class SpawnedWorkers:
         for one in list(self.spawned.values()):
             if one.lines is not None:
                 one.lines.stop()
-        if self.tools is not None:
-            self.tools.close(patience / 2)
-            patience /= 2
         if self._keeper is not None:
             grace = min(self._rt.kernel.config.grace_ns / NS, patience / 2)
             self._keeper.close(grace, patience - grace)
