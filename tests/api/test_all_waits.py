@@ -85,6 +85,7 @@ def assert_ended(orch, kind, world):
     eventually(lambda: kind not in kinds_of(orch), str(orch.explain("x")))
 
 
+@pytest.mark.needs("notices")
 @pytest.mark.parametrize("kind", sorted(WORLDS.keys() - {"agent"}))
 def test_a_wait_is_told_as_the_page_says(kind, world, tmp_path):
     _, _, stuck, health = ROWS[kind]
@@ -96,6 +97,7 @@ def test_a_wait_is_told_as_the_page_says(kind, world, tmp_path):
         assert_ended(orch, kind, world)
 
 
+@pytest.mark.needs("notices")
 @pytest.mark.parametrize("case", MORE, ids=str)
 def test_a_wait_under_a_condition_is_told_as_the_page_says(case, world, tmp_path):
     make, group, health = MORE[case]

@@ -553,6 +553,7 @@ APART: dict[str, str] = {
 #: The same, of single arguments.
 ALSO_APART = {
     "api._orchestrator.TaskOrchestrator.serve(functions)": "names for functions",
+    "core.inside.Inside.enter(take)": "ours: it enters what there is",
     "core.inside.Inside.keep_values_by(keeping)": "it needs a journal: test_values_in_stores",
     "core.inside.Inside.patience(is_over)": "ours: whether a front end waits on",
     "ext.remote_workers._runs.Abilities.__init__(functions)": "what they do is a task",

@@ -139,6 +139,7 @@ def changing(orch: TaskOrchestrator) -> Iterator[None]:
     assert not refused
 
 
+@pytest.mark.needs("notices")
 @pytest.mark.parametrize(
     ("looks", "times"), [(["health"], 20), ([n for n in LOOKS if n != "health"], 2)]
 )

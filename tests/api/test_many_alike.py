@@ -7,11 +7,13 @@ import logging
 import sys
 from collections import Counter
 
+import pytest
 from tests.api.tools import eventually
 
 from taskorch import Task, TaskOrchestrator
 
 
+@pytest.mark.needs("notices")
 def test_tasks_of_a_function_that_is_gone_are_one_line_and_one_look(
     tmp_path, monkeypatch, caplog
 ):

@@ -114,6 +114,7 @@ def test_a_rule_that_is_removed_during_a_look_holds_nothing(by: str) -> None:
             assert orch.submit(int).result(PATIENCE) == 0
 
 
+@pytest.mark.needs("notices")
 def test_an_action_that_raises_is_told_by_the_name_of_its_rule(
     watched: TaskOrchestrator, caplog: Any
 ) -> None:
