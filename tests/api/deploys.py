@@ -197,7 +197,9 @@ KINDS: Mapping[str, Kind] = {
 def incarnation(
     folder: Path, source: str, **settings: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """A life of the program: it is deployed, declares its schedule, and ends."""
+    """
+    An incarnation of the program: it is deployed, declares its schedule, and ends.
+    """
     module: Any = ModuleType(NAME)
     module.__file__ = str(folder / f"{NAME}.py")
     sys.modules[NAME] = module

@@ -175,7 +175,7 @@ def test_explain_has_its_words():
 
 
 def test_a_journal_has_what_it_held(tmp_path):
-    """Of a life that was cut off, nothing is held."""
+    """Of an incarnation that was cut off, nothing is held."""
     path = tmp_path / "journal.db"
     for _ in range(2):
         seats = Seats(1)
@@ -186,7 +186,7 @@ def test_a_journal_has_what_it_held(tmp_path):
 
 
 def test_a_limit_holds_in_each_incarnation(tmp_path):
-    """What waits for it in one life waits for it in the next."""
+    """What waits for it in one incarnation waits for it in the next."""
     path = tmp_path / "journal.db"
     for _ in range(3):
         with orchestrator(Seats(0), journal=path) as orch:

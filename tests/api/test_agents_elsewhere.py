@@ -161,7 +161,7 @@ def test_a_judged_failure_of_an_earlier_incarnation_counts_once(
         orch.stop(drain=False, timeout=0)
     if waits == "on hold":
         with incarnation() as orch:
-            # From the next life on, nobody is known who can do it.
+            # From the next incarnation on, nobody is known who can do it.
             orch.agents.join(Agent("far", ("y",), lease=600.0), Mailbox())
             orch.stop(drain=False, timeout=0)
     for number in (1, 2):

@@ -234,7 +234,9 @@ def served(work=None, **options):
 
 @contextmanager
 def faces(path, when):
-    """The same, in the life that did the work, in the next, and when nobody lives."""
+    """
+    The same, in the incarnation that did the work, in the next, and when nobody lives.
+    """
     # What has ended long ago has left memory.
     kept = {"memory": {}, "now": {"journal": path}}.get(
         when, {"journal": path, "keep_finished": 1}

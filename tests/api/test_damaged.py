@@ -55,7 +55,7 @@ class Image:
 
 
 def fill(path: Path, lives: int, **options: Any) -> dict[str, Any]:
-    """Some lives of an orchestrator; what was acknowledged."""
+    """Some incarnations of an orchestrator; what was acknowledged."""
     ends: dict[str, Any] = {}
     for incarnation in range(lives):
         with TaskOrchestrator(journal=path, durability="process", **options) as orch:
@@ -96,7 +96,9 @@ def fixture_image(
 
 @pytest.fixture(name="crashed", scope="module")
 def fixture_crashed(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """A journal as a kill leaves it: the latest life is in its write-ahead log."""
+    """
+    A journal as a kill leaves it: the latest incarnation is in its write-ahead log.
+    """
     path = tmp_path_factory.mktemp("crashed") / "runs.db"
     ends = fill(path, 1)
     with TaskOrchestrator(journal=path, durability="process") as orch:
@@ -123,7 +125,9 @@ def check_refusal(error: JournalError) -> None:
 
 
 def check_untouched(path: Path, before: dict[str, bytes]) -> None:
-    """Nothing but the number of the life may be another, in the row that has it."""
+    """
+    Nothing but the number of the incarnation may be another, in the row that has it.
+    """
     after = contents(path.parent)
     assert after.keys() == before.keys()
     data, old = after.pop(path.name, b""), before.get(path.name, b"")
@@ -174,7 +178,7 @@ def check_opening(path: Path, image: Image, *, least: int = 0) -> str:
                 ),
                 min(len(found), len(image.entries)),
             )
-            # A prefix, and then only what this life has added.
+            # A prefix, and then only what this incarnation has added.
             assert common >= least
             added = [entry[0][0].__name__ for entry in found[common:][:1]]
             assert added == ["OrchestratorStarted"], (common, kept, added)
@@ -232,7 +236,7 @@ def test_a_journal_that_was_cut(image: Image, tmp_path: Path) -> None:
 
 
 def test_a_journal_that_was_emptied(image: Image, tmp_path: Path) -> None:
-    """An empty file beside the lock of an earlier life is no fresh journal."""
+    """An empty file beside the lock of an earlier incarnation is no fresh journal."""
     path = image.put(tmp_path)
     with TaskOrchestrator(journal=path, durability="process"):
         pass

@@ -310,7 +310,7 @@ def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(failed_n
         assert orch.workflows.restart(RUN).result(PATIENCE) == OLD
 
 
-# -- a later life ----------------------------------------------------------------------
+# -- a later incarnation ---------------------------------------------------------------
 
 
 def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(

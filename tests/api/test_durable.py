@@ -87,7 +87,9 @@ def fixture_path(tmp_path: Path) -> Path:
 def fixture_folded(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next life begins with the snapshot of the last, or reads all events."""
+    """
+    The next incarnation begins with the snapshot of the last, or reads all events.
+    """
     if request.param == "facts":
         monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
 
@@ -238,7 +240,7 @@ def incarnation(folder: Path, source: str, module: str = "") -> str:
     return said.getvalue()
 
 
-# -- one life --------------------------------------------------------------------------
+# -- one incarnation -------------------------------------------------------------------
 
 
 def test_the_ways_to_submit_work_as_in_memory(path: Path) -> None:
@@ -572,7 +574,7 @@ def test_control_in_one_incarnation(path: Path) -> None:
 
 
 def test_a_running_task_is_suspended_at_its_checkpoint(path: Path) -> None:
-    """Its state is there when it is resumed, also in the next life."""
+    """Its state is there when it is resumed, also in the next incarnation."""
     with open_at(path) as orch:
         gate("s")
         orch.submit_task(Task.call(step_by_step, "s", id="s"))
@@ -610,7 +612,7 @@ def test_tasks_inside_tasks(path: Path) -> None:
 
 
 def test_context_variables_are_copied(path: Path) -> None:
-    """A task of this life sees the variables of whoever submitted it."""
+    """A task of this incarnation sees the variables of whoever submitted it."""
     with open_at(path) as orch:
         token = VARIABLE.set("here")
         try:
@@ -670,7 +672,9 @@ VALUES = [
 
 
 def test_values_come_back_as_they_went(path: Path) -> None:
-    """Arguments and results of all kinds, with their exact types, in the next life."""
+    """
+    Arguments and results of all kinds, with their exact types, in the next incarnation.
+    """
     with open_at(path) as orch:
         handles = [
             orch.submit_task(Task.call(echo, value, id=f"v{number}"))
@@ -750,7 +754,7 @@ def test_futures_of_what_is_left_say_so(path: Path) -> None:
 def test_nothing_is_changed_after_the_stop(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is left belongs to the next life: this one refuses to touch it."""
+    """What is left belongs to the next incarnation: this one refuses to touch it."""
     monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", 0.1)
     orch = open_at(path)
     handle = orch.submit_task(Task.call(echo, id="x"))
@@ -779,7 +783,7 @@ def test_nothing_is_changed_after_the_stop(
 
 @in_loop
 async def test_a_stop_in_a_coroutine_lets_go_of_who_awaits(path: Path) -> None:
-    """An exception in the async block leaves the work to the next life."""
+    """An exception in the async block leaves the work to the next incarnation."""
     gate("a")
     with pytest.raises(KeyError):  # noqa: PT012 - the block is what raises
         async with open_at(path) as orch:
@@ -825,7 +829,9 @@ def test_the_stop_timeout_leaves_the_work(path: Path) -> None:
 
 
 def test_a_checkpoint_survives_the_stop(path: Path) -> None:
-    """The next life goes on from the latest state, in functions and coroutines."""
+    """
+    The next incarnation goes on from the latest state, in functions and coroutines.
+    """
     orch = open_at(path)
     orch.start()
     gate("s")
@@ -910,7 +916,7 @@ def test_stop_is_idempotent_and_lets_go_of_the_file(path: Path) -> None:
 
 # -- reopening -------------------------------------------------------------------------
 
-#: How many that have ended stay in memory, and what the next life begins with.
+#: How many that have ended stay in memory, and what the next incarnation begins with.
 KEEP = pytest.mark.parametrize(
     ("keep_finished", "folded"),
     [(0, "facts"), (2, "snapshot"), (10_000, "facts")],
@@ -1155,7 +1161,7 @@ def test_deadlines_and_dates_count_across_a_restart(path: Path) -> None:
 def test_time_does_not_go_back_with_the_clock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Set back an hour between two lives, also if nothing is left in memory."""
+    """Set back an hour between two incarnations, also if nothing is left in memory."""
     with open_at(path, keep_finished=0) as orch:
         orch.map(echo, range(5))
         orch.wait()
@@ -1170,7 +1176,7 @@ def test_time_does_not_go_back_with_the_clock(
 
 @FOLDED
 def test_priorities_are_kept(path: Path) -> None:
-    """The order of the queue is the same in the next life."""
+    """The order of the queue is the same in the next incarnation."""
     orch = open_at(path, concurrency=1)
     for name, priority in (("low", -5), ("mid", 0), ("high", 5), ("moved", 0)):
         orch.submit_task(Task.call(echo, name, id=name, priority=priority))
@@ -1261,7 +1267,7 @@ def fence() -> tuple[int, int]:
 
 
 def test_events_tell_of_this_incarnation_only(path: Path) -> None:
-    """Receivers hear of what is kept, once, in the life in which it happened."""
+    """Receivers hear of what is kept, once, in the incarnation in which it happened."""
     names = ("task_submitted", "task_started", "task_completed")
     with open_at(path) as orch:
         recorder = Recorder(orch, *names)
@@ -1279,7 +1285,7 @@ def test_events_tell_of_this_incarnation_only(path: Path) -> None:
 
 
 def test_the_first_look_opens_the_journal(path: Path) -> None:
-    """Questions before the start see what earlier lives have left."""
+    """Questions before the start see what earlier incarnations have left."""
     with open_at(path) as orch:
         orch.submit_task(Task.call(add, 1, 2, id="x")).result(PATIENCE)
     asks: list[Callable[[TaskOrchestrator], Any]] = [
@@ -1639,7 +1645,10 @@ orch.stop(drain=False)
 def test_a_function_that_is_gone_blocks_a_task_whose_turn_comes_later(
     tmp_path: Path,
 ) -> None:
-    """It waits for another at the start of the life: then it is held, and not failed."""
+    """
+    It waits for another at the start of the incarnation: then it is held, and not
+    failed.
+    """
     incarnation(tmp_path, WAITING, WORK)
     gone = WORK.replace("def one", "def one_more")
     assert incarnation(tmp_path, AND_THEN, gone) == "completed blocked\n"
@@ -1884,7 +1893,9 @@ def test_a_task_that_is_held_may_be_decided_otherwise(path: Path) -> None:
 
 
 def test_a_worker_that_is_gone_blocks_its_tasks(path: Path) -> None:
-    """With a worker that can do it, in a later life, they go on by themselves."""
+    """
+    With a worker that can do it, in a later incarnation, they go on by themselves.
+    """
     orch = open_at(path)
     orch.agent("reviewer", capabilities={"review"})(review)
     orch.submit_task(Task("review", 1, id="x"))
@@ -1949,7 +1960,7 @@ def test_a_worker_that_is_back_before_the_turn_comes(path: Path) -> None:
 
 
 def test_a_worker_may_join_after_the_opening(path: Path) -> None:
-    """What was held for the want of it goes on in the same life."""
+    """What was held for the want of it goes on in the same incarnation."""
     orch = open_at(path)
     orch.agent("reviewer", capabilities={"review"})(review)
     for number in range(3):
@@ -2250,7 +2261,7 @@ def test_lives_by_chance(path: Path, seed: int) -> None:  # noqa: C901 - small s
 def test_programs_end_with_the_stop_and_run_again(
     path: Path, tmp_path: Path, *, suspended: bool
 ) -> None:
-    """One that is suspended begins anew when it is resumed, in the next life."""
+    """One that is suspended begins anew when it is resumed, in the next incarnation."""
     source = (
         "import pathlib, sys, time\n"
         "where = pathlib.Path(sys.argv[1])\n"
@@ -2329,7 +2340,9 @@ def fixture_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @FOLDED
 def test_a_retry_goes_on_with_its_count(path: Path) -> None:
-    """Attempts of earlier lives are charged; those that a stop cut short are not."""
+    """
+    Attempts of earlier incarnations are charged; those that a stop cut short are not.
+    """
     retry = RetryPolicy(max_attempts=3, base=0.001, jitter=0)
     orch = open_at(path, concurrency=1)
     orch.start()
@@ -2386,7 +2399,9 @@ def test_statistics_that_are_only_told_hold_up_nobody(path: Path) -> None:
 
 
 def test_what_has_ended_is_not_told_before_it_is_kept(path: Path) -> None:
-    """Nor to a policy that is asked in the very step: in this life, or in the next."""
+    """
+    Nor to a policy that is asked in the very step: in this incarnation, or in the next.
+    """
     told: list[bool] = []
     handles: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""An error is of the same type, and says the same, on each face in each life."""
+"""An error is of the same type, and says the same, on each face in each incarnation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def said(error):
     )
 
 
-#: How many tasks stay in memory in the lives after the first.
+#: How many tasks stay in memory in the incarnations after the first.
 KEEPS = (1_000, 1)
 
 

@@ -59,7 +59,7 @@ def fields(event: Any, *without: str) -> dict[str, Any]:
     return found
 
 
-# -- the life of a task ------------------------------------------------------------
+# -- the incarnation of a task ---------------------------------------------------------
 
 
 def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:

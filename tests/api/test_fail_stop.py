@@ -170,7 +170,9 @@ class Interrupted(PerformanceRouter):
 
 
 def test_an_interrupt_while_a_policy_is_asked_is_no_fault_of_the_task(tmp_path):
-    """It reaches the caller; the next life of a durable one goes on with the task."""
+    """
+    It reaches the caller; the next incarnation of a durable one goes on with the task.
+    """
     journal = tmp_path / "journal.db"
     orch = TaskOrchestrator(journal=journal, router=Interrupted())
     with pytest.raises(KeyboardInterrupt), orch:

@@ -149,7 +149,7 @@ def _handler() -> Iterator[None]:
 
 
 def kept(journal: str, number: int) -> None:
-    """Leave a task for the next life."""
+    """Leave a task for the next incarnation."""
     orch = TaskOrchestrator(journal=journal, durability="process")
     orch.submit_task(Task.call(ran, number, id=f"n{number}"))
     orch.stop()

@@ -309,7 +309,9 @@ class Colour(str, enum.Enum):  # noqa: UP042 - it writes another text than it is
 
 
 def test_a_word_of_an_enum_is_a_name_if_it_writes_what_it_is(tmp_path: Path) -> None:
-    """Any other was kept as two texts: the journal was damaged in the next life."""
+    """
+    Any other was kept as two texts: the journal was damaged in the next incarnation.
+    """
     journal = tmp_path / "runs.db"
     with TaskOrchestrator(journal=journal) as orch:
         orch.submit_task(Task.wait_for(Word.EVENT, id=Word.EVENT))

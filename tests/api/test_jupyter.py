@@ -295,7 +295,7 @@ def test_two_orchestrators_one_inside_the_other():
 
 
 def test_an_orchestrator_inside_a_task_of_another():
-    """A whole life of one inside a task of the other, with a loop of its own."""
+    """A whole incarnation of one inside a task of the other, with a loop of its own."""
 
     def whole(x):
         with TaskOrchestrator() as inner:

@@ -1,4 +1,6 @@
-"""Documents of extensions: kept as events, found by a later life, and forgotten."""
+"""
+Documents of extensions: kept as events, found by a later incarnation, and forgotten.
+"""
 
 from __future__ import annotations
 

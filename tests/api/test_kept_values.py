@@ -1,4 +1,7 @@
-"""Values in a durable journal, from one life to the next, as a user's script has them."""
+"""
+Values in a durable journal, from one incarnation to the next, as a user's script has
+them.
+"""
 
 import subprocess
 import sys
@@ -140,7 +143,7 @@ class Point:
 
 @pytest.fixture(name="shapes")
 def _shapes(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A module of the user's that changes from one life to the next."""
+    """A module of the user's that changes from one incarnation to the next."""
     made = ModuleType("shapes_of_then")
     monkeypatch.setitem(sys.modules, made.__name__, made)
     SEEN.clear()
@@ -282,7 +285,9 @@ def test_a_wait_whose_default_is_gone_ends_with_an_error(
 def test_an_event_whose_payload_is_gone_is_an_error_to_who_waits(
     path: Path, shapes: Any
 ) -> None:
-    """What came before anybody waited is kept for a while, over the end of a life."""
+    """
+    What came before anybody waited is kept for a while, over the end of an incarnation.
+    """
     with open_at(path) as orch:
         orch.emit("e", shapes(CODE).Point(1), keep=600)
     shapes("")

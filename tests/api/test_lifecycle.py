@@ -523,7 +523,9 @@ while not path.exists() or not path.read_text().strip():
 
 
 def test_start_without_stop_interrupts_as_a_crash_does(tmp_path) -> None:
-    """In the next life nothing has failed; late submissions are refused, not hung."""
+    """
+    In the next incarnation nothing has failed; late submissions are refused, not hung.
+    """
     script = """
 import sys, time
 from taskorch import Task, TaskOrchestrator, Workflow
@@ -702,7 +704,7 @@ async def test_a_block_that_was_stopped_within_was_not_cut_short(
 
 
 def test_what_still_runs_as_one_in_memory_stops_may_be_cancelled() -> None:
-    """Only what is left to a next life may not; and that says so."""
+    """Only what is left to a next incarnation may not; and that says so."""
     hold = Hold()
     orch = TaskOrchestrator()
     with orch:

@@ -1,5 +1,5 @@
 """
-The next life tells the same.
+The next incarnation tells the same.
 
 A program uses all rooms; what can be told of it by public names is written down, it
 stops or is killed, and the next life of it tells the same, but for what is named here.
@@ -25,12 +25,13 @@ from taskorch.ext.jobs import JobSystem
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/explanation/durability.md"
-#: What is of one life, by forms of its names; the page says why, by the same words.
+#: What is of one incarnation, by forms of its names; the page says why, by the same
+#: words.
 OF_ONE_INCARNATION = {
     "progress": r".*\.progress",
     "workers that a pool has spawned": r".*(press|active_agents).*|agents\.(match|explain_scaling)\(.*",
     "counts and alarms of violations": r".*violations.*|health\(\)\.checks\[policies\].*",
-    # One that fires may hold starts back, until its life ends.
+    # One that fires may hold starts back, until its incarnation ends.
     "since when alerts are watched": r"alerts\.list\(\).*|concurrency",
     "what was looked up in the cache": r"explain\(.*\)\.cache",
     "runs that have ended, in `workflows.find`": r"workflows\.find\(\).*",
@@ -43,7 +44,7 @@ OF_ONE_INCARNATION = {
 
 
 def differing(first: dict[str, str], later: dict[str, str]) -> list[str]:
-    """What two lives tell differently that is not named."""
+    """What two incarnations tell differently that is not named."""
     named = re.compile("|".join(OF_ONE_INCARNATION.values()))
     return [
         f"{name}: {first.get(name, 'nothing')}, and then {later.get(name, 'nothing')}"

@@ -87,7 +87,9 @@ def work(orch: TaskOrchestrator, seed: int) -> None:
 
 
 def live(path: Path, chance: random.Random, kept: list[Notes]) -> list[Notes]:
-    """One life; the projections of the lives before go on, and others begin."""
+    """
+    One incarnation; the projections of the incarnations before go on, and others begin.
+    """
     orch = TaskOrchestrator(journal=path)
     every = [Notes(one.wants, position=one.position) for one in kept]
     every += [Notes(chance.choice(KINDS)) for _ in range(chance.randrange(2))]
@@ -170,7 +172,7 @@ def test_one_that_is_ended_takes_no_more():
 def test_without_a_journal_it_takes_what_comes():
     with TaskOrchestrator() as orch:
         orch.submit(pow, 2, 2).result(PATIENCE)
-        # A position of another life means nothing here.
+        # A position of another incarnation means nothing here.
         late = Notes(frozenset({TaskCompleted, TaskSubmitted}), position=1_000)
         orch.signals.follow(late)
         handle = orch.submit(pow, 2, 3)
@@ -420,7 +422,7 @@ def program(path: Path) -> None:
 def compare(path: Path) -> None:
     kept = [event.seq for event, _ in recorded(path)]
     numbers, position = json.loads(path.with_name("derived").read_text())
-    # Exactly once, up to the position: an end of the life may follow.
+    # Exactly once, up to the position: an end of the incarnation may follow.
     assert numbers == [seq for seq in kept if seq <= position]
     assert len(kept) - len(numbers) <= 3
     acts = [int(line) for line in path.with_name("acts").read_text().split()]

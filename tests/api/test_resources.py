@@ -1,4 +1,6 @@
-"""Pools: how much there is, who has it, and what becomes of that in another life."""
+"""
+Pools: how much there is, who has it, and what becomes of that in another incarnation.
+"""
 
 import asyncio
 import threading

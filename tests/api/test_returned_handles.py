@@ -244,7 +244,7 @@ def inner():
 
 
 def outer(path):
-    """In the first life it waits for what comes in the second."""
+    """In the first incarnation it waits for what comes in the second."""
     orch = ORCHESTRATORS[-1]
     return orch.submit_task(Task.call(inner, id="inner", not_before=float(path)))
 

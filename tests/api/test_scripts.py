@@ -54,7 +54,10 @@ def fixture_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(name="keep", params=["snapshot", "facts", "journal"])
 def fixture_keep(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The next life has what ended from a snapshot, all events, or the journal only."""
+    """
+    The next incarnation has what ended from a snapshot, all events, or the journal
+    only.
+    """
     if request.param == "facts":
         monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
     return 0 if request.param == "journal" else 100
@@ -208,7 +211,7 @@ def test_what_has_left_memory_is_run_again(path: Path) -> None:
         assert orch.handle("also").result(PATIENCE) == "also(x(above()))"
 
 
-# -- what failed in an earlier life ---------------------------------------------------
+# -- what failed in an earlier incarnation ---------------------------------------------
 
 
 def test_a_failure_of_an_earlier_incarnation_says_when_and_what_to_do(
@@ -251,7 +254,9 @@ def test_a_failure_of_an_earlier_incarnation_says_when_and_what_to_do(
 def test_what_failed_earlier_runs_again_when_it_is_submitted_again(
     path: Path, keep: int
 ) -> None:
-    """Once a life, and nothing else does; a failure of this life stays one."""
+    """
+    Once an incarnation, and nothing else does; a failure of this incarnation stays one.
+    """
 
     def script(orch: TaskOrchestrator) -> list[Any]:
         x = Task.call(step, "x", id="x")
@@ -391,7 +396,7 @@ def test_a_workflow_that_failed_earlier_runs_again(path: Path, keep: int) -> Non
 
 
 def test_a_workflow_that_failed_in_this_incarnation_stays_failed(path: Path) -> None:
-    """A second start in the same life is the same run, as it is."""
+    """A second start in the same incarnation is the same run, as it is."""
     BROKEN.add("a")
     with incarnation(path, rerun_failed=True) as orch:
         for _ in range(2):
@@ -448,7 +453,7 @@ def test_what_was_added_and_what_was_cancelled_run_again_too(
     assert CALLS == ["new", "new"]
 
 
-#: What tasks are held by, in this life of the script.
+#: What tasks are held by, in this incarnation of the script.
 HOLDS: dict[str, Hold] = {}
 
 
@@ -522,7 +527,9 @@ def test_what_runs_is_given_up_where_it_runs_again(path: Path) -> None:
 
 
 def test_a_restarted_run_is_found_by_its_id(path: Path, keep: int) -> None:
-    """After a restart, the run and its tasks are what came of it, in every life."""
+    """
+    After a restart, the run and its tasks are what came of it, in every incarnation.
+    """
     BROKEN.add("a")
     with incarnation(path) as orch:
         with pytest.raises(WorkflowFailedError):

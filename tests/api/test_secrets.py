@@ -154,7 +154,10 @@ def test_a_password_of_an_address_without_its_scheme_is_in_nothing_either(text):
 
 
 def test_a_journal_has_it_where_it_is_needed_and_nowhere_else(tmp_path, monkeypatch):
-    """In what was handed over, which the next life needs; not in the events' bodies."""
+    """
+    In what was handed over, which the next incarnation needs; not in the events'
+    bodies.
+    """
     monkeypatch.setenv("CANARY", CANARY)
     journal = tmp_path / "runs.db"
     with TaskOrchestrator(journal=journal, grace=0.1) as orch:

@@ -37,7 +37,7 @@ def test_one_that_could_not_be_opened_leaves_no_handler(tmp_path: Path) -> None:
 def test_one_stops_at_the_signal_at_which_another_has_stopped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """One after the other, each for the whole of its life."""
+    """One after the other, each for the whole of its incarnation."""
     for _ in range(2):
         with pytest.raises(SystemExit), TaskOrchestrator() as orch:  # noqa: PT012
             orch.stop_on(signal.SIGUSR1)

@@ -1,4 +1,7 @@
-"""Soft quotas as a user meets them: who comes last, what is said of it, other lives."""
+"""
+Soft quotas as a user meets them: who comes last, what is said of it, other
+incarnations.
+"""
 
 import pytest
 from tests.api.tools import eventually

@@ -113,7 +113,7 @@ def test_a_map_over_what_is_other_now_makes_its_calls_anew(max_parallel):
 
 @pytest.mark.parametrize("keep_finished", [100, 0])
 def test_others_are_stale_until_they_are_asked_for(tmp_path, keep_finished):
-    """In the next life, and where the tasks have left memory, too."""
+    """In the next incarnation, and where the tasks have left memory, too."""
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         first = orch.submit_task(Task.call(part, "a", id="a"))

@@ -111,7 +111,7 @@ def test_no_time_is_no_time(hold):
 @pytest.mark.parametrize("drain", [True, False])
 @pytest.mark.parametrize("journal", [True, False])
 def test_the_timeout_bounds_the_grace(hold, tmp_path, drain, journal):
-    """Also of work that is durable: its next life does it."""
+    """Also of work that is durable: its next incarnation does it."""
     orch = TaskOrchestrator(
         grace=LONG, journal=tmp_path / "runs.db" if journal else None
     )

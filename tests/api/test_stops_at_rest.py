@@ -122,7 +122,7 @@ def ended(stop: Callable[[], StopReport]) -> StopReport:
 
 @pytest.mark.parametrize("how", RESTING)
 def test_what_is_at_rest_costs_a_stop_no_time(how: str, tmp_path: Path) -> None:
-    """It is left to the next life, and the stop was not cut short."""
+    """It is left to the next incarnation, and the stop was not cut short."""
     orch = TaskOrchestrator(journal=tmp_path / "runs.db")
     orch.start()
     rest(orch, RESTING[how])

@@ -78,7 +78,7 @@ def test_what_makes_no_sense(
 def fixture_path(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A journal; the next life begins with a snapshot, or reads all events."""
+    """A journal; the next incarnation begins with a snapshot, or reads all events."""
     if request.param == "facts":
         monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
     return tmp_path / "runs.db"

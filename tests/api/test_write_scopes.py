@@ -149,7 +149,7 @@ with TaskOrchestrator(journal="runs.db", concurrency=4) as orch:
 
 
 def test_a_kill_changes_nothing(project):
-    """The next life begins with what the journal says, and keeps them apart."""
+    """The next incarnation begins with what the journal says, and keeps them apart."""
     Path("flow.py").write_text(KILLED)
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
 

@@ -74,7 +74,7 @@ def death(path: Path, number: int):
         snapshot = journal.snapshot()
         numbers = [entry[0][1] for entry in journal.read()]
         journal.verify()
-        # Whatever was left, the next life goes on from there.
+        # Whatever was left, the next incarnation goes on from there.
         journal.append(epoch, [(TaskCancelled(kept + 1, 1, "t", ""), None)])
     return {
         "signal": os.WTERMSIG(status),

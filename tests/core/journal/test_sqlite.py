@@ -901,7 +901,9 @@ def test_a_flipped_bit_leaves_a_prefix_or_is_refused(path, spread, part):
 
 @pytest.mark.slow("a death at each statement")
 def test_killed_at_any_statement_it_keeps_what_it_said_it_kept(tmp_path):
-    """And of the group on its way all or nothing; the next life goes on from there."""
+    """
+    And of the group on its way all or nothing; the next incarnation goes on from there.
+    """
     run = subprocess.run(
         [sys.executable, WORKLOAD, tmp_path],
         check=True,

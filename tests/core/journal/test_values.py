@@ -503,7 +503,7 @@ def test_in_an_event_what_is_a_number_or_a_text_is_its_value():
 
 @pytest.fixture
 def module(monkeypatch):
-    """A module that can be changed from one life to the next."""
+    """A module that can be changed from one incarnation to the next."""
     made = ModuleType("app_of_then")
     monkeypatch.setitem(sys.modules, made.__name__, made)
 

@@ -156,7 +156,7 @@ class EndAttempt:
     attempt: int
     outcome: str
     error: BaseException | None = None
-    #: The life of the orchestrator that began it; None is this one.
+    #: The incarnation of the orchestrator that began it; None is this one.
     epoch: int | None = None
     #: What it was seen to use.
     usage: Units = ()

@@ -491,7 +491,7 @@ class Machine:
         self.settle()
         return name
 
-    # -- other lives ---------------------------------------------------------------
+    # -- other incarnations ------------------------------------------------------------
 
     def folded(
         self, events: int | None = None, policies: Policies | None = None

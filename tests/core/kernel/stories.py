@@ -431,7 +431,7 @@ class Stage:
             error = ERRORS[kind](message.strip())
         usage, number = Resources(**amounts).units, int(attempt) if attempt else None
         if "epoch" in options:
-            # As it is told from elsewhere, with the life of ours that began it.
+            # As it is told from elsewhere, with the incarnation of ours that began it.
             ends = EndAttempt(name, number or 1, *how or ["completed"], error)
             self.m.do(attrs.evolve(ends, epoch=options["epoch"], usage=usage))
         else:

@@ -49,7 +49,7 @@ def test_who_is_kept_by_how_many_may_run_at_once_takes_nothing_from_others(kind)
         assert cpus(machine) == {"a": 8, "b": 8}
 
 
-# -- options, events, and other lives --------------------------------------------------
+# -- options, events, and other incarnations -------------------------------------------
 
 
 def test_after_a_crash_shares_are_made_anew():

@@ -1093,7 +1093,7 @@ def test_each_event_about_a_task_is_applied():
 
 
 def test_an_answer_that_was_refused_of_a_task_that_has_left_memory_since():
-    """A later life may keep fewer tasks that have ended."""
+    """A later incarnation may keep fewer tasks that have ended."""
     machine = Machine()
     machine.submit("q", wait=("answer to go?", None, False))
     machine.answer("q", "ada", "yes", "complete")

@@ -198,7 +198,7 @@ def test_what_is_wrong_with_a_rate_is_noticed(machine, spoil, told):
         check_invariants(machine.kernel)
 
 
-# -- other lives -----------------------------------------------------------------------
+# -- other incarnations ----------------------------------------------------------------
 
 
 def test_what_is_left_is_left_in_the_next_incarnation(machine):

@@ -1,4 +1,4 @@
-"""`recover`: a new life, and what becomes of what the last one had under way."""
+"""`recover`: a new incarnation, and what becomes of what the last one had under way."""
 
 import pytest
 from tests.core.kernel.commands import EndAttempt
@@ -93,7 +93,7 @@ def returning(m):
     m.kernel.reclaim_slot(m.row("t"), 1, m.now)
 
 
-#: Situation → the state in the next life, and the cause of what is told of it.
+#: Situation → the state in the next incarnation, and the cause of what is told of it.
 AFTER = {
     **{situation: (state, None) for situation, (state, *_) in TABLE.items()},
     running: (S.QUEUED, "interrupted"),
@@ -117,7 +117,7 @@ AFTER = {
 
 @pytest.mark.parametrize("situation", AFTER, ids=lambda s: s.__name__)
 def test_each_situation_to_its_end(situation):
-    """In the next life, every task comes to an end, and all is free."""
+    """In the next incarnation, every task comes to an end, and all is free."""
     machine = in_situation(situation)
     machine.restart()
     machine.policies.vetoes.clear()
@@ -157,7 +157,7 @@ def test_crashes_of_ours_are_nobodys_fault():
 
 
 def test_crashes_of_the_worker_are_remembered():
-    """Those of earlier lives count: two before and one after make a poison."""
+    """Those of earlier incarnations count: two before and one after make a poison."""
     machine = twin()
     machine.submit("t")
     machine.end("t", "lost")
@@ -239,7 +239,7 @@ def test_submissions_before_the_workers_are_back():
 
 
 def test_the_epoch_of_a_result():
-    """Only a result of this life counts, or one that does not say."""
+    """Only a result of this incarnation counts, or one that does not say."""
     machine = twin()
     machine.submit("t")
     machine.do(EndAttempt("t", 1, "completed", epoch=2))
@@ -353,7 +353,7 @@ def test_the_story_has_something_of_everything(story):
 
 
 def test_dates_that_passed_meanwhile():
-    """What was due while nobody was there is done in the next life."""
+    """What was due while nobody was there is done in the next incarnation."""
     machine = in_situation(retrying)
     machine.submit("dated", not_before=machine.now + 3 * SEC)
     machine.submit("overdue", requires=("x",), deadline=machine.now + 3 * SEC)

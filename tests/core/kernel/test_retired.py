@@ -9,7 +9,7 @@ from tests.core.kernel.harness import S
 from taskorch.core.kernel._state import Evicted
 
 STATES = (S.COMPLETED, S.FAILED, S.CANCELLED)
-#: Ids as a driver makes them, in two lives; what looks like one, and is none.
+#: Ids as a driver makes them, in two incarnations; what looks like one, and is none.
 OWN = st.builds("{}-{}".format, st.sampled_from(["3f", "a-b"]), st.integers(0, 40))
 LIKE = st.sampled_from(
     [
@@ -114,7 +114,7 @@ def test_what_is_no_id_is_not_there(task_id):
 
 
 def test_what_is_known_already_is_not_said_anew():
-    """A journal that is asked may tell of a task of this life, too."""
+    """A journal that is asked may tell of a task of this incarnation, too."""
     evicted = Evicted()
     evicted.add("3f-1", S.COMPLETED, named=False)
     evicted.update([("3f-1", S.COMPLETED), ("3f-2", S.FAILED)])

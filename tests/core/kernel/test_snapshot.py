@@ -155,7 +155,7 @@ def both_ways(live, state, events, pools=None):
     """
     journal = Journal(events)
     seq = state["counters"]["seq"]
-    # The next life begins no earlier, whatever its clock says.
+    # The next incarnation begins no earlier, whatever its clock says.
     assert state["at_ns"] >= max((f[2] for f in events if f[1] <= seq), default=0)
     new = new_like(live, pools=pools)
     full = folded(new, [event for event in events if event[1] <= seq])
@@ -172,7 +172,7 @@ def both_ways(live, state, events, pools=None):
 
 
 def told_by(kernel, now):
-    """What a new life of *kernel* tells in which everything comes to its end."""
+    """What a new incarnation of *kernel* tells in which everything comes to its end."""
     policies = Policies(rigid=True)
     policies.kernel = kernel
     kernel.deciders = policies
@@ -230,7 +230,7 @@ WHEN = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
 @example(seed=2, keep=1, when=[0.5])
 @given(seed=st.integers(0, 10**6), keep=st.integers(0, 5), when=WHEN)
 def test_a_snapshot_leads_where_all_events_lead(seed, keep, when):
-    """Of a random run, after random steps; and the next life tells the same."""
+    """Of a random run, after random steps; and the next incarnation tells the same."""
     made = Run(Random(seed))
     machine = made.machine
     settings = attrs.evolve(machine.kernel.config, keep_finished=keep)
@@ -336,11 +336,11 @@ def test_an_attempt_that_holds_other_amounts_since_there_is_another_quota(first,
     assert any(event[0] is AllocationChanged for event in events)
 
 
-# -- other lives, other settings -----------------------------------------------------
+# -- other incarnations, other settings ------------------------------------------------
 
 
 def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
-    """Although this life keeps more of what has ended."""
+    """Although this incarnation keeps more of what has ended."""
     machine = Machine(keep_finished=0)
     machine.submit("stubborn")
     machine.cancel("stubborn")

@@ -31,7 +31,10 @@ STORIES = [
 
 @pytest.mark.parametrize(("story", "every"), STORIES)
 def test_it_happens_as_it_is_told(story: str, every: int) -> None:
-    """Events after a snapshot lead from it to where all of them do; a life follows."""
+    """
+    Events after a snapshot lead from it to where all of them do; an incarnation
+    follows.
+    """
     lives: dict[Twin, list[Any]] = {}
     lines = count(len(story))
 

@@ -1,4 +1,6 @@
-"""Tasks that add tasks to their run: by hand, by map, and from an earlier life."""
+"""
+Tasks that add tasks to their run: by hand, by map, and from an earlier incarnation.
+"""
 
 import asyncio
 import contextlib

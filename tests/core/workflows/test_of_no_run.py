@@ -59,13 +59,13 @@ def test_a_task_of_a_later_incarnation_is_part_of_none(tmp_path: Path) -> None:
         assert orch.workflows.start(asking(), id="day").result(PATIENCE)
     with TaskOrchestrator(journal=path) as orch:
         assert orch.submit_task(Task.call(of_run, id="etl/b")).result(PATIENCE) is None
-        # What earlier lives have run is known by its tasks.
+        # What earlier incarnations have run is known by its tasks.
         assert orch.workflows.get("day").result(PATIENCE) == {"x": "day"}
         assert orch.rerun_task("day/x").result(PATIENCE) == "day"
 
 
 def test_a_durable_run_is_not_mixed_with_tasks_of_none(tmp_path: Path) -> None:
-    """A later life could not tell them apart."""
+    """A later incarnation could not tell them apart."""
     with TaskOrchestrator(journal=tmp_path / "journal.db") as orch:
         orch.submit_task(Task.call(echo, 2, id="etl/load")).result(PATIENCE)
         with pytest.raises(DuplicateTaskError, match="of no workflow") as caught:
@@ -74,7 +74,7 @@ def test_a_durable_run_is_not_mixed_with_tasks_of_none(tmp_path: Path) -> None:
 
 
 def test_what_is_submitted_beside_a_run_is_no_part_of_it(tmp_path: Path) -> None:
-    """Nor in a later life, and whatever its id is."""
+    """Nor in a later incarnation, and whatever its id is."""
     path = tmp_path / "journal.db"
     with TaskOrchestrator(journal=path) as orch:
         run = orch.workflows.start(asking(), id="night")

@@ -1,4 +1,4 @@
-"""The times of a report tell of all attempts, in all runs and all lives."""
+"""The times of a report tell of all attempts, in all runs and all incarnations."""
 
 import json
 import subprocess

@@ -159,7 +159,7 @@ def check(orch: TaskOrchestrator, reader: JournalReader) -> set[str]:
 
 
 class World:
-    """A run that is changed at random; its lives end at any moment."""
+    """A run that is changed at random; its incarnations end at any moment."""
 
     def __init__(self, path: Path, seed: int) -> None:
         self.path, self.random = path, random.Random(seed)

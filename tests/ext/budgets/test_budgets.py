@@ -1,4 +1,4 @@
-"""Budgets from the outside: what is spent, asked, and known to the next life."""
+"""Budgets from the outside: what is spent, asked, and known to the next incarnation."""
 
 import asyncio
 import os
@@ -269,7 +269,9 @@ def test_the_next_incarnation_knows_and_asks(tmp_path):
 
 @pytest.mark.parametrize("declares", [True, False])
 def test_each_incarnation_asks_that_uses_it_up(tmp_path, declares):
-    """Whether there was a budget before says nothing of who has asked in this life."""
+    """
+    Whether there was a budget before says nothing of who has asked in this incarnation.
+    """
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         orch.budget("release", tokens=100)

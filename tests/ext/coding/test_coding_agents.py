@@ -941,7 +941,7 @@ with TaskOrchestrator(journal=journal) as orch:
 @pytest.mark.slow("kills while git works")
 @pytest.mark.parametrize("name", ["claude", "gemini"])
 def test_git_is_not_killed_with_the_orchestrator(programs, project, tmp_path, name):
-    """Else it would leave locks. The next life waits until it has done."""
+    """Else it would leave locks. The next incarnation waits until it has done."""
     install(programs, "claude", ONCE)
     install(programs, "gemini", KEPT)
     hooks, said, go = project / ".git/hooks", tmp_path / "said", tmp_path / "go"

@@ -283,7 +283,7 @@ def test_a_question_is_shown_and_answered(tmp_path, capsys):
 
 
 def test_a_command_changes_no_pool_and_brings_no_worker(tmp_path, capsys):
-    """What it is not told to change stays as the last life has left it."""
+    """What it is not told to change stays as the last incarnation has left it."""
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path, resources={"gpu": 2}) as orch:
         orch.hold_starts("for the test")

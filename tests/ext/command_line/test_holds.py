@@ -120,7 +120,9 @@ def test_a_journal_that_nobody_uses_can_be_held_and_released(tmp_path, capsys):
 
 
 def test_a_snapshot_keeps_what_is_held(tmp_path):
-    """The orderly end of a life takes one, and the events before it are not read."""
+    """
+    The orderly end of an incarnation takes one, and the events before it are not read.
+    """
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         orch.hold_starts("no disk", by="ben", most=2)
@@ -200,7 +202,9 @@ def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
 
 
 def test_a_list_after_a_restart_has_the_cause_alone(tmp_path, capsys, monkeypatch):
-    """Not the earlier life, which stands beside it, nor what a program could call."""
+    """
+    Not the earlier incarnation, which stands beside it, nor what a program could call.
+    """
     path = tmp_path / "j.db"
     parts = Workflow("parts")
     parts.map(broken_part, [1, 2], id="map")

@@ -316,7 +316,7 @@ def test_no_color_is_heeded(journal):
 
 
 def test_what_is_still_broken_is_told_from_what_was_mended(tmp_path, capsys):
-    """By the name of the run, a mark, and a filter; in later lives, too."""
+    """By the name of the run, a mark, and a filter; in later incarnations, too."""
     path, mended = tmp_path / "runs.db", tmp_path / "mended"
 
     def lines(*words):
@@ -350,7 +350,7 @@ def test_what_is_still_broken_is_told_from_what_was_mended(tmp_path, capsys):
         last = lines()[-1]
         assert last.startswith("Failed, and not mended since, 3: taskorch inspect")
         assert last.endswith("--state failed --no-mended")
-        # In the next life all of them have left memory.
+        # In the next incarnation all of them have left memory.
         with TaskOrchestrator(journal=path, keep_finished=0) as orch:
             broken = orch.tasks("failed", mended=False)
             assert [each.run_id for each in broken] == ["b~1", "c", "b~2"]

@@ -238,7 +238,7 @@ flow.task(print, "loaded", id="load", after=[flow.task(gate, id="gate")])
 
 @pytest.mark.timeout(600)
 def test_sigterm_ends_a_run_that_waits_and_the_question_waits_on(here, capsys):
-    """A supervisor waits for nobody's answer; the next life does."""
+    """A supervisor waits for nobody's answer; the next incarnation does."""
     (here / "asks.py").write_text(ASKS, encoding="utf-8")
     words = ("run", "asks.py", "--journal", "runs.db")
     with started(*words, cwd=here) as process:

@@ -78,7 +78,7 @@ def test_a_workflow_in_a_file_says_when_it_runs(tmp_path, capsys, monkeypatch):
     assert said(capsys, "j.db", *add)[0] == 0
     assert "'0 3 * * *' (Europe/Berlin)" in said(capsys, "j.db")[1].out
     made = said(capsys, "j.db", "trigger", "nightly")[1].out.strip()
-    # The next life knows what it makes.
+    # The next incarnation knows what it makes.
     with TaskOrchestrator(journal="j.db") as orch:
         assert orch.wait(60)
         assert orch.get_task_status(f"{made}/a").state == "completed"

@@ -247,7 +247,7 @@ def add_up(numbers):
 
 
 def stand_still(state=None):
-    """Until this life of the orchestrator ends, if it is to."""
+    """Until this incarnation of the orchestrator ends, if it is to."""
     STANDS.set()
     while "process" in BROKEN:
         time.sleep(0.001)

@@ -155,7 +155,7 @@ def test_a_durable_script_gets_its_results_again(
         results = script(orch)
         if waiver is not None:
             orch.governance.revoke_waiver(waiver.id, by="bob", reason="done")
-        # Within the same life, too.
+        # Within the same incarnation, too.
         assert script(orch) == results
     for _ in range(2):
         with governed(path, *second) as orch:
@@ -179,7 +179,7 @@ def test_another_task_of_the_same_id_is_refused_and_shows_nothing_hidden(
 
 
 def test_a_task_that_is_run_again_is_masked_as_well(tmp_path: Path) -> None:
-    """It had failed in an earlier life, and its script submits it anew."""
+    """It had failed in an earlier incarnation, and its script submits it anew."""
     path = tmp_path / "runs.db"
     for _ in range(2):
         with governed(path, MASK) as orch:

@@ -112,7 +112,10 @@ def unauthorised(events: list[Event], answered: set[str]) -> list[Event]:
 
 
 def lived(path: Path, draw: random.Random, tasks: int, lives: int) -> set[str]:
-    """Submit random tasks in several lives, and meddle; the tasks that people let go."""
+    """
+    Submit random tasks in several incarnations, and meddle; the tasks that people let
+    go.
+    """
     answered: set[str] = set()
     number = 0
     for _ in range(lives):

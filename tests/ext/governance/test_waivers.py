@@ -228,7 +228,10 @@ def test_nothing_gets_round_the_rules_of_a_request(governed):
 def test_a_document_that_is_no_waiver_is_left_out_and_others_count(
     document, tmp_path, caplog
 ):
-    """Whatever a program writes under the name of waivers, in this life and the next."""
+    """
+    Whatever a program writes under the name of waivers, in this incarnation and the
+    next.
+    """
     for incarnation in range(2):
         rt = policies(NO_DANGER)
         with TaskOrchestrator(journal=tmp_path / "runs.db", governance=rt) as orch:

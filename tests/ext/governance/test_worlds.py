@@ -102,7 +102,7 @@ class World:
         self.last, self.types, self.starts, self.judged = 0, {}, 0, 0
 
     def live(self, steps):
-        """One life of an orchestrator, of so many steps."""
+        """One incarnation of an orchestrator, of so many steps."""
         # The clock is set forward, and back.
         self.clock.offset += self.random.choice([-5, -1, 0, 0, 1, 3]) * HOUR * 10**9
         keep = self.random.choice([None, None, 5])
@@ -160,7 +160,10 @@ class World:
         self.waivers[name] = rt.waiver(name)
 
     def check(self):
-        """Look at the starts of this life: by what people know, and no code of ours."""
+        """
+        Look at the starts of this incarnation: by what people know, and no code of
+        ours.
+        """
         for waiver in self.waivers.values():
             people = {name.casefold().strip() for name in waiver.approved_by}
             assert waiver.requested_by not in people
@@ -181,7 +184,7 @@ class World:
             )
 
         wrong = []
-        # What is pruned as the next life begins is still there.
+        # What is pruned as the next incarnation begins is still there.
         for event, task in JournalReader(self.path).entries(self.last):
             self.last = event.seq
             if type(event) is TaskSubmitted and event.type != "waiver":

@@ -140,7 +140,9 @@ def test_the_id_of_a_job_is_its_identity_in_later_incarnations_too(tmp_path):
 
 
 def test_what_was_learnt_and_said_outlives_a_crash(tmp_path):
-    """The life is a process that dies without a word; the next one knows the same."""
+    """
+    The incarnation is a process that dies without a word; the next one knows the same.
+    """
     program = tmp_path / "life.py"
     program.write_text(
         textwrap.dedent(f"""
@@ -179,7 +181,8 @@ def test_what_was_learnt_and_said_outlives_a_crash(tmp_path):
         assert jobs.status("j1")["rewards"] == {"job_payload.reward_signal": 0.5}
         assert jobs.status("j1")["metrics"]["job_latency_seconds"] > 0
         assert not jobs.reward("j2", 0.75)
-        # One of an earlier life, and late: what was picked for it stands in the journal.
+        # One of an earlier incarnation, and late: what was picked for it stands in the
+        # journal.
         assert jobs.reward("j3", 1)
         orch.wait()
         (one,) = jobs.learned()["thread_pool_configuration"]

@@ -94,7 +94,9 @@ def test_a_specialisation_may_come_later_and_what_was_learnt_stays():
 
 
 def test_a_second_specialisation_that_comes_while_jobs_are_done_is_learnt_of(tmp_path):
-    """At first there was nothing to choose; a later life knows what was learnt."""
+    """
+    At first there was nothing to choose; a later incarnation knows what was learnt.
+    """
     path = tmp_path / "jobs.db"
     jobs = small()
     jobs.objective("do", specialization="bad")(lambda unit, job: "bad")
@@ -529,7 +531,7 @@ def test_half_a_reward_is_made_whole():
         unit = next(iter(jobs.status("j")["units"]))
         orch.reward_task(f"job-j/{unit}", 0.5, source="user")
         orch.wait(PATIENCE)
-        # Another life would find it so: here it is only heard.
+        # Another incarnation would find it so: here it is only heard.
         assert jobs.reward("j", 0.5)
         orch.wait(PATIENCE)
     assert all(type(event) is TaskRewarded and event.value == 0.5 for event in rewarded)
@@ -606,7 +608,9 @@ def test_results_lists_and_cancels_over_http_and_from_the_command_line(
 
 
 def test_a_job_that_a_judgement_has_changed_is_the_job_that_was_asked_for(tmp_path):
-    """The same body again is the same job, in the next life too; another is not."""
+    """
+    The same body again is the same job, in the next incarnation too; another is not.
+    """
     for incarnation in range(2):
         jobs = counting()
         if not incarnation:

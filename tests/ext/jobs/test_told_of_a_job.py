@@ -1,4 +1,7 @@
-"""What is said of a job: why it failed, why it has what it has; in later lives as well."""
+"""
+What is said of a job: why it failed, why it has what it has; in later incarnations as
+well.
+"""
 
 from __future__ import annotations
 

@@ -763,7 +763,8 @@ def test_a_sweep_deletes_nothing_of_others(start, store):
         run(orch, large, "a", name="one")
         (key,) = store.objects
         mine = key.partition("/")[0]
-        # Of another journal, of a life that is to come, and of nobody who is known.
+        # Of another journal, of an incarnation that is to come, and of nobody who is
+        # known.
         others = ["elsewhere/1/abc", "readme.txt", f"{mine}/notes"]
         others += [f"{mine}/99/abc", f"{mine}/1/sub/abc", f"{mine}x/1/abc"]
         store.objects |= dict.fromkeys(others, b"?")
@@ -796,7 +797,7 @@ def test_what_was_put_a_moment_ago_stays(start, store):
         assert orch.extensions[LargeValues].sweep().deleted == 0
     assert len(store.objects) == 1
     with start(grace=3600) as orch:
-        # The life that could name it is over.
+        # The incarnation that could name it is over.
         assert orch.extensions[LargeValues].sweep().deleted == 1
 
 
@@ -962,7 +963,7 @@ class World:
         self.store.come_back()
 
     def orphan(self) -> None:
-        """Leave what an earlier life has put, and died."""
+        """Leave what an earlier incarnation has put, and died."""
         prefix = next(iter(self.store.objects), "").rpartition("/")[0]
         if prefix:
             self.store.objects[f"{prefix}/left"] = b"?"
@@ -978,7 +979,9 @@ class World:
                 assert self.orch.handle(name).result(PATIENCE) == value
 
     def check(self) -> None:
-        """Read all in a new life, and see that nothing else is left after a sweep."""
+        """
+        Read all in a new incarnation, and see that nothing else is left after a sweep.
+        """
         self.back()
         self.restart()
         self.sweep()

@@ -43,7 +43,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 class Journal:
-    """The events of a life, as a journal gives them to who recalls."""
+    """The events of an incarnation, as a journal gives them to who recalls."""
 
     def __init__(self):
         self.entries = []
@@ -188,7 +188,7 @@ def test_a_snapshot_and_the_events_after_it_are_what_was_learnt(
 
     assert kept_by(again) == kept_by(incarnation.learner)
     assert names == ["population_state.judgement_snapshots"]
-    # And goes on alike: what is under way is rewarded in the later life.
+    # And goes on alike: what is under way is rewarded in the later incarnation.
     later = Incarnation(again, seed + 1, incarnation.journal)
     later.begun = incarnation.begun
     twin = incarnation.learner
@@ -265,7 +265,8 @@ def test_an_attempt_that_is_lost_through_no_fault_of_its_task_says_nothing(rewar
     learner.replay(entries)
     assert learner.learned() == ()
     assert learner.values(event for event, _ in entries) == {}
-    # As little as if that word comes in a later life, which looks into the journal.
+    # As little as if that word comes in a later incarnation, which looks into the
+    # journal.
     journal = Journal()
     journal.entries = entries[:-1]
     later = again_with(made(reward=reward), journal)

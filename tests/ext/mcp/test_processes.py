@@ -269,7 +269,10 @@ def kill(wire, number):
 @pytest.mark.slow("twenty kills of the server")
 @pytest.mark.timeout(3_000)
 def test_what_a_killed_server_was_asked_to_wait_for_is_told_by_the_next(tmp_path):
-    """Each life tells what the one before was killed over, and is killed in its turn."""
+    """
+    Each incarnation tells what the one before was killed over, and is killed in its
+    turn.
+    """
     path = tmp_path / "runs.db"
     words = (app_file(tmp_path, journal=str(path)), "--allow", "submit")
     delivered, name = [], None
@@ -278,7 +281,7 @@ def test_what_a_killed_server_was_asked_to_wait_for_is_told_by_the_next(tmp_path
             wire, process = forking.server()
             if name is not None:
                 delivered.append(result_of(wire, name))
-            # It is not done before the kill: the next life does it.
+            # It is not done before the kill: the next incarnation does it.
             work = {"type": "echo", "id": f"t{number}", "payload": number}
             wire.answer("submit", tasks=[{**work, "not_before": 0.3}], key=f"k{number}")
             name = wire.call("wait", task=f"t{number}")["taskId"]

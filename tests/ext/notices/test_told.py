@@ -385,7 +385,7 @@ def refused(flow: Workflow) -> None:
 def test_a_run_in_which_no_task_failed_for_good_is_told_and_mended(
     hook: Hook, tmp_path: Path, how: Any, *, is_hand_started: bool
 ) -> None:
-    """It has failed all the same: in health, messages and the next life."""
+    """It has failed all the same: in health, messages and the next incarnation."""
     OUTCOMES.update(first="", second="no disk")
     flow = Workflow("flow")
     how(flow)
@@ -836,8 +836,8 @@ class Model:
         self.open: dict[str, dict[str, str]] = {"first": {}, "second": {}}
         #: All that may be told, and all that must have been by the end.
         self.allowed: set[str] = set()
-        #: Of each schedule, the causes of earlier lives: what fails so again is told if
-        #: all was well again before this life has looked at those.
+        #: Of each schedule, the causes of earlier incarnations: what fails so again is
+        #: told if all was well again before this incarnation has looked at those.
         self.earlier: set[tuple[str, str]] = set()
 
     def end(self) -> None:
@@ -875,7 +875,8 @@ def live(steps: list[tuple[str, str, str]], folder: Path) -> None:
             incarnations += 1
             model.end()
             if step == "kill":
-                # The next life has what was kept; nothing more is sent of this one.
+                # The next incarnation has what was kept; nothing more is sent of this
+                # one.
                 url, hook.url = hook.url, ""
                 after = folder / f"{incarnations}.db"
                 for suffix in ("", "-wal"):

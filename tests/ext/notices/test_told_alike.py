@@ -1,4 +1,7 @@
-"""What failed is told in the same words in each life: of a run, its page, a difference."""
+"""
+What failed is told in the same words in each incarnation: of a run, its page, a
+difference.
+"""
 
 import pytest
 from tests.api.tools import PATIENCE, eventually

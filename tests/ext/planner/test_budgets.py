@@ -209,7 +209,7 @@ def fails_once(amount):
 
 
 def test_what_tasks_have_spent_is_what_they_cost(tmp_path):
-    """In this life and in the next one; what a retry pays counts, too."""
+    """In this incarnation and in the next one; what a retry pays counts, too."""
     again = RetryPolicy(max_attempts=2, delays=[0.001])
     for incarnation in range(2):
         with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:

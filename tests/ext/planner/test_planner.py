@@ -636,7 +636,7 @@ def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
     with incarnation() as orch:
         values = orch.planner.evaluate(events)["method of go"]
         assert sum(one.attempts for one in values.values()) == 12
-        # Chosen in the first life, known in the second, and off by one argument.
+        # Chosen in the first incarnation, known in the second, and off by one argument.
         orch.planner.plan(TaskRequest("r", "go"), cache=False)
         learned = {one.arm: one for one in orch.planner.learned()}
         assert {one.context for one in learned.values()} == {"method of go"}

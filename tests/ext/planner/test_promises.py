@@ -628,7 +628,9 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
 
 
 def test_learning_that_is_turned_off_and_on_again_learns_nothing_twice(tmp_path):
-    """Of one life and the next: each reward counts once, and a choice is said once."""
+    """
+    Of one incarnation and the next: each reward counts once, and a choice is said once.
+    """
     path, events = tmp_path / "runs.db", []
 
     def incarnation():

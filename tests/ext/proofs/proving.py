@@ -22,7 +22,7 @@ def fail() -> None:
 
 
 def live(place: str, life: int = 0) -> None:
-    """Some of all, in one life."""
+    """Some of all, in one incarnation."""
     with TaskOrchestrator(journal=place) as orch:
         for number in range(2):
             orch.submit_task(Task.call(pow, number, life, id=f"pow/{life}/{number}"))

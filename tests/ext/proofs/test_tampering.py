@@ -45,7 +45,7 @@ class Damage(NamedTuple):
 
 
 class Kept:
-    """A journal of some lives, and what stands in it."""
+    """A journal of some incarnations, and what stands in it."""
 
     def __init__(self, folder: Path) -> None:
         self.file = InAFile(folder, None)

@@ -369,7 +369,9 @@ def test_times_that_are_none_are_refused():
 def test_a_timeout_grows_to_twice_what_was_stated_in_all_incarnations_together(
     tmp_path, is_stated_again
 ):
-    """Each life ends after one attempt; a script may state the same task anew."""
+    """
+    Each incarnation ends after one attempt; a script may state the same task anew.
+    """
     seen = []
     for incarnation in range(4):
         own = handler(max_retries=9, retry_delay_seconds=0.05)

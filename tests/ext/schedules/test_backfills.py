@@ -124,7 +124,7 @@ def paused_for(orch, backfill_id, run_id):
 def test_what_was_resumed_pauses_no_more_for_the_run_it_paused_for(
     tmp_path, is_another_incarnation
 ):
-    """Only for the next one that waits, in the next life too."""
+    """Only for the next one that waits, in the next incarnation too."""
     asks = Workflow("asks")
     asks.add(Task.question("go on?", id="go"))
     orch = begun(lambda: TaskOrchestrator(journal=tmp_path / "j.db"))

@@ -401,7 +401,7 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
         eventually(lambda: len(made(orch, "old")) > before)
         orch.stop(drain=False)
     with TaskOrchestrator(journal=journal) as orch:
-        # Since then, and not since this life.
+        # Since then, and not since this incarnation.
         moment = since.partition("declared: since ")[2].partition(".")[0]
         assert moment in orch.schedules.explain("old")
         orch.schedules.add("new", "every 0.1s", nights.tick)

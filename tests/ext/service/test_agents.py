@@ -281,7 +281,7 @@ def test_a_name_is_free_once_its_worker_is_lost():
         assert problem["code"] == "not_your_session"
 
 
-# -- another life ----------------------------------------------------------------------
+# -- another incarnation ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("idempotent", [True, False])

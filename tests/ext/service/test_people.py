@@ -523,7 +523,8 @@ def test_a_token_is_kept_as_a_hash_for_its_owner_alone(tokens):
     assert stat.S_IMODE(tokens.path.stat().st_mode) == 0o600
     assert token not in repr(tokens.list())
     assert "hash" not in json.dumps([each.to_dict() for each in tokens.list()])
-    # Another process, or the next life, knows it; and nothing that looks like it.
+    # Another process, or the next incarnation, knows it; and nothing that looks like
+    # it.
     name, who = Tokens(tokens.path).find(token)
     assert (who.name, name) == ("ada", tokens.list()[0].id)
     for wrong in (token[:-1], f"{token}x", token.upper(), "", "tko__", f"tko_{name}_"):

@@ -53,7 +53,7 @@ def done_meanwhile(order):
 
 @contextmanager
 def joined(here):
-    """The next life of the service, which the worker has joined again."""
+    """The next incarnation of the service, which the worker has joined again."""
     with served(here) as service:
         worker = Wire(service)
         worker.hello(lease=60)
@@ -62,7 +62,9 @@ def joined(here):
 
 @contextmanager
 def given_out(here):
-    """An order of a life of the service that has died since; the worker has it."""
+    """
+    An order of an incarnation of the service that has died since; the worker has it.
+    """
     with joined(here) as (service, worker):
         service.post(EXECUTE)
         order = worker.order()
@@ -131,7 +133,7 @@ def finish(service, worker):
 
 
 def lost_end(here, said):
-    """What a new life makes of an end, of which nothing is done again."""
+    """What a new incarnation makes of an end, of which nothing is done again."""
     with joined(here) as (service, worker):
         service.post(EXECUTE)
         fate = fates(worker, said)
@@ -237,7 +239,7 @@ def with_mark(said, mark):
     return forged(said, stdout_tail=json.dumps({**event, "mark": mark}))
 
 
-#: What a worker may say of the end of an attempt of an earlier life, and proves
+#: What a worker may say of the end of an attempt of an earlier incarnation, and proves
 #: nothing.
 UNPROVEN = {
     "a result": lambda said: {**said, "program": None, "result": {"exit_code": 0}},

@@ -155,7 +155,7 @@ def test_a_template_whose_workers_fail_is_asked_about(orch):
 
 
 def test_the_next_incarnation_spawns_again_and_asks_no_more(tmp_path):
-    """Else an answer would do nothing: this life has given nothing up yet."""
+    """Else an answer would do nothing: this incarnation has given nothing up yet."""
     start = [sys.executable, "-c", "raise SystemExit(7)"]
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path, stop_timeout=1) as orch:
@@ -192,7 +192,7 @@ def test_an_answer_about_one_template_is_none_about_another(orch):
 
 
 def give_up(orch, start):
-    """Have a template of workers fail until it is asked about in this life."""
+    """Have a template of workers fail until it is asked about in this incarnation."""
     orch.agents.template("bad", executor="service", capabilities=["z"], start=start)
     for _ in range(5):
         name = orch.agents.spawn("bad").id

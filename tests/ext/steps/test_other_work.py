@@ -524,7 +524,8 @@ def test_a_checkpoint_is_restored_by_a_retry_alone(orch):
     assert {*CHARGED} == {"A after None", "A after A", "B after None", "B after B"}
 
 
-#: A program whose second life runs again what the first has done, and says what it calls.
+#: A program whose second incarnation runs again what the first has done, and says what
+#: it calls.
 PROGRAM = """
 import dataclasses, functools, sys
 from taskorch import Task, TaskOrchestrator, current_context

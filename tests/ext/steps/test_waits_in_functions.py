@@ -180,7 +180,9 @@ def program(tmp_path_factory):
 
 @pytest.mark.parametrize("kill_at", range(1, 8))
 def test_killed_between_any_two_nothing_is_done_again(program, kill_at):
-    """A process is killed at each line of the function; the next life goes on."""
+    """
+    A process is killed at each line of the function; the next incarnation goes on.
+    """
     module, folder = program
     # None was made twice, whichever attempt has made it.
     names = [name[:6] for name in module.live(folder / str(kill_at))]
@@ -226,7 +228,7 @@ def test_what_a_step_waits_for_stays_as_long_as_its_task(tmp_path, kind):
     eventually(lambda: ended in [each.task_id for each in first.tasks()])
     first.suspend_task("x")
     first.stop(drain=False, timeout=PATIENCE)
-    # It ends in a life in which nobody waits for it.
+    # It ends in an incarnation in which nobody waits for it.
     with TaskOrchestrator(journal=SqliteJournal(tmp_path / "runs.db")) as second:
         assert str(second.get_task_status("x").state) == "suspended"
         second.release_starts()

@@ -93,7 +93,7 @@ def test_run_exits_with_1_if_a_task_failed_and_says_which_last(here, capsys):
 
 @pytest.mark.slow("two runs of a suite")
 def test_what_has_ended_is_counted_of_all_that_there_is(here, capsys):
-    """Parts of a task are tasks, and those of an earlier life have ended."""
+    """Parts of a task are tasks, and those of an earlier incarnation have ended."""
     text = SUITE.replace("templates:", "templates:\n  t: {pytest: [-q]}", 1)
     text += "    more_tests: [{id: D, template: t, arguments: [.], shards: 2}]\n"
     (here / "suite.yaml").write_text(text)
@@ -243,7 +243,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(here):
         process.send_signal(signal.SIGINT)
         told, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    # B has not failed: it goes on in the next life.
+    # B has not failed: it goes on in the next incarnation.
     assert "B " not in told
     assert "B (running): It was still running." in said
     assert said.endswith("\nstopped: the same command goes on from here\n")

@@ -155,7 +155,7 @@ def check_killed(sim: Simulation, tests: list[Behaviour], retries: int) -> None:
     The same where the process was killed meanwhile.
 
     An attempt that a kill cut off is made again, is charged to nobody, and teaches
-    nothing; all else is as if there had been one life.
+    nothing; all else is as if there had been one incarnation.
     """
     for number, test in enumerate(tests):
         name = f"t{number}"

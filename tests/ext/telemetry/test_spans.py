@@ -388,7 +388,7 @@ def test_a_run_that_is_cancelled_left_or_refused_says_so(tracing):
     assert results == {"off": "cancellation", "left": "cancellation", "bad": "failure"}
 
 
-# -- later lives -------------------------------------------------------------------
+# -- later incarnations ----------------------------------------------------------------
 
 
 def durable_task(path: str) -> str:

@@ -155,7 +155,7 @@ def test_it_filters_as_the_orchestrator_does(tmp_path):
 
 
 def test_it_explains_what_waits_for_slots_and_resources(tmp_path):
-    """How many there are is a fact of the life that has them."""
+    """How many there are is a fact of the incarnation that has them."""
     path = tmp_path / "runs.db"
     HOLDS["held"] = Hold()
     one = {"resources": {"gpu": 1}}

@@ -19,7 +19,7 @@ from taskorch.ext.views import JournalReader
 
 @pytest.fixture(params=[InAFile, OnAServer], ids=lambda kind: kind.__name__)
 def place(request, tmp_path, postgres):
-    """Where a journal is that has seen some of all, in two lives."""
+    """Where a journal is that has seen some of all, in two incarnations."""
     place = request.param(tmp_path, postgres).place
     work(place)
     return place

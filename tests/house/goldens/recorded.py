@@ -54,7 +54,7 @@ def workflow() -> Workflow:
 
 
 def record(path: Path) -> None:
-    """Two lives of an orchestrator with *path* as its journal."""
+    """Two incarnations of an orchestrator with *path* as its journal."""
     with TaskOrchestrator(journal=path) as orch:
         orch.submit_task(Task.call(add_up, [1, 2], id="plain", owner="ann", priority=3))
         orch.submit_task(Task.call(measure, "ada", id="kept", cache=Cache()))

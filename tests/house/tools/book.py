@@ -18,13 +18,13 @@ What it checks, by the names that a breach has:
                 time; lets so many probes through, and closes once they ended well
     held        nothing starts that is held back; whoever holds lets go
     alerts      an alert is raised once, holds what it says, and lets go when it is over;
-                in a new life none fires
+                in a new incarnation none fires
     pool        a worker that goes has nothing to do
     owed        what follows from an answer, an alert or a new life follows at once
     jobs        a unit that fails is run again once
     rewards     each source rewards each unit once, with what it has said
     told        a failure that nobody has heard of is told, and a cause under one number
-                in all lives, until it is mended
+                in all incarnations, until it is mended
     rest        in the end nothing runs, nothing is held, and the pool is as small as it
                 may be
 
@@ -209,7 +209,7 @@ class Book:
         self._members: set[str] = set()
         #: Since when there are slots of each schedule.
         self._begun_ns: dict[str, int] = {}
-        #: When this life began.
+        #: When this incarnation began.
         self._began_ns = 0
 
     def take_in(self, event: Event) -> None:
@@ -342,7 +342,7 @@ class Book:
     def _StartsReleased(self, event: StartsReleased) -> None:
         self._expect(event.by in self.holds, "held", f"nobody holds: {event}")
         hold = self.holds.pop(event.by)
-        # Who lets go says nothing; a reason is that of a new life.
+        # Who lets go says nothing; a reason is that of a new incarnation.
         lost = hold.lasts and event.reason
         self._expect(not lost, "held", f"it is to outlast a life: {hold}, {event}")
         self._owed.pop(event.by, None)
@@ -506,7 +506,7 @@ class Book:
     def _AgentLost(self, event: AgentLost) -> None:
         name = event.agent_id
         self._members.discard(name)
-        # That workers are away as a life begins is nobody's doing.
+        # That workers are away as an incarnation begins is nobody's doing.
         if self._pool(name) and event.at_ns > self._began_ns:
             tasks = [
                 task for task, start in self.running.items() if start.agent_id == name

@@ -164,7 +164,7 @@ def craft(unit: Any, job: Any) -> int:
 def incarnation(
     path: Path, *, stops: bool = True
 ) -> Iterator[tuple[TaskOrchestrator, JobSystem]]:
-    """A life of the program: all that it declares, each time the same."""
+    """An incarnation of the program: all that it declares, each time the same."""
     document = {"resource_pools": {f"{name}_total": _TOTAL for name in _POOLS}}
     jobs = JobSystem(document)
     jobs.objective("craft")(craft)
@@ -207,7 +207,9 @@ def _flow(random: Random) -> Workflow:
 
 
 def live(orch: TaskOrchestrator, jobs: JobSystem, seed: int) -> None:
-    """Do what the program does in its first life, until nothing goes on by itself."""
+    """
+    Do what the program does in its first incarnation, until nothing goes on by itself.
+    """
     random = Random(seed)
     call = Task.call
     tasks: list[Any] = [
@@ -442,7 +444,7 @@ def _note(told: dict[str, str], name: str, value: Any, depth: int = 0) -> None:
 
 
 def _words_of(error: Exception) -> str:
-    """What is said of an error, without its hint, which is of one life."""
+    """What is said of an error, without its hint, which is of one incarnation."""
     if isinstance(error, DependencyFailedError):
         return f"{type(error).__name__}: {error.message}"
     return ": ".join(told_of(error))

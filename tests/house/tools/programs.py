@@ -41,7 +41,7 @@ Message = dict[str, Any]
 
 
 class _Orchestrator:
-    """One life of a simulation, by the names that an orchestrator has for it."""
+    """One incarnation of a simulation, by the names that an orchestrator has for it."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -52,7 +52,8 @@ class _Orchestrator:
         )
         self.drivers = SimpleNamespace(add=lambda _: None)
         simulation.signals.begins = self._follow
-        #: Projections that follow from the start of this life on; None: it has begun.
+        #: Projections that follow from the start of this incarnation on; None: it has
+        #: begun.
         self._early: list[Projection] | None = []
         self.journal: Any = None
         if simulation.world.journal is not None:
@@ -88,7 +89,9 @@ class _Orchestrator:
         return self._simulation.get_stats().resources
 
     def agent(self, name: str, **options: Any) -> Callable[[Any], Any]:
-        """A worker that is there in all lives; what does its work is the world's."""
+        """
+        A worker that is there in all incarnations; what does its work is the world's.
+        """
         if name not in self._simulation.world.workers:
             del options["executor"]
             self._simulation.agent(name, **options)
@@ -110,7 +113,7 @@ class _Orchestrator:
 
 
 def _nothing() -> None:
-    """Nothing is ended before the life is."""
+    """Nothing is ended before the incarnation is."""
 
 
 def _take(projection: Projection, event: Event) -> None:
@@ -118,7 +121,7 @@ def _take(projection: Projection, event: Event) -> None:
 
 
 class _Runtime:
-    """What a runtime has besides what a life of a simulation has."""
+    """What a runtime has besides what an incarnation of a simulation has."""
 
     def __init__(self, life: Incarnation, simulation: Simulation) -> None:
         self._incarnation = life
@@ -155,7 +158,7 @@ class _Journal:
 
 class Jobs:
     """
-    A driver: jobs of a `JobSystem`, which is made anew in each life.
+    A driver: jobs of a `JobSystem`, which is made anew in each incarnation.
 
     Args:
         simulation: Where they are done.
@@ -177,7 +180,7 @@ class Jobs:
     @property
     def system(self) -> JobSystem:
         """
-        That of this life.
+        That of this incarnation.
 
         Raises:
             NotRunningError: The orchestrator is dead.
@@ -244,10 +247,10 @@ def tell(
     simulation: Simulation, take: Callable[[Message], None]
 ) -> Callable[[str], HealthCheck]:
     """
-    Have *take* called with what `orch.notify` sends of troubles, in each life.
+    Have *take* called with what `orch.notify` sends of troubles, in each incarnation.
 
     Returns:
-        What says how a part of the health is, by its name, in the life at hand.
+        What says how a part of the health is, by its name, in the incarnation at hand.
     """
     lives: list[_AtOnce] = []
     simulation.each_incarnation(lambda: lives.append(_AtOnce(simulation, take)))

@@ -227,7 +227,7 @@ class Rooms:
         return lambda undone, _: undone.release_starts(_ACTOR)
 
     def _some_schedules(self) -> list[Slots]:
-        """Schedules that end in time; a program adds them in each life."""
+        """Schedules that end in time; a program adds them in each incarnation."""
         random, begin = self._random, BEGINNING / NS
         slots: list[Slots] = []
         for name, kind in _SCHEDULES.items():

@@ -130,7 +130,7 @@ class WorkflowRuns:
         self._simulation = simulation
         self._plan = plan = draw_plan(random)
         self._workflow = self._build()
-        #: The life in which the run was started, or started again.
+        #: The incarnation in which the run was started, or started again.
         self._epoch = 0
         #: What went wrong where nobody can raise it: inside tasks.
         self._breaches: list[Breach] = []
@@ -138,7 +138,7 @@ class WorkflowRuns:
         self._decided: dict[str, bool] = {}
         #: What was added when the gate of its phase had given its verdict.
         self._late: set[str] = set()
-        #: Whether that is done in each life.
+        #: Whether that is done in each incarnation.
         self._starts_again = random.random() < 0.5
         self._is_paused = False
         for type_, times in ((_TYPE, [0.5, 2.0, 5.0]), ("gate", [0.0, 2.0])):
@@ -200,7 +200,7 @@ class WorkflowRuns:
         gate = self._latest()[gate_of(phase.name)]
         is_late = gate.state in (_S.COMPLETED, _S.FAILED, _S.RUNNING, _S.QUEUED)
         epoch = current_context().fence[0]
-        # A life knows `max_added` once the run has been started again in it.
+        # An incarnation knows `max_added` once the run has been started again in it.
         most = self._plan.max_added if epoch == self._epoch else 100_000
         has_room = not fresh or len(added) + len(fresh) <= most
         try:
@@ -450,7 +450,7 @@ class WorkflowRuns:
                 act()
 
     def _again(self) -> None:
-        """In a new life, the script that had started it is run again."""
+        """In a new incarnation, the script that had started it is run again."""
         incarnation = self._simulation.world.incarnation
         if incarnation is None or incarnation.epoch == self._epoch:
             return

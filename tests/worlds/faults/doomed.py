@@ -15,7 +15,9 @@ def kept(path: Path) -> int:
 
 
 def two_groups(path: Path) -> None:
-    """Six events in two groups; the next life goes on where the last one ended."""
+    """
+    Six events in two groups; the next incarnation goes on where the last one ended.
+    """
     journal = SqliteJournal(path, durability="process")
     epoch = journal.claim()
     while journal.last < 6:

@@ -126,7 +126,7 @@ def hold(journal):
 
 
 def look(pid_file):
-    """Notes whether the program of the earlier life is alive."""
+    """Notes whether the program of the earlier incarnation is alive."""
     context = began()
     if context.fence[0] == 1:
         time.sleep(PATIENCE)

@@ -18,12 +18,14 @@ from random import Random
 
 from tests.worlds.faults import ledger, workload
 
-#: How a life ends that was interrupted.
+#: How an incarnation ends that was interrupted.
 INTERRUPTED = 130
 
 
 def live(journal: Path, number: int, delay: float | None) -> int | None:
-    """One life, and a signal after *delay* seconds; how it ended, None: by that."""
+    """
+    One incarnation, and a signal after *delay* seconds; how it ended, None: by that.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, [number])
     pid = os.fork()
     if not pid:
@@ -52,10 +54,11 @@ def main(folder: Path, seed: int, number: int, wanted: int) -> None:
     # Whoever runs the tests may ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("asyncio", "taskorch.api._orchestrator"):
-        # What every life would load again.
+        # What every incarnation would load again.
         importlib.import_module(name)
     random = Random(seed)
-    #: About as long as a life takes: how long that is depends on what else runs.
+    #: About as long as an incarnation takes: how long that is depends on what else
+    #: runs.
     whole = 0.0
     kills: list[int] = []
     journals = 0

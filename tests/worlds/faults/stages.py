@@ -21,7 +21,7 @@ from taskorch.errors import AttemptInterrupted
 
 #: Seconds after which a program that nobody has ended gives up.
 PATIENCE = 60.0
-#: Set: a task does not wait for anything. The next life has it so.
+#: Set: a task does not wait for anything. The next incarnation has it so.
 over = threading.Event()
 #: Set: the long task runs.
 began = threading.Event()
@@ -83,7 +83,7 @@ def live(journal, stage):
 
 
 def go_on(journal, *, take_over=False):
-    """The next life, in this process: it runs what is there to its end."""
+    """The next incarnation, in this process: it runs what is there to its end."""
     ledger.open_ledger(journal)
     over.set()
     opened = SqliteJournal(journal, durability="process", take_over=take_over)

@@ -88,7 +88,7 @@ def model(seed):
 
 # -- the real one ----------------------------------------------------------------------
 
-#: The line of this life's ledger at which it kills itself; 0: it does not.
+#: The line of this incarnation's ledger at which it kills itself; 0: it does not.
 kill_at = 0
 
 
@@ -144,7 +144,7 @@ async def on_loop(seed):
 
 
 def run(journal, seed):
-    """One life: the task is submitted, or goes on; its result is noted."""
+    """One incarnation: the task is submitted, or goes on; its result is noted."""
     ledger.open_ledger(journal)
     ledger.note("life", "begins")
     with TaskOrchestrator(journal=journal) as orch:
@@ -156,7 +156,9 @@ def run(journal, seed):
 
 
 def live(journal, seed, at, delay):
-    """One life that kills itself at a line, or after *delay* seconds; how it ended."""
+    """
+    One incarnation that kills itself at a line, or after *delay* seconds; how it ended.
+    """
     global kill_at  # noqa: PLW0603 - one for each process
     pid = os.fork()
     if not pid:
@@ -198,7 +200,7 @@ def check(journal, seed):
 
 def main(folder, seed, wanted):
     for name in ("asyncio", "taskorch.api._orchestrator"):
-        # What every life would load again.
+        # What every incarnation would load again.
         importlib.import_module(name)
     random = Random(seed)
     kills = steps = programs = 0

@@ -1,4 +1,4 @@
-"""The wall clock jumps, within a life and between two."""
+"""The wall clock jumps, within an incarnation and between two."""
 
 from __future__ import annotations
 

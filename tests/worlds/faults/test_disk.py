@@ -57,7 +57,7 @@ def fixture_disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def left_after_power_loss(disk: Disk, aside: Path) -> list[Any]:
-    """What the next life would find."""
+    """What the next incarnation would find."""
     disk.after_power_loss(aside)
     journal = SqliteJournal(aside / "runs.db")
     with closing(journal):
@@ -97,7 +97,7 @@ class Owner:
         self.journal.save(self.epoch, self.kept[-1][0][1], {})
 
     def live(self) -> None:
-        """A life with all that a journal does."""
+        """An incarnation with all that a journal does."""
         self.claim()
         for number, group in enumerate(GROUPS):
             self.append(group)
@@ -131,7 +131,7 @@ def calls_of_an_incarnation(tmp_path: Path, what: str) -> int:
 def fail_at_every_call(
     tmp_path: Path, what: str, how: str, *, once: bool, reverts: bool
 ) -> None:
-    """Live as often as a life has such calls."""
+    """Live as often as an incarnation has such calls."""
     count = calls_of_an_incarnation(tmp_path, what)
     assert count
     for number in range(1, count + 1):

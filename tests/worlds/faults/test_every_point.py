@@ -28,7 +28,9 @@ def test_nor_with_snapshots_and_tasks_that_have_left_memory():
 
 
 def test_what_leaves_the_journal_is_gone_or_there_wherever_it_is_killed():
-    """Also while the file is written anew, and in the life that goes on from there."""
+    """
+    Also while the file is written anew, and in the incarnation that goes on from there.
+    """
     reached: set[str] = set()
     # How many points come before those that are looked for differs from run to run, and
     # on a busy machine by so much that the n-th was one of them only once.

@@ -27,7 +27,10 @@ def fixture_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_limit")
 def test_a_result_that_is_too_large_fails_its_task_alone(tmp_path: Path) -> None:
-    """With its size and what to do; it is not tried again, and the next life agrees."""
+    """
+    With its size and what to do; it is not tried again, and the next incarnation
+    agrees.
+    """
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         again = RetryPolicy(3, base=0)

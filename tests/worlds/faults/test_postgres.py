@@ -199,7 +199,7 @@ def test_wrong_clocks_of_clients_end_no_lease_and_turn_no_time_back(postgres, tm
     journal = PostgresJournal(address)
     times = [event.at_ns for event, _ in journal.read()]
     assert times == sorted(times)
-    # When a life has begun is by the clock of the server.
+    # When an incarnation has begun is by the clock of the server.
     since = datetime.fromisoformat(journal.owner()["since"])
     assert abs(since.timestamp() - time.time()) < 86_400
 
@@ -498,7 +498,7 @@ def check_history(folder, count=None):
 
 
 def check_epochs(server, folder):
-    """What was written, in its order: by the lives in theirs."""
+    """What was written, in its order: by the incarnations in theirs."""
     rows = server.run(
         "SELECT seq, f.epoch FROM taskorch.facts f JOIN taskorch.partitions p"
         " ON p.id = partition WHERE name = %s ORDER BY seq",

@@ -13,7 +13,7 @@ from taskorch.errors import JournalUnavailableError
 
 
 def live(path: Path) -> None:
-    """In a process of its own: a life, one that is refused, and one more."""
+    """In a process of its own: an incarnation, one that is refused, and one more."""
     with TaskOrchestrator(journal=path) as orch:
         orch.submit_task(Task.call(len, "x", id="one")).result(PATIENCE)
     if os.getuid() == 0:

@@ -18,7 +18,7 @@ from taskorch.ext.views import JournalReader
 
 NS = 10**9
 
-#: What the job does: in the first life it lasts, later it ends at once.
+#: What the job does: in the first incarnation it lasts, later it ends at once.
 JOB = """
     open("began", "a").write("x")
     time.sleep(60 if os.environ.get("FIRST") else 0.01)
@@ -247,7 +247,9 @@ with orch:
 
 
 def nothing_is_lost(folder):
-    """Hold what the lives of a service have left against what they are to leave."""
+    """
+    Hold what the incarnations of a service have left against what they are to leave.
+    """
     reader = JournalReader(folder / "j.db")
     statuses = {status.task_id: status for status in reader.tasks()}
     fired = [each for each in reader.happened() if isinstance(each, ScheduleFired)]

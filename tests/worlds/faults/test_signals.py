@@ -1,4 +1,4 @@
-"""Ended by a signal at any stage: the next life goes on, and nothing is lost."""
+"""Ended by a signal at any stage: the next incarnation goes on, and nothing is lost."""
 
 import signal
 

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_no_process_of_a_worker_outlives_its_orchestrator(tmp_path):
-    """Nor does the next life, at the same port, find one of them among its workers."""
+    """
+    Nor does the next incarnation, at the same port, find one of them among its workers.
+    """
     journal, port = tmp_path / "j.db", free_port()
     with Process(spawned_lives.agents, journal, port) as process:
         pids = json.loads(process.line())
@@ -51,7 +53,7 @@ def test_no_process_of_a_worker_outlives_its_orchestrator(tmp_path):
 
 @pytest.mark.slow("workers in processes, killed")
 def test_nor_is_one_left_that_its_guardian_did_not_live_to_end(tmp_path):
-    """The next life of the journal ends it, before anything of it begins."""
+    """The next incarnation of the journal ends it, before anything of it begins."""
     journal, port = tmp_path / "j.db", free_port()
     with Process(spawned_lives.agents, journal, port) as process:
         pids = json.loads(process.line())

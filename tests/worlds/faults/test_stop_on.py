@@ -85,7 +85,7 @@ def test_any_signal_will_do(tmp_path, number):
     "program", [programs.runs_on, at_length(programs.loop_runs_on)]
 )
 def test_a_second_one_cancels_what_runs(tmp_path, program):
-    """A journal keeps it for the next life."""
+    """A journal keeps it for the next incarnation."""
     for process in run(program, tmp_path):
         while "SIGTERM: what " not in process.errors():
             assert process.line(0.01) is None

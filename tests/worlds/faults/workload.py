@@ -45,7 +45,7 @@ def power(base, exponent):
 
 
 def flaky():
-    # Also the second attempt of a life may be the first that comes so far.
+    # Also the second attempt of an incarnation may be the first that comes so far.
     if current_context().attempt == 1:
         raise OSError("once is never")
     return effect(5)
@@ -156,7 +156,10 @@ def run_with_snapshots(journal: Path) -> None:
 
 
 def run_with_retention(journal: Path) -> None:
-    """Some lives, each of which begins by leaving out what the lives before have done."""
+    """
+    Some incarnations, each of which begins by leaving out what the incarnations before
+    have done.
+    """
     _file._FREE_PAGES = 1
     _file._FREE_SHARE = 0
     for incarnation in range(2):

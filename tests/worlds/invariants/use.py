@@ -313,7 +313,7 @@ class Use:
         called = threading.Event()
         self.box[-1].add_done_callback(lambda _: called.set())
         self.box[-1].exception(patience)
-        # It is not, of a task that is left to the next life.
+        # It is not, of a task that is left to the next incarnation.
         if self.box[-1].done() and not called.wait(patience):
             raise TimeoutError
 

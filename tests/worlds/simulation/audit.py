@@ -33,7 +33,7 @@ NEAR: Final = "near"
 FAR: Final = "far"
 UP, CUT, DOWN = "is up", "is cut off", "is down"
 
-#: The life of the orchestrator, the task and the attempt.
+#: The incarnation of the orchestrator, the task and the attempt.
 Fence: TypeAlias = tuple[int, str, int]
 #: What happens: a verb, and what it is about.
 Action: TypeAlias = tuple[Any, ...]

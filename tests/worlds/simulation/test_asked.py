@@ -199,7 +199,7 @@ class World:
             assert state == ends.get(task["state"], task["state"])
 
 
-#: What is the same of a question in all lives.
+#: What is the same of a question in all incarnations.
 LASTING = ("id", "answer_to", "asked_at", "tasks", "votes", "text", "whom")
 
 

@@ -44,7 +44,10 @@ def test_random_worlds_keep_their_promises(seed):
 
 @pytest.mark.parametrize("seed", [254, 137_216])
 def test_a_worker_may_be_heard_of_after_it_went(seed):
-    """What it had said was on its way, and another life takes it for one that is there."""
+    """
+    What it had said was on its way, and another incarnation takes it for one that is
+    there.
+    """
     simulation = explore(seed, 40)
     assert simulation.world.crashes
     assert "terminate" in simulation.schedule.kinds()
@@ -224,7 +227,8 @@ def test_a_soak_refuses_what_is_no_number(option, capsys):
             {"command 7", "command 10", "command 11", "command 15"},
             False,
         ),
-        # Of two tasks that failed at one instant, the next life told of the other one.
+        # Of two tasks that failed at one instant, the next incarnation told of the
+        # other one.
         (183, {"crash 4", "crash 13", "job 27", "job 28", "crash 41"}, True),
     ],
 )

@@ -293,7 +293,7 @@ class Model:
                 self.enter(name, S.QUEUED)
 
     def recover(self) -> None:
-        """A new life: what ran is interrupted, and no worker is there."""
+        """A new incarnation: what ran is interrupted, and no worker is there."""
         self.leaks.clear()
         self.workers.clear()
         self.draining = False
@@ -416,7 +416,8 @@ class Both(RuleBasedStateMachine):
             (incarnation, name, self.model.tasks[name]["attempt"]) for name in running
         ]
         old = [fence for fence in self.old if fence not in current]
-        # Best of what runs again: the same attempt in another life, or the same task.
+        # Best of what runs again: the same attempt in another incarnation, or the same
+        # task.
         again = {fence[1:] for fence in current}
         old = (
             [fence for fence in old if fence[1:] in again]
@@ -529,7 +530,7 @@ class Both(RuleBasedStateMachine):
     @precondition(lambda self: self.old)
     @rule(which=WHICH, outcome=OUTCOME)
     def hear_of_the_last_incarnation(self, which: int, outcome: str) -> None:
-        """We die, and what the last life had begun reports to this one."""
+        """We die, and what the last incarnation had begun reports to this one."""
         self.crash(0)
         self.late(which, outcome)
 

@@ -334,7 +334,9 @@ def looks(pool, view, *times):
 
 
 def test_no_worker_is_let_go_before_the_load_was_low_for_its_time():
-    """Nor one that was there before the pool was: an earlier life may have had it."""
+    """
+    Nor one that was there before the pool was: an earlier incarnation may have had it.
+    """
     template = AgentTemplate("w", capabilities={"x": 1}, handler=print)
     pool = AgentPool(template, max_agents=5, settle=30, interval=5)
     view = Seen(a=0, b=0)

@@ -73,7 +73,7 @@ class Model:
         self.made += due
 
     def live(self, begin, end):
-        """A life; what had begun begins anew."""
+        """An incarnation; what had begun begins anew."""
         self.since = max(self.since, begin)
         self.look(begin)
         for hour in range(int(begin) + 1, int(end) + 1):
@@ -208,7 +208,7 @@ def test_runs_that_queue_are_made_once_one_at_a_time_and_none_is_forgotten(
     if catch_up == "all":
         assert (len(runs), skips) == (6, 0)
     else:
-        # What waited when a life ended is caught up with by the last of it.
+        # What waited when an incarnation ended is caught up with by the last of it.
         assert len(runs) + skips >= 6
         assert "h-2026-01-01T0600Z" in runs
     ends = {}
@@ -274,7 +274,9 @@ class Ledger:
         self.is_kept()
 
     def is_kept(self):
-        """What was told, and no less and no more, is what another life will know."""
+        """
+        What was told, and no less and no more, is what another incarnation will know.
+        """
         assert self.kept.get("h", "") == self.text
         ticks = self.kept.get("h/ticks", "")
         assert bool(ticks) == (self.said is not None)
@@ -322,7 +324,8 @@ class Ledger:
         if tick in self.waiting:
             self.waiting.remove(tick)
         elif event.by == "clock":
-            # What a life made that died over it is noted by the next, pause or not.
+            # What an incarnation made that died over it is noted by the next, pause or
+            # not.
             assert not (self.is_calm and self.said.get("paused"))
             self.decide(tick)
         elif tick > self.done:

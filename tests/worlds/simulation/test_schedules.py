@@ -424,7 +424,7 @@ def test_a_run_that_waits_while_it_is_paused_is_not_forgotten(crash):
     minutes = [int(name.removeprefix("m-2026-01-01T00").rstrip("Z")) for name in names]
     (skip,) = skipped(sim)
     assert skip[1] == "it was paused: paused by the user"
-    # What waits came before the pause, in this life and in the next.
+    # What waits came before the pause, in this incarnation and in the next.
     assert (minutes, skip[0]) == ([1, 2, 4, 5], 1)
 
 
@@ -741,7 +741,7 @@ def test_a_program_that_adds_a_paused_schedule_again_does_not_resume_it(when):
     sim.run(until=1.7 * HOUR)
     sim.crash()
     sim.run(until=1.8 * HOUR)
-    # As each life of it does.
+    # As each incarnation of it does.
     status = sim.schedules.add("h", when, Task("job"))
     assert status.paused == "the disk is full"
     sim.run(until=4 * HOUR)

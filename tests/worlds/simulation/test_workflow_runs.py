@@ -116,7 +116,7 @@ def test_a_run_goes_on_after_a_crash(simulation):
     with pytest.raises(NotRunningError, match="it has crashed"):
         run.result()
     simulation.run()
-    # Whoever had it before the crash has a run of a life that is over.
+    # Whoever had it before the crash has a run of an incarnation that is over.
     with pytest.raises(
         NotRunningError, match="this incarnation of the orchestrator is over"
     ):
@@ -172,7 +172,7 @@ def test_a_task_is_told_what_it_is_part_of(simulation):
 
 
 def test_a_crash_in_the_step_of_a_caller_is_told_to_it():
-    """It does not know what is kept, and asks the next life."""
+    """It does not know what is kept, and asks the next incarnation."""
     simulation = Simulation(1, faults=Faults(crash=1.0))
     wf = Workflow("w")
     wf.task(one, id="one")

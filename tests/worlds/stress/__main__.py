@@ -33,20 +33,20 @@ from taskorch.events import TaskCancelled, TaskCompleted, TaskFailed, TaskSubmit
 
 PR_SET_CHILD_SUBREAPER = 36
 CLONE3 = 435
-#: Processes that get numbers of ended programs when a life is killed.
+#: Processes that get numbers of ended programs when an incarnation is killed.
 STRANGERS = 5
 ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
 
 
 class Round:
-    """The lives of one seed, and what must be so after them."""
+    """The incarnations of one seed, and what must be so after them."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.random = Random(seed)
         self.seed = seed
         self.journal = folder / "journal.db"
         (folder / "tmp").mkdir()
-        #: Processes of lives that go on.
+        #: Processes of incarnations that go on.
         self.living: dict[int, life.Plan] = {}
         self.killed: set[int] = set()
         self.faults: list[str] = []
@@ -54,13 +54,13 @@ class Round:
         self.strangers: list[int] = []
         #: Numbers of programs of ours, and since when nobody has them.
         self.free: dict[int, float] = {}
-        #: Nobody watches over the programs: the next life that begins ends them.
+        #: Nobody watches over the programs: the next incarnation that begins ends them.
         self.unwatched = False
-        #: There may be such programs of an earlier life.
+        #: There may be such programs of an earlier incarnation.
         self.abandoned = False
 
     def run(self) -> list[str]:
-        """All lives, one after another; what was wrong."""
+        """All incarnations, one after another; what was wrong."""
         for plan in self.plans():
             pids = [self.begin(plan)]
             if plan.take_over and self.random.random() < 0.5:
@@ -88,7 +88,7 @@ class Round:
         return self.faults
 
     def plans(self):
-        """What is to become of each life; all are drained in the end."""
+        """What is to become of each incarnation; all are drained in the end."""
         random, seed, end = self.random, self.seed, ""
         if random.random() < 0.4:
             end = random.choice(["memory", "disk"])
@@ -121,7 +121,9 @@ class Round:
         return pid
 
     def look(self) -> bool:
-        """Bury the dead, also those that have become ours; whether a life goes on."""
+        """
+        Bury the dead, also those that have become ours; whether an incarnation goes on.
+        """
         with suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 plan = self.living.pop(found[0], None)
@@ -138,7 +140,9 @@ class Round:
         return _guardian.find(is_child)
 
     def meddle(self, plan: life.Plan) -> None:
-        """Do something to a life, its programs or its guardian, from outside."""
+        """
+        Do something to an incarnation, its programs or its guardian, from outside.
+        """
         self.look()
         self.note_free()
         if self.random.random() < 0.3:
@@ -192,7 +196,7 @@ class Round:
         self.look()
 
     def await_end(self, plan: life.Plan) -> None:
-        """All lives end, and nothing of theirs is left.
+        """All incarnations end, and nothing of theirs is left.
 
         What nobody watches over any more is left to the next life that begins, if
         there is one.
@@ -233,7 +237,9 @@ class Round:
         life.until(killed, life.PATIENCE)
 
     def check_ledger(self) -> None:
-        """What the lives have found, and that the journal holds what was promised."""
+        """
+        What the incarnations have found, and that the journal holds what was promised.
+        """
         events = []
         if self.journal.exists():
             events = [event for event, _ in SqliteJournal(self.journal).read()]
@@ -339,7 +345,7 @@ def main() -> int:
     if sys.platform != "linux":
         print("it looks into /proc, so it runs on Linux only")
         return 0
-    # What is left of a life becomes a child of this process.
+    # What is left of an incarnation becomes a child of this process.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     end = time.monotonic() + given.minutes * 60
     seed, failed = given.seed, 0

@@ -80,13 +80,13 @@ sleep "$3"
 
 @attrs.frozen
 class Plan:
-    """What is to become of a life."""
+    """What is to become of an incarnation."""
 
     seed: str
     journal: Path | None
     #: How it ends: `drain`, `stop`, `hurry`; or by others: `kill`, `takeover`. Those in
-    #: `memory` and on a `disk` that fails now and then have no next life; nor has one
-    #: in memory that is killed, and so `forgotten`.
+    #: `memory` and on a `disk` that fails now and then have no next incarnation; nor
+    #: has one in memory that is killed, and so `forgotten`.
     end: str
     seconds: float
     #: What the wall clock is ahead.
@@ -640,7 +640,7 @@ def left(files):
 
 
 def main(plan: Plan) -> int:
-    """All that happens in the process of a life; its exit code."""
+    """All that happens in the process of an incarnation; its exit code."""
     faulthandler.enable()
     faulthandler.dump_traceback_later(3 * PATIENCE, exit=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)

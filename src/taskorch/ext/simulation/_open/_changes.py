@@ -316,7 +316,7 @@ class _Search:
             for n in work.above(work.tasks[p].id)
         }
         groups = {
-            name: [p for p in places if not work.tasks[p].agent and p < open_count]
+            name: [p for p in places if not work.tasks[p].worker and p < open_count]
             for name, places in groups_of(work).items()
             if mine.isdisjoint(places) and above.isdisjoint(places)
         }

@@ -117,7 +117,7 @@ class _OpenDeciders(PlanDeciders):
     def route(self, row: TaskRow, candidates: Any, now: int) -> tuple[Any, str, bool]:
         """See `Deciders.route`."""
         if self.resumes:
-            worker = self.kernel.workers.get(self._open[row.cargo].agent)
+            worker = self.kernel.workers.get(self._open[row.cargo].worker)
             if worker is not None and worker in candidates:
                 return worker, "it runs there", False
         return super().route(row, candidates, now)
@@ -154,7 +154,7 @@ class _OpenDeciders(PlanDeciders):
 
 def _with_room(means: Means, work: OpenWork) -> Means:
     """Return *means* without quotas, and with room for all that runs already."""
-    running = [each for each in work.tasks if each.agent]
+    running = [each for each in work.tasks if each.worker]
     held: Counter[str] = Counter()
     for each in running:
         held.update(dict(each.alloc))
@@ -251,7 +251,7 @@ class OpenRun(PlanRun):
         # Running tasks get their present workers before anything else is placed.
         self._asked.resumes = True
         for place, each in enumerate(work.tasks):
-            if each.agent:
+            if each.worker:
                 self._enter(place, each)
         kernel.unpause()
         self.settle()
@@ -259,7 +259,7 @@ class OpenRun(PlanRun):
         self._asked.resumes = False
         self._limit(now)
         for place, each in enumerate(work.tasks):
-            if not each.agent:
+            if not each.worker:
                 self._enter(place, each)
         for name, why in work.draining.items():
             if name in kernel.workers:
@@ -322,7 +322,7 @@ class OpenRun(PlanRun):
         bucket = self._bucket(place, each.spec)
         parents = [self._parent(above) for above in each.parents]
         deadline_ns = each.deadline_ns
-        if each.agent and deadline_ns is not None and deadline_ns <= self.begins:
+        if each.worker and deadline_ns is not None and deadline_ns <= self.begins:
             # It runs on although it was asked to stop.
             deadline_ns = None
         if self.chance.first[place] == NEVER:

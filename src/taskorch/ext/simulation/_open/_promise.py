@@ -435,7 +435,7 @@ def _not_within(budget: float) -> str:
 def _state(work: OpenWork, wanted: Sequence[str]) -> str:
     if len(wanted) > 1 or wanted[0] in work.places:
         is_begun = any(
-            work.tasks[work.places[each]].agent
+            work.tasks[work.places[each]].worker
             for each in wanted
             if each in work.places
         )

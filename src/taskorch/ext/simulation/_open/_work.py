@@ -76,7 +76,7 @@ class OpenTask(NamedTuple):
         deadline_ns: The time at which it fails if it has not ended; None is never.
         parents: Its parents: places, and parents outside the open work.
         terms: Its conditions, if it does not wait for all of them.
-        agent: The worker on which it runs, or "".
+        worker: The worker on which it runs, or "".
         alloc: The resources that it holds.
         elapsed_ns: How long it has run.
         left_ns: The rest of its timeout, or 0 if it has none.
@@ -97,7 +97,7 @@ class OpenTask(NamedTuple):
     deadline_ns: int | None
     parents: tuple[int | OutsideParent, ...]
     terms: Terms | None
-    agent: str = ""
+    worker: str = ""
     alloc: Units = ()
     elapsed_ns: int = 0
     left_ns: int = 0
