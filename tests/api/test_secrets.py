@@ -14,7 +14,6 @@ from tests.api.tools import PATIENCE
 
 from taskorch import RetryPolicy, Task, TaskorchError, TaskOrchestrator, Workflow
 from taskorch.events import SIGNALS
-from taskorch.ext.telemetry import Trace
 
 CANARY = "s3cr3t-canary"
 URL = f"https://ann:{CANARY}@example.org/data"
@@ -50,7 +49,7 @@ def tasks():
     ]
 
 
-def said_by(orch, events, caplog, trace, file):
+def said_by(orch, events, caplog):
     """`(where, text)` of all that leaves the process but the values that were given."""
     with orch:
         handles = orch.submit_tasks(tasks())
@@ -105,25 +104,21 @@ def said_by(orch, events, caplog, trace, file):
         yield "event", f"{event!r}"
     for record in caplog.records:
         yield "log", logging.Formatter().format(record)
-    trace.write(file)
-    assert "argument" in file.read_text()
-    yield "trace", file.read_text()
 
 
 def test_it_is_in_nothing_that_we_tell(tmp_path, monkeypatch, caplog):
-    """Events, the log, traces, errors, explanations, reports and pictures."""
+    """Events, the log, errors, explanations, reports and pictures."""
     monkeypatch.setenv("CANARY", CANARY)
     events = []
     orch = TaskOrchestrator(journal=tmp_path / "runs.db", grace=0.1)
     for name in SIGNALS:
         getattr(orch.signals, name).connect(events.append)
-    trace = Trace(orch.signals)
 
     @orch.agent("a", capabilities={"x"})
     def worker(task, context):
         raise ConnectionError(f"nobody answers at {URL}")
 
-    found = list(said_by(orch, events, caplog, trace, tmp_path / "trace.json"))
+    found = list(said_by(orch, events, caplog))
     leaks = [(where, text) for where, text in found if CANARY in text]
     assert not leaks
     assert events

@@ -45,9 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="repeats it")
     add_limits(parser)
-    parser.add_argument(
-        "--trace", metavar="PATH", help="write it for chrome://tracing or Perfetto"
-    )
     add_json(parser)
 
 
@@ -73,8 +70,6 @@ def _run(args: argparse.Namespace) -> int:
         draws=args.draws,
         seed=args.seed,
     )
-    if args.trace is not None:
-        report.write_trace(args.trace)
     saving = report.bottleneck
     lines = [str(each) for each in (report, saving) if each is not None]
     tell(args, report.to_dict(), *lines)

@@ -1,10 +1,9 @@
 """
-Traces of executed tasks for drawing tools such as ui.perfetto.dev; spans and metrics.
+Spans and metrics of tasks, for OpenTelemetry and Prometheus.
 
 Code that collects events and histories and writes them in others' formats belongs here;
 nothing here may read a clock, change a task, or decide.
 
-- `_trace`: attempts as slices of time, and the file of them.
 - `_spans`, `_runs`: OpenTelemetry spans of tasks, their contexts as text; of runs and
   their phases.
 - `_metrics`: present counts, and how long attempts and commits took.
@@ -12,5 +11,3 @@ nothing here may read a clock, change a task, or decide.
 - `_conventions`: names of attributes; `orch.signals`, typed for modules that may not
   import it.
 """
-
-from taskorch.ext.telemetry._trace import Slice as Slice, Trace as Trace

@@ -1,15 +1,18 @@
 """What a report says, to programs and to people."""
 
-import json
 import re
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings, strategies as st
 from tests.ext.simulation.plans.plans import chain, work
 from tests.house.pictures import boxes, drawn, texts
+from tests.house.tools.examples import examples
 
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
 from taskorch.ext.simulation._plans._picture import page
 from taskorch.ext.simulation._plans._report import number, percent
+from taskorch.kit.drawing import lanes
 from taskorch.kit.words import duration
 
 
@@ -280,18 +283,20 @@ def test_a_picture_of_nothing_has_its_sentence():
     assert texts(tree) == ["0", "local"]
 
 
-# -- the trace ---------------------------------------------------------------------
+# -- lanes -------------------------------------------------------------------------
 
 
-def test_the_schedule_can_be_written_as_a_trace(tmp_path):
-    tasks = [*fan(2, resources=Resources(cpu=1)), Task.call(work, id="z", after=["t0"])]
-    orch = TaskOrchestrator(resources={"cpu": 1})
-    report = orch.simulate(tasks, 0.5)
-    report.write_trace(tmp_path / "plan.json")
-    document = json.loads((tmp_path / "plan.json").read_text())
-    slices = [event for event in document["traceEvents"] if event["ph"] == "X"]
-    assert document["otherData"]["critical_path"] == ["t0", "z"]
-    assert len(slices) == 5
-    z = next(event for event in slices if event["name"] == "z")
-    assert (z["ts"], z["dur"]) == (500_000, 500_000)
-    assert slices[0]["args"]["holds"] == {"cpu": 1.0}
+@settings(max_examples=examples(40))
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), max_size=30))
+def test_lanes_never_overlap_and_are_as_few_as_can_be(pairs):
+    spans = [(start, start + length) for start, length in pairs]
+    found = lanes(spans)
+    by_lane = {}
+    for span, lane in zip(spans, found, strict=True):
+        by_lane.setdefault(lane, []).append(span)
+    for members in by_lane.values():
+        for one, following in pairwise(sorted(members)):
+            assert one[1] <= following[0]
+    long = [span for span in spans if span[0] < span[1]]
+    most = max((sum(s <= start < e for s, e in long) for start, _ in long), default=0)
+    assert len(by_lane) <= most + 1

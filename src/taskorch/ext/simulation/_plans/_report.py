@@ -19,8 +19,6 @@ from taskorch.ext.simulation._plans._chance import (
 )
 from taskorch.ext.simulation._plans._picture import page
 from taskorch.ext.simulation._plans._study import Study
-from taskorch.ext.telemetry import Slice
-from taskorch.ext.telemetry._trace import write_slices
 from taskorch.kit.checks import built_in, check_count
 from taskorch.kit.frozen import ReadOnly
 from taskorch.kit.limits import NS
@@ -29,8 +27,6 @@ from taskorch.kit.words import duration, some
 from taskorch.model import Agent, quantile
 
 if TYPE_CHECKING:
-    import os
-
     from taskorch.core.engine import Runtime
     from taskorch.model import Task
 
@@ -364,33 +360,6 @@ class SimulationReport:
             )
         ]
         return page(str(self), bars, dict.fromkeys(self.critical_path))
-
-    def write_trace(self, path: str | os.PathLike[str]) -> None:
-        """
-        Write the schedule to the file *path*, for ui.perfetto.dev or chrome://tracing.
-
-        Each worker is a group of tracks, one for each attempt that it runs at once; the
-        critical path has one of its own. A file that is there is replaced.
-        """
-        plan = self._study.plan
-        slices = [
-            Slice(
-                plan.ids[place],
-                str(plan.tasks[place].type),
-                worker or _WAITS,
-                attempt,
-                start,
-                end,
-                outcome,
-                {"holds": {name: units / _UNITS for name, units in alloc}}
-                if alloc
-                else {},
-            )
-            for place, start, end, worker, attempt, outcome, alloc in (
-                self._study.course.spans
-            )
-        ]
-        write_slices(path, slices, self.critical_path)
 
 
 def _reasons(reasons: Mapping[str, str], predicate: str) -> list[str]:
