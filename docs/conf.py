@@ -90,7 +90,6 @@ PACKAGES = {
     "taskorch.ext.mcp": "tools for language models",
     "taskorch.ext.logs": "log records by task",
     "taskorch.ext.recovery": "failures, recovery, alerts",
-    "taskorch.ext.telemetry": "spans and metrics",
     "taskorch.ext.telemetry.prometheus": "metrics as a text",
     "taskorch.testing": "tests of your parts",
     "taskorch.testing.laws": "laws of the protocols",

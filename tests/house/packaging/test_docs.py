@@ -142,7 +142,7 @@ def test_every_public_package_has_a_page_on_the_site():
         for name in (
             *("budgets", "coding", "controllers", "hosts", "json_schema"),
             *("memo", "notices", "postgres", "questions", "retention", "schedules"),
-            *("simulation", "spawned"),
+            *("simulation", "spawned", "telemetry"),
         )
     }
     inner |= {
