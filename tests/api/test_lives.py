@@ -85,6 +85,7 @@ def lived(folder: Path, seed: int, which: str) -> dict[str, str]:
     return told
 
 
+@pytest.mark.needs("governance", "memo", "schedules", "steps")
 def test_each_public_method_tells_or_acts() -> None:
     """One that is new is asked by itself; one that is no more is not named any more."""
     classes = {**ROOMS, "jobs": JobSystem, "": TaskOrchestrator}

@@ -22,6 +22,7 @@ from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskErr
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.ext.views._why import explain_whole, waited_for
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.checks import built_in
 from taskorch.kit.people import is_among
 from taskorch.kit.plain import is_left_behind, plain, taken_apart
 from taskorch.kit.verbs import Verb
@@ -239,7 +240,7 @@ def _troubles(place: Any) -> dict[str, Any]:
     is_left = hasattr(place, "owner") and place.owner.lives is False
     if is_left and state.pending + state.queued + state.running + state.retrying:
         texts.append(NOBODY_GOES_ON)
-    if hasattr(place, "schedules"):
+    if hasattr(place, "schedules") and built_in("schedules") is not None:
         texts += [
             in_tools(each["text"])
             for each in place.schedules()

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, Final
 
 from taskorch.errors import UnknownTaskError
+from taskorch.kit.checks import built_in
 from taskorch.kit.plain import is_left_behind
 from taskorch.kit.words import some
 from taskorch.model import MadeFor, TaskFilter, TaskState, TaskStatus
@@ -76,7 +77,7 @@ def _of_run(place: Any, name: str) -> dict[str, Any] | None:
 
 
 def _of_schedule(place: Any, name: str) -> dict[str, Any] | None:
-    if not hasattr(place, "schedule"):
+    if not hasattr(place, "schedule") or built_in("schedules") is None:
         return None
     try:
         schedule = place.schedule(name)
