@@ -186,6 +186,13 @@ def test_there_is_a_limit(orch):
         orch.workflows.start(one(explode), max_added=-1)
 
 
+def test_the_limit_counts_what_is_added_at_once(orch):
+    tasks = [Task.call(zero, id=name) for name in ("n1", "n2", "n3")]
+    run = orch.workflows.start(one(lambda: inside().add_all(tasks)), max_added=2)
+    assert isinstance(cause(run), QueueFullError)
+    assert len(run.status().tasks) == 1
+
+
 def test_an_attempt_that_is_over_adds_nothing(orch):
     kept: list[WorkflowContext] = []
     run = orch.workflows.start(one(lambda: kept.append(inside())))
@@ -821,6 +828,25 @@ def test_what_was_added_needs_no_room_when_it_is_added_again(tmp_path):
 
 def adds_and_fails() -> None:
     for name in ("one", "two"):
+        inside().task(step, name, id=name)
+    step("last")
+
+
+def test_what_an_earlier_incarnation_added_counts_for_the_limit(tmp_path):
+    path = tmp_path / "runs.db"
+    BROKEN.add("last")
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(one(adds_more_than_before), id="x", max_added=2)
+        assert list(failures(run)) == ["a"]
+    BROKEN.clear()
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(one(adds_more_than_before), id="x", max_added=2)
+        orch.workflows.restart("x")
+        assert isinstance(cause(run), QueueFullError)
+
+
+def adds_more_than_before() -> None:
+    for name in ("one", "two", "three")[: 3 - len(BROKEN)]:
         inside().task(step, name, id=name)
     step("last")
 

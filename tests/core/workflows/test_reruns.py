@@ -410,3 +410,14 @@ def test_what_others_have_submitted_is_found_as_ever(orch):
 
 
 # -------------------------------------------------------------------------- of many
+
+
+def test_a_restart_runs_what_was_cancelled(orch):
+    wf = Workflow("w")
+    wf.add(Task.wait_for("go", id="a"))
+    run = orch.workflows.start(wf, id="x")
+    assert orch.cancel_task("x/a")
+    assert orch.wait(PATIENCE)
+    orch.workflows.restart("x")
+    orch.emit("go", 7)
+    assert run.result(PATIENCE) == {"a": 7}

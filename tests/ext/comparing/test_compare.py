@@ -15,6 +15,7 @@ import pytest
 from tests.api.tools import PATIENCE, pass_time
 
 from taskorch import (
+    Task,
     TaskOrchestrator,
     Workflow,
     WorkflowFailedError,
@@ -218,6 +219,16 @@ def test_tasks_on_their_own_are_compared():
     # One may have taken longer as well.
     (changed,) = (each for each in comparison.differences if each.kind == "changed")
     assert "args[0]" in changed.text
+
+
+def test_a_wait_for_something_else_is_told_by_its_part():
+    with TaskOrchestrator() as orch:
+        for task_id, name in (("one", "go"), ("two", "went")):
+            orch.emit(name)
+            orch.submit_task(Task.wait_for(name, id=task_id)).result(PATIENCE)
+        comparison = orch.compare("one", "two")
+    # One may have taken longer as well.
+    assert "event 'go' → 'went'" in [each.text for each in comparison.differences]
 
 
 def test_a_run_and_a_task_have_nothing_in_common():
