@@ -1125,8 +1125,8 @@ class TaskOrchestrator:
         See `Task.question`. An approval of a phase is one, too, and so is each of the
         `escalations`.
         """
-        of = built_in("questions", "questions()")
-        questions: list[OpenQuestion] = of.open_questions(self._rt, self.answer)
+        extension = built_in("questions", "questions()")
+        questions: list[OpenQuestion] = extension.open_questions(self._rt, self.answer)
         return questions
 
     @verb(
@@ -1212,17 +1212,17 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
-        of = built_in("questions", "answer()")
-        asked = of.approval_of(self._rt, task_id)
+        questions = built_in("questions", "answer()")
+        asked = questions.approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
-            of = built_in("questions._approvals")
+            approvals = built_in("questions._approvals")
             run, phase = self.workflows.get(asked[0]), asked[1]
             passed = choice == "approve"
-            counted: bool = of.decide(
+            counted: bool = approvals.decide(
                 self._rt, run, phase, by, note, changes, passed=passed
             )
         else:
-            counted = of.answer(self._rt, task_id, choice, by, note, changes)
+            counted = questions.answer(self._rt, task_id, choice, by, note, changes)
         return counted
 
     @verb(
@@ -1758,14 +1758,16 @@ class TaskOrchestrator:
             UnknownTaskError: There is no such run.
             JournalError: The journal cannot be read.
         """
-        of = built_in("comparing", "compare()")
+        comparing = built_in("comparing", "compare()")
         rt = self._rt
         rt.look_up()
         recollection = rt.directory.recovered
         with rt.lock:
             workers = [worker.info for worker in rt.kernel.workers.values()]
         ask = None if recollection is None else recollection.of_classes
-        difference: Comparison = of.comparison_of(self, earlier, later, ask, workers)
+        difference: Comparison = comparing.comparison_of(
+            self, earlier, later, ask, workers
+        )
         return difference
 
     @verb(
@@ -2162,11 +2164,11 @@ class TaskOrchestrator:
 
     def _teller(self, call: str = "") -> Any:
         """Return the `TroubleTeller`, which warns people; None: it was deleted."""
-        of = built_in("notices.troubles", call)
-        if self._rt.notices.teller is None and of is not None:
+        troubles = built_in("notices.troubles", call)
+        if self._rt.notices.teller is None and troubles is not None:
             with self._once():
                 if self._rt.notices.teller is None:
-                    of.TroubleTeller(self, self._rt)
+                    troubles.TroubleTeller(self, self._rt)
         return self._rt.notices.teller
 
     @verb(
@@ -2183,8 +2185,8 @@ class TaskOrchestrator:
         Each name is in `taskorch.ext.recovery.METRICS`, with its unit. A metric that
         nobody has measured is None.
         """
-        of = built_in("recovery", "metrics()")
-        metrics: dict[str, Any] = of.metrics_of(self)
+        recovery = built_in("recovery", "metrics()")
+        metrics: dict[str, Any] = recovery.metrics_of(self)
         return metrics
 
     def _latest_coverage(self) -> dict[str, float]:

@@ -740,12 +740,12 @@ class Simulation:
             AnswerRefusedError: It does not count.
             InvalidTaskError: The task is no question.
         """
-        of = built_in("questions", "answer()")
+        ext = built_in("questions", "answer()")
 
         def step() -> Any:
             incarnation, now = self._incarnation(), self._incarnation().now()
             try:
-                return of.vote(self._runtime, task_id, choice, by, note, changes, now)
+                return ext.vote(self._runtime, task_id, choice, by, note, changes, now)
             except PolicyFault as fault:
                 raise incarnation.component_error(fault, task_id) from fault.error
 
@@ -973,9 +973,9 @@ class Simulation:
         Raises:
             UnknownTaskError: There is no such run.
         """
-        of = built_in("comparing", "compare()")
+        extension = built_in("comparing", "compare()")
         workers = [row.info for row in self._incarnation().kernel.workers.values()]
-        difference: Comparison = of.comparison_of(
+        difference: Comparison = extension.comparison_of(
             self, earlier, later, self._told, workers
         )
         return difference

@@ -125,6 +125,16 @@ ASKED = (
         "TaskOrchestrator().what_if(pause=['a'])",
     ),
     (
+        "taskorch.ext.schedules",
+        "TaskOrchestrator().schedules",
+    ),
+    (
+        "taskorch.ext.notices",
+        "TaskOrchestrator().notify('json://127.0.0.1')",
+        "TaskOrchestrator().events()",
+    ),
+    ("taskorch.ext.service", "TaskOrchestrator().serve()"),
+    (
         "taskorch.ext.retention",
         KEEPING,
         "TaskOrchestrator(journal='runs.db').prune()",

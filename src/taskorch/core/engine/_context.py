@@ -948,8 +948,8 @@ def runtime_of(holder: Any) -> Runtime:
     return holder._rt  # type: ignore[no-any-return]
 
 
-def program_of(context: AttemptContext) -> str:
-    """Return the id of this run of the program, which makes the attempt."""
+def incarnation_of(context: AttemptContext) -> str:
+    """Return the id of the incarnation that makes the attempt."""
     return runtime_of(context).run_id
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.core.engine import program_of
+from taskorch.core.engine import incarnation_of
 from taskorch.errors import AgentProgramError, InvalidTaskError, ProgramFailedError
 from taskorch.ext.coding import _coding_work
 from taskorch.ext.coding._coding_work import MOST_SAID, WorkFolder, inherited, prompt_of
@@ -292,7 +292,7 @@ class CodingHandler:
                 context.task_id,
                 context.attempt,
                 worktree=self.worktree,
-                run_id=program_of(context),
+                run_id=incarnation_of(context),
             )
         except ValueError as error:
             msg = f"task {context.task_id}: {error}"

@@ -339,7 +339,7 @@ def _said(error: Exception, journal: str | None) -> str:
     """Return the text of *error*, with commands for *journal* and a missing extra."""
     text = str(error)
     name = getattr(error, "name", "") or ""
-    if name.startswith("taskorch.ext."):
+    if isinstance(error, ModuleNotFoundError) and name.startswith("taskorch.ext."):
         return f"the command needs {name}, and its file was deleted"
     extra = EXTRAS.get(name.partition(".")[0])
     if extra is not None and "pip install" not in text:
